@@ -1,0 +1,51 @@
+# make run | test | check | bench | docs | build | venv | clean. Everything but system packages stays in .venv and build.
+PYTHON ?= python3
+PYTEST_ARGS ?=
+export PYTHON
+
+.PHONY: run test check bench docs build venv clean format ltp
+.DEFAULT_GOAL := build
+
+run: .venv/.ready
+	@tools/system-packages run
+	@tools/build
+	@examples/run.sh
+
+test: .venv/.ready
+	@tools/system-packages test
+	@tools/build
+	@.venv/bin/pytest $(PYTEST_ARGS)
+
+check: .venv/.ready build
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check --quiet --diff . || echo "(ruff format is a suggestion)"
+	.venv/bin/mypy
+	.venv/bin/clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h')
+
+bench: .venv/.ready
+	@tools/system-packages test
+	@tools/build
+	@.venv/bin/python bench $(BENCH_ARGS)
+
+docs: .venv/.ready build
+	.venv/bin/pip install -q --disable-pip-version-check '.[docs]' --no-build-isolation
+	.venv/bin/sphinx-build -W -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+build: .venv/.ready
+	@tools/build
+
+venv: .venv/.ready
+
+# Without the package itself: tools/build installs that.
+.venv/.ready: pyproject.toml tools/requirements.py
+	@tools/system-packages run
+	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv
+	@echo "installing Python packages into .venv"
+	@.venv/bin/python tools/requirements.py dev > .venv/requirements.txt
+	@.venv/bin/pip install -q --disable-pip-version-check -r .venv/requirements.txt
+	@touch $@
+
+clean:
+	rm -rf build dist .venv docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find vuosd -name '_engine*.so' -delete
