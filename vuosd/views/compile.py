@@ -1,0 +1,153 @@
+"""A profile file's tables to entries: variables, relative paths, sizes. No I/O, no trio."""
+
+import os
+import posixpath
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import UNSET, UnsetType
+
+from vuosd.views.document import Document
+from vuosd.views.errors import ProfileError, quote
+from vuosd.views.model import Entry, EnvRules, Kind, Position
+from vuosd.views.positions import KeyPath
+from vuosd.views.profile import Bind, Hide, Mount, Ro, Root, Tmpfs
+from vuosd.views.validate import Checked
+from vuosd.views.variables import expand
+
+_UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_LARGEST: Final = 2**63 - 1
+
+
+class Compiler:
+    """Compiles the files of one view, one after the other, parents first; what a later one says wins."""
+
+    def __init__(self, env: Mapping[str, str], cwd: bytes) -> None:
+        self.env = {**env, "PWD": os.fsdecode(cwd)}  # a shell's PWD may be stale, or missing
+        self.base = cwd
+        self.errors: list[ProfileError] = []
+        self.entries: list[Entry] = []
+        self.name: str | None = None
+        self.enforce = False
+        self.survive = False
+        self.cwd: bytes | None = None
+        self.set: dict[str, str] = {}
+        self.unset: list[str] = []
+        self.keep: list[str] = []
+
+    def add(self, checked: Checked) -> None:
+        """One file more."""
+        document, view, env = checked.document, checked.profile.view, checked.profile.env
+        if view.name is not UNSET:
+            self.name = self.string(document, ("view", "name"), view.name)
+        if view.enforce is not UNSET:
+            self.enforce = view.enforce
+        if view.survive is not UNSET:
+            self.survive = view.survive
+        if view.cwd is not UNSET:
+            self.cwd = self.path(document, ("view", "cwd"), view.cwd, self.base)
+        for index, mount in checked.mounts:
+            self.mount(document, ("mount", index), mount)
+        # A parent's `set` yields to a child's `unset`; within one file `set` has the last word.
+        self.set = EnvRules(unset=tuple(env.unset), keep=tuple(env.keep)).apply(self.set)
+        for name, text in env.set.items():
+            self.variable(document, ("env", "set", name), name, text)
+        self.unset += env.unset
+        self.keep += env.keep
+
+    def env_rules(self) -> EnvRules:
+        return EnvRules(self.set, tuple(self.unset), tuple(self.keep))
+
+    def error(self, document: Document, where: Position, message: str, hint: str = "") -> None:
+        self.errors.append(document.error(where, message, hint))
+
+    def variable(self, document: Document, at: KeyPath, name: str, text: str) -> None:
+        if not name or "=" in name or "\0" in name:
+            self.error(document, document.position(at, key=True), f"{quote(name)} cannot name a variable")
+        value = self.string(document, at, text)
+        if value is not None:
+            self.set[name] = value
+
+    def string(self, document: Document, at: KeyPath, text: str) -> str | None:
+        """A string with its variables replaced; None when that cannot be, which is then reported."""
+        value, problems = expand(text, self.env)
+        for problem in problems:
+            where = document.inside(at, problem.offset, problem.length)
+            self.error(document, where, problem.message, problem.hint)
+        if "\0" in value:
+            self.error(document, document.position(at), "a NUL character cannot be passed to a program")
+            return None
+        return None if problems else value
+
+    def path(self, document: Document, at: KeyPath, text: str, base: bytes) -> bytes | None:
+        value = self.string(document, at, text)
+        if value is None:
+            return None
+        if not value:
+            self.error(document, document.position(at), "this path is empty once its variables are replaced")
+            return None
+        return normal(os.fsencode(value), base)
+
+    def mount(self, document: Document, at: KeyPath, mount: Mount) -> None:
+        texts = [mount.target] if isinstance(mount.target, str) else mount.target
+        source: bytes | None = None
+        if isinstance(mount, Bind | Root) and mount.source is not UNSET:
+            directory = posixpath.dirname(normal(document.path, self.base))
+            source = self.path(document, (*at, "source"), mount.source, directory)
+            if source is None:
+                return
+        for index, text in enumerate(texts):
+            target_at = (*at, "target") if isinstance(mount.target, str) else (*at, "target", index)
+            target = self.path(document, target_at, text, self.base)
+            if target is not None:
+                self.entry(document, at, document.position(target_at), mount, target, source)
+
+    def entry(
+        self,
+        document: Document,
+        at: KeyPath,
+        where: Position,
+        mount: Mount,
+        target: bytes,
+        source: bytes | None,
+    ) -> None:
+        match mount:
+            case Bind():
+                source = target if source is None else source
+                entry = Entry(
+                    Kind.BIND, target, source, readonly=mount.readonly, optional=mount.optional, where=where
+                )
+            case Root():
+                entry = Entry(Kind.ROOT, target, source, readonly=mount.readonly, where=where)
+            case Ro():
+                entry = Entry(Kind.RO, target, optional=mount.optional, where=where)
+            case Hide():
+                if target == b"/":
+                    hint = 'an empty root is type = "tmpfs"'
+                    self.error(document, where, '"/" cannot be hidden: nothing would be left', hint)
+                    return
+                entry = Entry(Kind.HIDE, target, where=where)
+            case Tmpfs():
+                size = self.size(document, (*at, "size"), mount.size)
+                entry = Entry(Kind.TMPFS, target, size=size, mode=int(mount.mode, 8), where=where)
+        self.entries.append(entry)
+
+    def size(self, document: Document, at: KeyPath, size: int | str | UnsetType) -> int | None:
+        if isinstance(size, UnsetType):
+            return None
+        if isinstance(size, str):
+            digits = size.rstrip("iBKkMmGgTt")
+            size = int(digits[:20]) << _UNITS[size[len(digits) :][:1].upper()]
+        if not 0 < size <= _LARGEST:
+            error = document.error(document.position(at), "this size is out of range", "1 byte to 8 EiB")
+            if error not in self.errors:  # once, however many targets the mount has
+                self.errors.append(error)
+        return size
+
+
+def normal(path: bytes, base: bytes) -> bytes:
+    """Absolute, normalised, without a trailing slash. ".." takes away the name before it, symlink or not."""
+    path = posixpath.normpath(posixpath.join(base, path))
+    return (
+        path[1:] if path.startswith(b"//") else path
+    )  # POSIX lets two slashes mean something else; Linux does not

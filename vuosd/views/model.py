@@ -1,0 +1,90 @@
+"""The values a profile becomes. No I/O, no trio.
+
+Paths are bytes: absolute, normalised text, no trailing slash. `target` is a path as the view's processes name
+it, `source` a path of the host; a source is never looked up through the view itself.
+"""
+
+import enum
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import msgspec
+
+
+class Kind(enum.IntEnum):
+    """What an entry puts at its target. The first four are the engine's; RO is gone after `flatten`."""
+
+    BIND = 1
+    HIDE = 2
+    TMPFS = 3
+    ROOT = 4
+    RO = 5
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where in a profile something was said. Line and column count from one, in characters, as editors do."""
+
+    path: bytes
+    line: int
+    column: int
+    length: int = 1
+
+
+NOWHERE = Position(b"", 0, 0)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One row of the mount table."""
+
+    kind: Kind
+    target: bytes
+    source: bytes | None = None
+    readonly: bool = False
+    size: int | None = None
+    mode: int = 0o1777
+    optional: bool = False
+    where: Position = NOWHERE
+
+
+class EnvRules(msgspec.Struct, frozen=True):
+    """What happens to the environment: `unset` takes away except what `keep` names, then `set` gives."""
+
+    set: Mapping[str, str] = {}
+    unset: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    def apply(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The environment of the command. Patterns are fnmatch(3) patterns and mind upper and lower case."""
+        out = {
+            name: value
+            for name, value in env.items()
+            if not _matches(name, self.unset) or _matches(name, self.keep)
+        }
+        out.update(self.set)
+        return out
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A file that took part in a view: its path as messages show it, and its text, to quote from."""
+
+    path: bytes
+    text: str
+
+
+class View(msgspec.Struct, frozen=True):
+    """A whole view. `entries` stand in profile order; `flatten` makes the engine's table of them."""
+
+    name: str
+    enforce: bool = False
+    keep_tree: bool = False
+    entries: tuple[Entry, ...] = ()
+    env: EnvRules = EnvRules()
+    cwd: bytes | None = None
+    sources: tuple[Source, ...] = ()
+
+
+PASS_THROUGH = View(name="pass-through")

@@ -1,0 +1,116 @@
+"""The shape of a profile file: every table and key, its type, default and meaning. No I/O, no trio.
+
+The reader (`validate`), the JSON Schema and the tables of docs/profile.md are all derived from these types: a
+key is
+added here, and given its effect in `compile`.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+_Text = Annotated[str, Meta(min_length=1)]
+_Target = Annotated[
+    _Text | Annotated[list[_Text], Meta(min_length=1)],
+    Meta(description="Path in the view, or a list of paths. Relative: to where vuos-run is started."),
+]
+_SourceOrTarget = Annotated[
+    _Text,
+    Meta(description="Path on the host. Relative: to this file's directory. Default: the target itself."),
+]
+_Source = Annotated[_Text, Meta(description="Path on the host. Relative: to this file's directory.")]
+_Readonly = Annotated[bool, Meta(description="Changing anything at or below the target is EROFS.")]
+_Optional = Annotated[bool, Meta(description="Leave the entry out when it has nothing to show.")]
+_Size = Annotated[
+    Annotated[int, Meta(ge=1, le=2**63 - 1)] | Annotated[str, Meta(pattern=r"^[0-9]+([KkMmGgTt](iB)?)?$")],
+    Meta(description="Most that fits: bytes, or with a binary unit. Default: no limit.", examples=["64M"]),
+]
+_Mode = Annotated[
+    str, Meta(pattern=r"^[0-7]{1,5}$", description="Permissions of the directory, octal.", examples=["0700"])
+]
+_Slash = Annotated[str, Meta(pattern=r"^/$", description="The root, always.")]
+
+
+class _Table(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Bind(_Table, tag="bind", tag_field="type"):
+    """Show a file or directory of the host. The target need not exist on the host."""
+
+    target: _Target
+    source: _SourceOrTarget | UnsetType = UNSET
+    readonly: _Readonly = False
+    optional: _Optional = False
+
+
+class Ro(_Table, tag="ro", tag_field="type"):
+    """Make read-only what earlier entries, or the host, show here, with everything below."""
+
+    target: _Target
+    optional: _Optional = False
+
+
+class Hide(_Table, tag="hide", tag_field="type"):
+    """Make it absent: not listed, ENOENT. What does not exist anyway is no error."""
+
+    target: _Target
+
+
+class Tmpfs(_Table, tag="tmpfs", tag_field="type"):
+    """An empty private directory that is gone when the session ends."""
+
+    target: _Target
+    size: _Size | UnsetType = UNSET
+    mode: _Mode = "1777"
+
+
+class Root(_Table, tag="root", tag_field="type"):
+    """Another system's root file system in place of the host's. /dev, /proc and /sys stay the host's."""
+
+    source: _Source
+    target: _Slash = "/"
+    readonly: _Readonly = False
+
+
+Mount = Bind | Ro | Hide | Tmpfs | Root
+
+_Name = Annotated[_Text, Meta(description="What `vuctl ps` shows. Default: the file's name.")]
+_Enforce = Annotated[
+    bool, Meta(description="Put the kernel's Landlock under the view, or refuse to start. Default: `false`.")
+]
+_Survive = Annotated[
+    bool, Meta(description="Let the processes live on when vuos-run is killed by SIGKILL. Default: `false`.")
+]
+_Cwd = Annotated[
+    _Text, Meta(description="Directory the command starts in. Relative: to where vuos-run is started.")
+]
+
+
+class ViewTable(_Table):
+    """The view as a whole."""
+
+    name: _Name | UnsetType = UNSET
+    enforce: _Enforce | UnsetType = UNSET
+    survive: _Survive | UnsetType = UNSET
+    cwd: _Cwd | UnsetType = UNSET
+
+
+class EnvTable(_Table):
+    """The command's environment: `unset` takes away, except what `keep` names; then `set` gives."""
+
+    set: Annotated[dict[str, str], Meta(description="Variables to set.")] = {}
+    unset: Annotated[list[_Text], Meta(description="Variables to take away; names or patterns.")] = []
+    keep: Annotated[list[_Text], Meta(description="Variables that `unset` leaves; names or patterns.")] = []
+
+
+class Profile(_Table):
+    """A vuosd profile."""
+
+    extends: Annotated[
+        list[_Text], Meta(description="Profiles to build on: paths relative to this file, or names.")
+    ] = []
+    view: ViewTable = msgspec.field(default_factory=ViewTable)
+    mount: Annotated[list[Mount], Meta(description="Entries of the view, in order: later wins.")] = []
+    env: EnvTable = msgspec.field(default_factory=EnvTable)
