@@ -28,7 +28,7 @@ class Document:
         return self._spots
 
     def position(self, at: KeyPath, *, key: bool = False) -> Position:
-        """Where the value (or the key) at this path stands; if it is not in the text, where its table does."""
+        """Where the value or the key at this path stands; if it is not in the text, where its table does."""
         while at and at not in self.spots:
             at = at[:-1]
         if not at:

@@ -13,7 +13,7 @@ _WINDOW = 120
 
 
 class ProfileError(msgspec.Struct, frozen=True):
-    """One mistake in a profile. Line 0: the file as a whole. `text` is the line, `length` that of the span."""
+    """One mistake in a profile. Line 0: the whole file. `text` is the line, `length` that of the span."""
 
     path: bytes
     line: int

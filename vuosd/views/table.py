@@ -42,7 +42,9 @@ def fold(entries: Iterable[Entry]) -> tuple[dict[bytes, Entry], list[tuple[Entry
             if source is not None and target not in table:
                 table[target] = replace(entry, kind=Kind.BIND, source=source, readonly=True)
         elif entry.kind is Kind.HIDE:
-            table[target] = replace(entry, source=host_path(lookup(table, target), target))
+            # Of /dev, /proc and /sys the HIDE itself has covered the row that says they are the host's.
+            shown = target if target in KERNEL_DIRECTORIES else host_path(lookup(table, target), target)
+            table[target] = replace(entry, source=shown)
         else:
             table[target] = entry
     return table, continued

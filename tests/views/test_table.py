@@ -1,0 +1,181 @@
+"""flatten against a model that asks all entries in order about every path."""
+
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vuosd.views import Entry, Kind, flatten
+from vuosd.views.table import host_path, in_kernel_directory, lookup
+
+HIDDEN = ("hidden",)
+
+
+def below(path: bytes, target: bytes) -> bool:
+    return target == b"/" or path == target or path.startswith(target + b"/")
+
+
+def rest(path: bytes, target: bytes) -> bytes:
+    return path[len(target) :].lstrip(b"/")
+
+
+def joined(source: bytes, tail: bytes) -> bytes:
+    return source.rstrip(b"/") + b"/" + tail if tail else source
+
+
+class State:
+    """What a path is, after some entries: what lies there, whether it is read-only, and which target decided that."""
+
+    def __init__(self, path: bytes) -> None:
+        self.what: tuple[object, ...] = ("host", path)
+        self.readonly = False
+        self.target = b""
+
+    def visible(self) -> tuple[object, ...]:
+        return self.what if self.what == HIDDEN else (*self.what, self.readonly)
+
+
+def model(entries: list[Entry], path: bytes) -> State:
+    """Later wins; RO keeps what is there."""
+    state = State(path)
+    for index, entry in enumerate(entries):
+        target = entry.target
+        if not below(path, target):
+            continue
+        if target == b"/" and entry.kind is not Kind.HIDE and in_kernel_directory(path):
+            if entry.kind is not Kind.RO:
+                state = State(path)
+            continue
+        tail = rest(path, target)
+        if entry.kind is Kind.RO:
+            there = model(entries[:index], target)
+            nowhere = there.what[0] == "hidden" or (there.what[0] == "tmpfs" and there.target != target)
+            # An RO of what lies nowhere can only freeze what was put below it.
+            if not nowhere or len(state.target) > len(target):
+                state.readonly = True
+            continue
+        state = State(path)
+        state.target, state.readonly = target, entry.readonly
+        if entry.kind is Kind.HIDE:
+            state.what = HIDDEN
+        elif entry.kind is Kind.TMPFS:
+            state.what = ("tmpfs", target, tail)
+        else:
+            assert entry.source is not None
+            state.what = ("host", joined(entry.source, tail))
+    return state
+
+
+def by_table(table: tuple[Entry, ...], path: bytes) -> tuple[object, ...]:
+    entry = lookup({entry.target: entry for entry in table}, path)
+    if entry is None:
+        return ("host", path, False)
+    if entry.kind is Kind.HIDE:
+        return HIDDEN
+    if entry.kind is Kind.TMPFS:
+        return ("tmpfs", entry.target, rest(path, entry.target), entry.readonly)
+    return ("host", host_path(entry, path), entry.readonly)
+
+
+NAMES = st.sampled_from([b"a", b"b", b"ab", b"dev", b"proc"])
+PATHS = st.lists(NAMES, max_size=4).map(lambda names: b"/" + b"/".join(names))
+
+
+@st.composite
+def one_entry(draw: st.DrawFn) -> Entry:
+    kind = draw(st.sampled_from(list(Kind)))
+    target = draw(PATHS)
+    source = draw(PATHS) if kind in (Kind.BIND, Kind.ROOT) else None
+    readonly = draw(st.booleans()) if source else False
+    if kind is Kind.HIDE and target == b"/":
+        target = b"/a"  # `load` refuses to hide everything
+    return Entry(kind, b"/" if kind is Kind.ROOT else target, source, readonly=readonly)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(one_entry(), max_size=10), st.lists(PATHS, min_size=1, max_size=12))
+def test_agrees_with_the_model(entries: list[Entry], paths: list[bytes]) -> None:
+    table = flatten(entries)
+    for path in [*paths, *(entry.target for entry in entries)]:
+        assert by_table(table, path) == model(entries, path).visible(), path
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(one_entry(), max_size=10))
+def test_one_entry_a_target_and_no_ro(entries: list[Entry]) -> None:
+    table = flatten(entries)
+    targets = [entry.target for entry in table]
+    assert len(targets) == len(set(targets))
+    assert all(entry.kind is not Kind.RO for entry in table)
+    for entry in table:
+        if entry.kind is Kind.HIDE:
+            continue
+        assert (entry.kind is Kind.TMPFS) == (entry.source is None)
+
+
+def shown(*entries: Entry) -> dict[bytes, tuple[str, bytes | None, bool]]:
+    return {entry.target: (entry.kind.name, entry.source, entry.readonly) for entry in flatten(entries)}
+
+
+def test_what_a_ci_user_expects() -> None:
+    """The system read-only, a private /tmp, the tree writable although it lies below /tmp, secrets away."""
+    assert shown(
+        Entry(Kind.RO, b"/"),
+        Entry(Kind.TMPFS, b"/tmp"),
+        Entry(Kind.BIND, b"/tmp/tree", b"/tmp/tree"),
+        Entry(Kind.HIDE, b"/home/u/.ssh"),
+    ) == {
+        b"/": ("BIND", b"/", True),
+        b"/dev": ("BIND", b"/dev", False),
+        b"/proc": ("BIND", b"/proc", False),
+        b"/sys": ("BIND", b"/sys", False),
+        b"/tmp": ("TMPFS", None, False),
+        b"/tmp/tree": ("BIND", b"/tmp/tree", False),
+        b"/home/u/.ssh": ("HIDE", b"/home/u/.ssh", False),
+    }
+
+
+def test_ro_and_hide_inside_a_bind_follow_its_source() -> None:
+    assert shown(
+        Entry(Kind.BIND, b"/src", b"/home/u/project"),
+        Entry(Kind.RO, b"/src/vendor"),
+        Entry(Kind.HIDE, b"/src/vendor/.env"),
+    ) == {
+        b"/src": ("BIND", b"/home/u/project", False),
+        b"/src/vendor": ("BIND", b"/home/u/project/vendor", True),
+        b"/src/vendor/.env": ("HIDE", b"/home/u/project/vendor/.env", False),
+    }
+
+
+def test_ro_freezes_what_is_there_and_below() -> None:
+    assert shown(
+        Entry(Kind.TMPFS, b"/t"), Entry(Kind.BIND, b"/t/x", b"/x"), Entry(Kind.RO, b"/t"), Entry(Kind.RO, b"/t/y")
+    ) == {b"/t": ("TMPFS", None, True), b"/t/x": ("BIND", b"/x", True)}
+
+
+def test_root_leaves_the_kernel_directories_unless_later_entries_say_otherwise() -> None:
+    table = shown(
+        Entry(Kind.BIND, b"/dev/early", b"/x"),
+        Entry(Kind.ROOT, b"/", b"/alpine"),
+        Entry(Kind.HIDE, b"/sys"),
+        Entry(Kind.RO, b"/proc"),
+    )
+    assert table == {
+        b"/": ("ROOT", b"/alpine", False),
+        b"/dev": ("BIND", b"/dev", False),
+        b"/proc": ("BIND", b"/proc", True),
+        b"/sys": ("HIDE", b"/sys", False),
+    }
+
+
+def test_ten_thousand_entries_are_quick() -> None:
+    wide = [Entry(Kind.BIND, b"/srv/%d/%d" % (n % 100, n), b"/x/%d" % n) for n in range(10_000)]
+    alternating = [
+        entry
+        for n in range(5_000)
+        for entry in (Entry(Kind.BIND, b"/%d" % n, b"/x"), Entry(Kind.RO, b"/"))
+    ]
+    for entries in (wide, alternating, [Entry(Kind.RO, entry.target) for entry in wide]):
+        start = time.process_time()
+        flatten(entries)
+        assert time.process_time() - start < 0.5
