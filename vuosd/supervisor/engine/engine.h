@@ -1,0 +1,318 @@
+/*
+ * The inside of the engine. One notification flows one way:
+ *
+ *     notify.c   RECV, look the row up, call the operation, send the reply
+ *     target.c   the calling thread: its memory, credentials, working directory, descriptors
+ *     walk.c     a path of the caller → a place: (mount, anchor directory, name), using
+ *     table.c    the mount table: two tries, view path → mount and host path → mount
+ *     op_*.c     what to do with the place: continue, or the same call on the anchor
+ *     remote.c   a call made inside the target (chdir, execve, O_PATH)
+ *
+ * Nouns: a *call* is one notification being answered; a *place* is where a path of the caller leads; a *mount* is one
+ * entry of the view; an *anchor* is the real object that stands for a place, reached by a directory descriptor; a
+ * *state* is what differs between processes of one view (root, the mount the working directory was entered by).
+ *
+ * Nothing here allocates or takes a lock on the hot path: every thread owns one struct vu_work. Functions return >= 0
+ * or -errno.
+ */
+#ifndef VUOSD_ENGINE_H
+#define VUOSD_ENGINE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "api.h"
+
+#define VU_TEXT (4 * PATH_MAX) /* a canonical path may be longer than PATH_MAX: processes chdir deeper */
+#define VU_LINKS 40	       /* MAXSYMLINKS, include/linux/namei.h */
+#define VU_MAX_NR 512
+#define VU_STATE_BITS 24
+#define VU_STATE_MASK ((UINT64_C(1) << VU_STATE_BITS) - 1)
+
+/* Constants newer than the oldest headers we build with. */
+#ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#endif
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+#ifndef SYS_setxattrat
+#define SYS_setxattrat 463
+#define SYS_getxattrat 464
+#define SYS_listxattrat 465
+#define SYS_removexattrat 466
+#endif
+#ifndef SYS_file_getattr
+#define SYS_file_getattr 468
+#define SYS_file_setattr 469
+#endif
+
+/* slow.c: before the listener may be closed */
+struct vu_session;
+void vu_slow_stop(struct vu_session *session);
+
+/* table.c ------------------------------------------------------------------------------------------------------- */
+
+struct vu_mount {
+	int kind;
+	bool readonly;
+	bool identity; /* source and target are the same text: natively the same object */
+	int fd;	       /* O_PATH of the source; -1 for VU_HIDE */
+	unsigned index;
+	char *target, *source;
+	size_t target_length, source_length; /* 0 for "/", so that target + rest is always a path */
+	struct vu_mount *next_at_source;
+};
+
+struct vu_node {
+	char *name;
+	size_t length;
+	struct vu_node *parent, *next; /* next: in the parent's bucket */
+	struct vu_node **buckets;
+	unsigned bucket_count, child_count;
+	struct vu_mount *mount; /* view trie: the mount here; source trie: list of the mounts of this source */
+};
+
+struct vu_table {
+	struct vu_node view, host;
+	struct vu_mount *root; /* the host's tree, under everything */
+	struct vu_mount **mounts;
+	unsigned count, room;
+};
+
+/* Where a canonical view path lies: the mount that covers it, the rest below that mount, the node if entries lie at or below it. */
+struct vu_spot {
+	const struct vu_mount *mount;
+	const char *rest;	    /* points into the text; "" at the mount's root; no leading slash */
+	const struct vu_node *node; /* NULL: no entry lies at or below */
+};
+
+int vu_table_init(struct vu_table *table);
+void vu_table_free(struct vu_table *table);
+int vu_table_add(struct vu_table *table, int kind, bool readonly, const char *target, int fd, const char *source);
+void vu_table_find(const struct vu_table *table, const char *view, struct vu_spot *spot);
+const struct vu_node *vu_node_child(const struct vu_node *node, const char *name, size_t length);
+/*
+ * Host path → view path, into out[VU_TEXT]; the mount by which it is seen. Where several show it: `prefer`, then the
+ * one at the same place as on the host, then the innermost. -ENOENT when the view shows it nowhere.
+ */
+int vu_table_reverse(const struct vu_table *table, const char *host, const struct vu_mount *prefer, char *out,
+		     const struct vu_mount **mount);
+
+/* States --------------------------------------------------------------------------------------------------------- */
+
+struct vu_state {
+	char *root;			  /* view path of the root directory; "" for "/" */
+	const struct vu_mount *cwd_mount; /* where one host directory is seen twice: the mount it was entered by */
+};
+
+/* Session ---------------------------------------------------------------------------------------------------------- */
+
+struct vu_session {
+	struct vu_options options;
+	struct vu_row rows[VU_MAX_NR];
+	struct vu_table table;
+	bool empty; /* no entry: everything that concerns paths continues at once */
+	bool enforce, privileged;
+	int listener;
+	int proc, self_fd; /* O_PATH of /proc and of /proc/self/fd */
+	struct vu_state *states[1024];
+	atomic_uint state_count;
+	pthread_mutex_t state_lock, broker_lock;
+	atomic_bool credentials_differ; /* a privileged member has changed its ids: read them for each call */
+	atomic_bool stopping;
+	pthread_t *threads;
+	unsigned thread_count;
+	struct vu_slow *slow; /* calls that may block for ever, each with a thread of its own */
+	pthread_mutex_t slow_lock;
+	pthread_t watcher;
+	bool watched;
+	atomic_uint_fast64_t notifications, continued, acted, failed, stale, slow_count;
+	atomic_uint foreign_logged;
+};
+
+/* A place: where a path of the caller leads. Descriptors belong to the call and are closed by vu_place_close. */
+struct vu_place {
+	const struct vu_mount *mount;
+	const struct vu_node *node; /* entries at or below: the directory needs merging, may not be renamed */
+	int parent;		    /* O_PATH of the directory, VU_WANT_PARENT only; else -1 */
+	int fd;			    /* O_PATH of the object; -1 when it does not exist or was not wanted */
+	bool native;		    /* the caller's kernel would arrive at this same object: may be continued */
+	bool held;		    /* one of the caller's own descriptors: judged when it was opened */
+	bool readonly;
+	bool hidden;	 /* VU_WANT_PARENT: the last name is hidden by the view */
+	bool mountpoint; /* the place is an entry's own target */
+	bool magic;	 /* reached by a magic link of /proc and without a path: pipe, memfd, deleted file */
+	bool trailing;	 /* VU_WANT_PARENT: the name has a trailing slash, kept in `name` */
+	char name[NAME_MAX + 8]; /* VU_WANT_PARENT: last component, with its trailing slash if it had one */
+	char *view;		 /* canonical path in the view, of the object (or of parent/name) */
+};
+
+/* One thread's memory: nothing on the hot path allocates. */
+struct vu_work {
+	char path[2][PATH_MAX + 1];
+	char view[2][VU_TEXT + PATH_MAX];
+	char rest[2 * VU_TEXT];
+	char text[2 * VU_TEXT];
+	char link[PATH_MAX + 1];
+	char host[VU_TEXT];
+	char scratch[VU_TEXT];
+	_Alignas(16) char data[65536 + 64];
+};
+
+struct vu_credentials {
+	bool known;
+	uid_t ruid, euid, fsuid;
+	gid_t rgid, egid, fsgid;
+	uint64_t effective, permitted; /* capabilities */
+	mode_t umask;
+	pid_t tgid;
+	int group_count;
+	gid_t groups[256];
+};
+
+struct vu_call {
+	struct vu_session *session;
+	struct vu_work *work;
+	const struct vu_row *row;
+	uint64_t id;
+	const uint64_t *args;
+	pid_t tid;
+	pid_t tgid; /* 0 until vu_tgid() */
+	const struct vu_state *state;
+	int64_t value;
+	struct vu_credentials credentials;
+	int nr;
+	bool assumed;	 /* acting with the caller's credentials, and with these capabilities: */
+	uint64_t acting;
+	bool blind; /* its memory could not be read */
+};
+
+/* What an operation returns; a negative number is an errno for the caller. */
+enum vu_verdict {
+	VU_REPLY = 0,	 /* call->value */
+	VU_CONTINUE = 1, /* the kernel does it */
+	VU_SENT = 2,	 /* the reply has gone: ADDFD with SEND, a remote call */
+};
+
+typedef int vu_operation(struct vu_call *call);
+
+static inline int vu_answer(struct vu_call *call, int64_t value)
+{
+	call->value = value;
+	return VU_REPLY;
+}
+
+static inline uint64_t vu_argument(const struct vu_call *call, int index)
+{
+	return index < 0 ? 0 : call->args[index];
+}
+
+static inline int vu_result(long result)
+{
+	return result < 0 ? -errno : (int)result;
+}
+
+static inline void vu_close(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+#define VU_CLOSE __attribute__((cleanup(vu_close)))
+
+/* notify.c */
+int vu_notify_alive(const struct vu_call *call); /* the caller still waits: everything read so far was its own */
+/* Give the caller `fd` as its result; the description becomes the caller's. Returns VU_SENT or -errno. */
+int vu_notify_descriptor(struct vu_call *call, int fd, bool cloexec);
+/* Put `fd` into the caller without answering yet; returns its number there. */
+int vu_notify_inject(struct vu_call *call, int fd, bool cloexec);
+void vu_log(struct vu_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* target.c */
+int vu_read(struct vu_call *call, uint64_t address, void *out, size_t size);
+int vu_write(struct vu_call *call, uint64_t address, const void *data, size_t size);
+/* A path or name: its length, -EFAULT, or -ENAMETOOLONG when it has no end within `room` bytes. */
+int vu_read_string(struct vu_call *call, uint64_t address, char *out, size_t room);
+pid_t vu_tgid(struct vu_call *call);
+const struct vu_state *vu_state_of(struct vu_call *call);
+int vu_state_set(struct vu_call *call, const char *root, const struct vu_mount *cwd_mount);
+/* Text of a magic link of the caller ("cwd", "fd/7") as the supervisor sees it. */
+int vu_target_link(struct vu_call *call, const char *name, char *out, size_t room);
+/* O_PATH of the object behind such a link. */
+int vu_target_open(struct vu_call *call, const char *name);
+/* "cwd" for AT_FDCWD, else "fd/N". */
+const char *vu_descriptor_name(int fd, char buffer[24]);
+/* A duplicate of the caller's descriptor; -EPERM where the machine does not allow it (Docker: then a remote call). */
+int vu_target_descriptor(struct vu_call *call, int fd);
+int vu_target_credentials(struct vu_call *call);
+mode_t vu_target_umask(struct vu_call *call);
+/* Act as the caller would (fsuid, fsgid, groups, capabilities) until vu_resign; nothing to do unless the supervisor is root. */
+int vu_assume(struct vu_call *call);
+int vu_assume_real(struct vu_call *call); /* the same with the real ids: access(2) */
+void vu_resign(struct vu_call *call);
+
+/* walk.c */
+enum {
+	VU_FOLLOW = 1,	     /* follow a last symbolic link */
+	VU_WANT_PARENT = 2,  /* resolve the directory; the last name may not exist */
+	VU_EMPTY_OK = 4,     /* AT_EMPTY_PATH */
+	VU_ABSENT_OK = 8,    /* with VU_WANT_PARENT: open the object too if it is there */
+	VU_DIRECTORY = 16,   /* the object must be a directory */
+	VU_NO_LINKS = 32,    /* RESOLVE_NO_SYMLINKS */
+	VU_NO_MAGIC = 64,    /* RESOLVE_NO_MAGICLINKS */
+	VU_BENEATH = 128,    /* RESOLVE_BENEATH */
+	VU_IN_ROOT = 256,    /* RESOLVE_IN_ROOT */
+	VU_NO_MOUNTS = 512,  /* RESOLVE_NO_XDEV */
+};
+/*
+ * A place that no path names (a deleted working directory, one deeper than PATH_MAX) is held and native, with no
+ * descriptor: only the kernel can go on from there. An enforcing view answers -ENOENT.
+ * `slot` (0 or 1) selects the work buffers, for calls with two paths. */
+int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigned flags, struct vu_place *place);
+/* Read the path at the row's `path` (or `path2`) argument and walk it. -EFAULT etc. as the kernel would say. */
+int vu_walk_argument(struct vu_call *call, unsigned flags, struct vu_place *place);
+int vu_walk_second(struct vu_call *call, unsigned flags, struct vu_place *place);
+/* The place of one of the caller's descriptors. */
+int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *place);
+void vu_place_close(struct vu_place *place);
+#define VU_PLACE __attribute__((cleanup(vu_place_close))) struct vu_place
+/* May this call simply continue? True for the native object of a view that does not enforce. */
+static inline bool vu_may_continue(const struct vu_call *call, const struct vu_place *place, bool writes)
+{
+	if ((writes && place->readonly) || place->hidden)
+		return false;
+	return place->held || (place->native && !call->session->enforce);
+}
+/* "/proc/self/fd/N" for system calls that know no descriptor form. */
+const char *vu_fd_path(int fd, char buffer[32]);
+/* Open the object of an O_PATH descriptor anew with real flags; never blocks on a FIFO (checked by the caller). */
+int vu_reopen(struct vu_session *session, int fd, int flags);
+
+/* op_*.c: the table of operations is in notify.c */
+vu_operation vu_op_open, vu_op_openat2, vu_op_stat, vu_op_statx, vu_op_access, vu_op_readlink, vu_op_mkdir, vu_op_mknod,
+	vu_op_unlink, vu_op_link, vu_op_symlink, vu_op_rename, vu_op_chmod, vu_op_chown, vu_op_utime, vu_op_utimes,
+	vu_op_utimensat, vu_op_truncate, vu_op_statfs, vu_op_getxattr, vu_op_setxattr, vu_op_listxattr, vu_op_removexattr,
+	vu_op_getxattrat, vu_op_setxattrat, vu_op_listxattrat, vu_op_removexattrat, vu_op_file_getattr, vu_op_file_setattr,
+	vu_op_chdir, vu_op_chroot, vu_op_getcwd, vu_op_execve, vu_op_inotify, vu_op_fanotify, vu_op_name_to_handle,
+	vu_op_open_by_handle, vu_op_bind, vu_op_connect, vu_op_sendto, vu_op_sendmsg, vu_op_sendmmsg, vu_op_getdents64,
+	vu_op_getdents, vu_op_descriptor_write, vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_set_dumpable,
+	vu_op_credentials;
+
+#endif

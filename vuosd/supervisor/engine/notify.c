@@ -1,0 +1,341 @@
+/*
+ * The listener: receive a notification, answer it, again.
+ *
+ * Every thread blocks in RECV and serves what it got to the end. With SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a caller
+ * that has been received can only be killed, not interrupted, so receiving early is what keeps EINTR away from calls
+ * that never return it; operations that may block for ever therefore leave the thread (slow.c).
+ */
+#include "engine.h"
+
+#include <linux/audit.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#define X32_BIT 0x40000000
+#define WAKE_SIGNAL (SIGRTMAX - 2)
+#define RETRIES 16 /* of a walk that a concurrent rename has made invalid */
+
+/* `path`: concerns the tree, so that a view without entries lets it continue at once. */
+static const struct {
+	const char *name;
+	vu_operation *run;
+	bool path;
+} operations[VU_OP_COUNT] = {
+	[VU_OP_OPEN] = {"open", vu_op_open, true},
+	[VU_OP_OPENAT2] = {"openat2", vu_op_openat2, true},
+	[VU_OP_STAT] = {"stat", vu_op_stat, true},
+	[VU_OP_STATX] = {"statx", vu_op_statx, true},
+	[VU_OP_ACCESS] = {"access", vu_op_access, true},
+	[VU_OP_READLINK] = {"readlink", vu_op_readlink, true},
+	[VU_OP_MKDIR] = {"mkdir", vu_op_mkdir, true},
+	[VU_OP_MKNOD] = {"mknod", vu_op_mknod, true},
+	[VU_OP_UNLINK] = {"unlink", vu_op_unlink, true},
+	[VU_OP_LINK] = {"link", vu_op_link, true},
+	[VU_OP_SYMLINK] = {"symlink", vu_op_symlink, true},
+	[VU_OP_RENAME] = {"rename", vu_op_rename, true},
+	[VU_OP_CHMOD] = {"chmod", vu_op_chmod, true},
+	[VU_OP_CHOWN] = {"chown", vu_op_chown, true},
+	[VU_OP_UTIME] = {"utime", vu_op_utime, true},
+	[VU_OP_UTIMES] = {"utimes", vu_op_utimes, true},
+	[VU_OP_UTIMENSAT] = {"utimensat", vu_op_utimensat, true},
+	[VU_OP_TRUNCATE] = {"truncate", vu_op_truncate, true},
+	[VU_OP_STATFS] = {"statfs", vu_op_statfs, true},
+	[VU_OP_GETXATTR] = {"getxattr", vu_op_getxattr, true},
+	[VU_OP_SETXATTR] = {"setxattr", vu_op_setxattr, true},
+	[VU_OP_LISTXATTR] = {"listxattr", vu_op_listxattr, true},
+	[VU_OP_REMOVEXATTR] = {"removexattr", vu_op_removexattr, true},
+	[VU_OP_GETXATTRAT] = {"getxattrat", vu_op_getxattrat, true},
+	[VU_OP_SETXATTRAT] = {"setxattrat", vu_op_setxattrat, true},
+	[VU_OP_LISTXATTRAT] = {"listxattrat", vu_op_listxattrat, true},
+	[VU_OP_REMOVEXATTRAT] = {"removexattrat", vu_op_removexattrat, true},
+	[VU_OP_FILE_GETATTR] = {"file_getattr", vu_op_file_getattr, true},
+	[VU_OP_FILE_SETATTR] = {"file_setattr", vu_op_file_setattr, true},
+	[VU_OP_CHDIR] = {"chdir", vu_op_chdir, true},
+	[VU_OP_CHROOT] = {"chroot", vu_op_chroot, false},
+	[VU_OP_GETCWD] = {"getcwd", vu_op_getcwd, true},
+	[VU_OP_EXECVE] = {"execve", vu_op_execve, false},
+	[VU_OP_INOTIFY] = {"inotify_add_watch", vu_op_inotify, true},
+	[VU_OP_FANOTIFY] = {"fanotify_mark", vu_op_fanotify, true},
+	[VU_OP_NAME_TO_HANDLE] = {"name_to_handle_at", vu_op_name_to_handle, true},
+	[VU_OP_OPEN_BY_HANDLE] = {"open_by_handle_at", vu_op_open_by_handle, true},
+	[VU_OP_BIND] = {"bind", vu_op_bind, true},
+	[VU_OP_CONNECT] = {"connect", vu_op_connect, true},
+	[VU_OP_SENDTO] = {"sendto", vu_op_sendto, true},
+	[VU_OP_SENDMSG] = {"sendmsg", vu_op_sendmsg, true},
+	[VU_OP_SENDMMSG] = {"sendmmsg", vu_op_sendmmsg, true},
+	[VU_OP_GETDENTS64] = {"getdents64", vu_op_getdents64, true},
+	[VU_OP_GETDENTS] = {"getdents", vu_op_getdents, true},
+	[VU_OP_FCHMOD] = {"fchmod", vu_op_descriptor_write, true},
+	[VU_OP_FCHOWN] = {"fchown", vu_op_descriptor_write, true},
+	[VU_OP_FSETXATTR] = {"fsetxattr", vu_op_descriptor_write, true},
+	[VU_OP_FREMOVEXATTR] = {"fremovexattr", vu_op_descriptor_write, true},
+	[VU_OP_IOCTL_SETFLAGS] = {"ioctl", vu_op_descriptor_write, true},
+	[VU_OP_GETRLIMIT] = {"getrlimit", vu_op_getrlimit, false},
+	[VU_OP_SETRLIMIT] = {"setrlimit", vu_op_setrlimit, false},
+	[VU_OP_PRLIMIT] = {"prlimit", vu_op_prlimit, false},
+	[VU_OP_SET_DUMPABLE] = {"prctl", vu_op_set_dumpable, false},
+	[VU_OP_CREDENTIALS] = {"credentials", vu_op_credentials, false},
+};
+
+const char *vu_op_name(int op)
+{
+	return op > 0 && op < VU_OP_COUNT ? operations[op].name : NULL;
+}
+
+void vu_log(struct vu_session *session, const char *format, ...)
+{
+	char line[512];
+	va_list arguments;
+	if (session->options.log < 0)
+		return;
+	va_start(arguments, format);
+	int length = vsnprintf(line, sizeof line - 1, format, arguments);
+	va_end(arguments);
+	if (length < 0)
+		return;
+	if (length > (int)sizeof line - 2)
+		length = sizeof line - 2;
+	line[length++] = '\n';
+	if (write(session->options.log, line, (size_t)length) < 0)
+		return; /* a full log must not hold up the caller; the worker counts nothing here */
+}
+
+int vu_notify_alive(const struct vu_call *call)
+{
+	uint64_t id = call->id;
+	return ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) < 0 ? -ESRCH : 0;
+}
+
+static int send_descriptor(struct vu_call *call, int fd, bool cloexec, unsigned flags)
+{
+	struct seccomp_notif_addfd add = {
+		.id = call->id, .flags = flags, .srcfd = (unsigned)fd, .newfd_flags = cloexec ? O_CLOEXEC : 0};
+	int result = ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+	return result < 0 ? -errno : result;
+}
+
+int vu_notify_descriptor(struct vu_call *call, int fd, bool cloexec)
+{
+	int result = send_descriptor(call, fd, cloexec, SECCOMP_ADDFD_FLAG_SEND);
+	return result < 0 ? result : VU_SENT;
+}
+
+int vu_notify_inject(struct vu_call *call, int fd, bool cloexec)
+{
+	return send_descriptor(call, fd, cloexec, 0);
+}
+
+static void reply(struct vu_call *call, int verdict)
+{
+	struct vu_session *session = call->session;
+	struct seccomp_notif_resp response = {.id = call->id};
+	if (verdict == VU_SENT) {
+		atomic_fetch_add_explicit(&session->acted, 1, memory_order_relaxed);
+		return;
+	}
+	if (verdict == VU_CONTINUE) {
+		response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+		atomic_fetch_add_explicit(&session->continued, 1, memory_order_relaxed);
+	} else if (verdict < 0) {
+		response.error = verdict;
+		atomic_fetch_add_explicit(&session->failed, 1, memory_order_relaxed);
+	} else {
+		response.val = call->value;
+		atomic_fetch_add_explicit(&session->acted, 1, memory_order_relaxed);
+	}
+	if (ioctl(session->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) < 0)
+		atomic_fetch_add_explicit(&session->stale, 1, memory_order_relaxed); /* killed meanwhile */
+}
+
+static int foreign(struct vu_call *call, uint32_t arch)
+{
+	if (!atomic_exchange(&call->session->foreign_logged, 1))
+		vu_log(call->session, "process %d made a%s call: only x86-64 programs run in a view; it gets ENOSYS",
+		       call->tid, arch == AUDIT_ARCH_I386 ? "n i386 (32-bit)" : "n x32");
+	return -ENOSYS;
+}
+
+static int run(struct vu_call *call)
+{
+	struct vu_session *session = call->session;
+	unsigned op = call->row->op;
+	if (!op || op >= VU_OP_COUNT || !operations[op].run) {
+		vu_log(session, "system call %d is trapped but has no row: ENOSYS", call->nr);
+		return -ENOSYS;
+	}
+	if (operations[op].path && session->empty &&
+	    atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
+		return VU_CONTINUE;
+	int verdict = vu_assume(call);
+	if (verdict < 0)
+		return verdict;
+	for (int i = 0; i < RETRIES; i++)
+		if ((verdict = operations[op].run(call)) != -EAGAIN)
+			break;
+	vu_resign(call);
+	if (call->blind) {
+		/* The caller's memory may not be read (a program that its user may not read either, say). */
+		vu_log(session, "process %d: %s: its memory cannot be read: %s", call->tid, operations[op].name,
+		       session->enforce ? "refused" : "the call goes to the real tree");
+		return session->enforce ? -EACCES : VU_CONTINUE;
+	}
+	return verdict;
+}
+
+static void serve(struct vu_session *session, struct vu_work *work, const struct seccomp_notif *notification)
+{
+	struct vu_call call = {
+		.session = session,
+		.work = work,
+		.id = notification->id,
+		.tid = (pid_t)notification->pid,
+		.nr = notification->data.nr,
+		.args = (const uint64_t *)notification->data.args,
+	};
+	atomic_fetch_add_explicit(&session->notifications, 1, memory_order_relaxed);
+	if (notification->data.arch != AUDIT_ARCH_X86_64 || (call.nr & X32_BIT) || call.nr < 0 || call.nr >= VU_MAX_NR) {
+		reply(&call, foreign(&call, notification->data.arch));
+		return;
+	}
+	call.row = &session->rows[call.nr];
+	reply(&call, run(&call));
+}
+
+static bool hung_up(int listener)
+{
+	struct pollfd poller = {.fd = listener};
+	return poll(&poller, 1, 0) == 1 && (poller.revents & POLLHUP);
+}
+
+static void *engine_thread(void *argument)
+{
+	struct vu_session *session = argument;
+	struct vu_work *work = calloc(1, sizeof *work);
+	struct seccomp_notif notification;
+	sigset_t all;
+	prctl(PR_SET_NAME, "vu-engine");
+	sigfillset(&all);
+	sigdelset(&all, WAKE_SIGNAL);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	while (work && !atomic_load(&session->stopping)) {
+		memset(&notification, 0, sizeof notification);
+		if (!ioctl(session->listener, SECCOMP_IOCTL_NOTIF_RECV, &notification))
+			serve(session, work, &notification);
+		else if (errno == ENOENT && hung_up(session->listener))
+			break; /* nobody is left */
+		else if (errno != EINTR && errno != ENOENT)
+			break;
+	}
+	free(work);
+	return NULL;
+}
+
+static void wake(int signal)
+{
+	(void)signal; /* only to interrupt RECV */
+}
+
+vu_session *vu_session_new(const struct vu_options *options, const struct vu_row *rows, uint32_t count)
+{
+	struct vu_session *session = calloc(1, sizeof *session);
+	if (!session)
+		return NULL;
+	session->options = *options;
+	session->enforce = options->flags & VU_SESSION_ENFORCE;
+	session->privileged = options->flags & VU_SESSION_PRIVILEGED;
+	session->listener = -1;
+	session->empty = !session->enforce;
+	for (uint32_t i = 0; i < count; i++)
+		if (rows[i].nr < VU_MAX_NR)
+			session->rows[rows[i].nr] = rows[i];
+	pthread_mutex_init(&session->state_lock, NULL);
+	pthread_mutex_init(&session->broker_lock, NULL);
+	pthread_mutex_init(&session->slow_lock, NULL);
+	session->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	session->self_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	session->states[0] = calloc(1, sizeof **session->states);
+	atomic_store(&session->state_count, 1);
+	if (session->proc < 0 || session->self_fd < 0 || !session->states[0] ||
+	    !(session->states[0]->root = strdup("")) || vu_table_init(&session->table) < 0) {
+		vu_session_stop(session);
+		return NULL;
+	}
+	return session;
+}
+
+int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source, const char *source_path)
+{
+	session->empty = false;
+	return vu_table_add(&session->table, kind, flags & VU_ENTRY_READONLY, target, source, source_path);
+}
+
+int vu_session_start(vu_session *session, int listener)
+{
+	uint64_t flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
+	struct sigaction action = {.sa_handler = wake};
+	session->listener = listener;
+	umask(0); /* creating calls apply the caller's */
+	/* Linux 6.6; without it a round trip costs three times as much, and nothing else changes. */
+	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
+	sigaction(WAKE_SIGNAL, &action, NULL);
+	session->threads = calloc(session->options.threads, sizeof *session->threads);
+	if (!session->threads)
+		return -ENOMEM;
+	for (; session->thread_count < session->options.threads; session->thread_count++) {
+		int error = pthread_create(&session->threads[session->thread_count], NULL, engine_thread, session);
+		if (error)
+			return -error;
+	}
+	return 0;
+}
+
+int vu_session_stop(vu_session *session)
+{
+	atomic_store(&session->stopping, true);
+	for (unsigned i = 0; i < session->thread_count; i++) {
+		for (;;) {
+			/* The signal may come just before the thread enters RECV, so send it until it has gone. */
+			struct timespec deadline;
+			pthread_kill(session->threads[i], WAKE_SIGNAL);
+			clock_gettime(CLOCK_REALTIME, &deadline);
+			deadline.tv_nsec += 1000000;
+			if (deadline.tv_nsec >= 1000000000) {
+				deadline.tv_nsec -= 1000000000;
+				deadline.tv_sec++;
+			}
+			if (pthread_timedjoin_np(session->threads[i], NULL, &deadline) != ETIMEDOUT)
+				break;
+		}
+	}
+	vu_slow_stop(session);
+	free(session->threads);
+	vu_table_free(&session->table);
+	for (unsigned i = 0; i < atomic_load(&session->state_count); i++)
+		if (session->states[i]) {
+			free(session->states[i]->root);
+			free(session->states[i]);
+		}
+	vu_close(&session->proc);
+	vu_close(&session->self_fd);
+	free(session);
+	return 0;
+}
+
+int vu_session_stats(const vu_session *session, struct vu_stats *out)
+{
+	*out = (struct vu_stats){
+		.notifications = atomic_load(&session->notifications),
+		.continued = atomic_load(&session->continued),
+		.acted = atomic_load(&session->acted),
+		.failed = atomic_load(&session->failed),
+		.stale = atomic_load(&session->stale),
+		.slow = atomic_load(&session->slow_count),
+	};
+	return 0;
+}

@@ -1,0 +1,432 @@
+/* What is known of an object, and changed of it, without opening it: stat, access, chmod, chown, times, size, xattrs. */
+#include "engine.h"
+
+#include <stdio.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/xattr.h>
+#include <utime.h>
+
+static unsigned at_flags(const struct vu_call *call)
+{
+	return (unsigned)vu_argument(call, call->row->flags) | call->row->implied;
+}
+
+static unsigned walk_flags(unsigned at)
+{
+	return (at & AT_SYMLINK_NOFOLLOW ? 0 : VU_FOLLOW) | (at & AT_EMPTY_PATH ? VU_EMPTY_OK : 0);
+}
+
+/*
+ * The place of the call's path argument, for a call that changes nothing (`changes` false) or something.
+ * 1: go on with place->fd; else what the operation returns.
+ */
+static int find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, struct vu_place *place)
+{
+	if (at & ~allowed) {
+		*place = (struct vu_place){.parent = -1, .fd = -1};
+		return -EINVAL;
+	}
+	int error = vu_walk_argument(call, walk_flags(at), place);
+	if (error < 0)
+		return error;
+	if (vu_may_continue(call, place, changes))
+		return VU_CONTINUE;
+	return changes && place->readonly ? -EROFS : 3;
+}
+enum { FOUND = 3 };
+
+int vu_op_stat(struct vu_call *call)
+{
+	VU_PLACE place;
+	struct stat st;
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH, false, &place);
+	if (verdict != FOUND)
+		return verdict;
+	if (fstat(place.fd, &st) < 0)
+		return -errno;
+	verdict = vu_write(call, vu_argument(call, call->row->buf), &st, sizeof st);
+	return verdict < 0 ? verdict : vu_answer(call, 0);
+}
+
+int vu_op_statx(struct vu_call *call)
+{
+	static const unsigned sync = AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC;
+	VU_PLACE place;
+	struct statx st;
+	unsigned at = at_flags(call), mask = (unsigned)vu_argument(call, call->row->extra);
+	int verdict = find(call, at, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | sync, false, &place);
+	if (verdict != FOUND)
+		return verdict;
+	if (syscall(SYS_statx, place.fd, "", AT_EMPTY_PATH | (at & sync), mask, &st) < 0)
+		return -errno;
+	verdict = vu_write(call, vu_argument(call, call->row->buf), &st, sizeof st);
+	return verdict < 0 ? verdict : vu_answer(call, 0);
+}
+
+int vu_op_access(struct vu_call *call)
+{
+	VU_PLACE place;
+	unsigned at = at_flags(call);
+	int mode = (int)vu_argument(call, call->row->mode);
+	if (mode & ~(R_OK | W_OK | X_OK))
+		return -EINVAL;
+	int verdict = find(call, at, AT_SYMLINK_NOFOLLOW | AT_EACCESS | AT_EMPTY_PATH, false, &place);
+	if (verdict != FOUND && !((mode & W_OK) && place.readonly && verdict == VU_CONTINUE))
+		return verdict;
+	if (!(at & AT_EACCESS) && (verdict = vu_assume_real(call)) < 0)
+		return verdict;
+	if (place.fd < 0) {
+		char name[24];
+		place.fd = vu_target_open(call, vu_descriptor_name((int)vu_argument(call, call->row->dirfd), name));
+		if (place.fd < 0)
+			return place.fd;
+	}
+	int fd = place.fd;
+	/* The ids to judge by are the thread's own by now, so the effective ones are asked. */
+	if (syscall(SYS_faccessat2, fd, "", mode, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	struct stat st;
+	if ((mode & W_OK) && place.readonly && !fstat(fd, &st) && !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode) &&
+	    !S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode))
+		return -EROFS; /* only after the mode bits have allowed it: fs/open.c do_faccessat */
+	return vu_answer(call, 0);
+}
+
+int vu_op_statfs(struct vu_call *call)
+{
+	VU_PLACE place;
+	struct statfs fs;
+	int verdict = find(call, 0, 0, false, &place);
+	if (verdict != FOUND)
+		return verdict;
+	if (fstatfs(place.fd, &fs) < 0)
+		return -errno;
+	if (place.readonly)
+		fs.f_flags |= 1 /* ST_RDONLY */;
+	verdict = vu_write(call, vu_argument(call, call->row->buf), &fs, sizeof fs);
+	return verdict < 0 ? verdict : vu_answer(call, 0);
+}
+
+int vu_op_chmod(struct vu_call *call)
+{
+	VU_PLACE place;
+	mode_t mode = (mode_t)vu_argument(call, call->row->mode) & 07777;
+	char path[32];
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
+	if (verdict != FOUND)
+		return verdict;
+	struct stat st;
+	if (fstat(place.fd, &st) < 0)
+		return -errno;
+	if (S_ISLNK(st.st_mode))
+		return -EOPNOTSUPP;
+	return chmod(vu_fd_path(place.fd, path), mode) < 0 ? -errno : vu_answer(call, 0);
+}
+
+int vu_op_chown(struct vu_call *call)
+{
+	VU_PLACE place;
+	uid_t uid = (uid_t)vu_argument(call, call->row->mode);
+	gid_t gid = (gid_t)vu_argument(call, call->row->extra);
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
+	if (verdict != FOUND)
+		return verdict;
+	return fchownat(place.fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : vu_answer(call, 0);
+}
+
+static int set_times(struct vu_call *call, const struct vu_place *place, const struct timespec *times)
+{
+	return syscall(SYS_utimensat, place->fd, "", times, AT_EMPTY_PATH) < 0 ? -errno : vu_answer(call, 0);
+}
+
+int vu_op_utime(struct vu_call *call)
+{
+	VU_PLACE place;
+	struct utimbuf buffer;
+	struct timespec times[2] = {};
+	uint64_t address = vu_argument(call, call->row->buf);
+	int verdict = address ? vu_read(call, address, &buffer, sizeof buffer) : 0;
+	if (verdict < 0)
+		return verdict;
+	if ((verdict = find(call, 0, 0, true, &place)) != FOUND)
+		return verdict;
+	if (address) {
+		times[0].tv_sec = buffer.actime;
+		times[1].tv_sec = buffer.modtime;
+	}
+	return set_times(call, &place, address ? times : NULL);
+}
+
+int vu_op_utimes(struct vu_call *call)
+{
+	VU_PLACE place;
+	struct timeval given[2];
+	struct timespec times[2];
+	uint64_t address = vu_argument(call, call->row->buf);
+	int verdict = address ? vu_read(call, address, given, sizeof given) : 0;
+	if (verdict < 0)
+		return verdict;
+	for (int i = 0; address && i < 2; i++) {
+		if (given[i].tv_usec < 0 || given[i].tv_usec >= 1000000)
+			return -EINVAL;
+		times[i] = (struct timespec){given[i].tv_sec, given[i].tv_usec * 1000};
+	}
+	if (call->row->dirfd >= 0 && !vu_argument(call, call->row->path)) {
+		struct vu_place held; /* futimesat(fd, NULL, …) */
+		verdict = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->dirfd), &held);
+		return verdict < 0 ? verdict : held.readonly ? -EROFS : VU_CONTINUE;
+	}
+	if ((verdict = find(call, 0, 0, true, &place)) != FOUND)
+		return verdict;
+	return set_times(call, &place, address ? times : NULL);
+}
+
+int vu_op_utimensat(struct vu_call *call)
+{
+	VU_PLACE place;
+	struct timespec times[2];
+	uint64_t address = vu_argument(call, call->row->buf);
+	int verdict = address ? vu_read(call, address, times, sizeof times) : 0;
+	if (verdict < 0)
+		return verdict;
+	if (!vu_argument(call, call->row->path)) {
+		struct vu_place held; /* futimens(3) */
+		verdict = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->dirfd), &held);
+		return verdict < 0 ? verdict : held.readonly ? -EROFS : VU_CONTINUE;
+	}
+	if (address && times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT)
+		return vu_answer(call, 0); /* without a look at the path: fs/utimes.c */
+	if ((verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place)) != FOUND)
+		return verdict;
+	return set_times(call, &place, address ? times : NULL);
+}
+
+int vu_op_truncate(struct vu_call *call)
+{
+	VU_PLACE place;
+	char path[32];
+	off_t length = (off_t)vu_argument(call, call->row->extra);
+	if (length < 0)
+		return -EINVAL;
+	int verdict = find(call, 0, 0, true, &place);
+	if (verdict != FOUND)
+		return verdict;
+	return truncate(vu_fd_path(place.fd, path), length) < 0 ? -errno : vu_answer(call, 0);
+}
+
+/* Extended attributes: by the magic link of our own descriptor, which leads to the object itself, also to a link. */
+
+static int read_name(struct vu_call *call, char name[256])
+{
+	int length = vu_read_string(call, vu_argument(call, call->row->extra), name, 256);
+	return length == -ENAMETOOLONG || length == 0 ? -ERANGE : length;
+}
+
+static int get_value(struct vu_call *call, struct vu_place *place, const char *name, uint64_t buffer, size_t size)
+{
+	char path[32];
+	if (size > XATTR_SIZE_MAX)
+		size = XATTR_SIZE_MAX;
+	ssize_t n = getxattr(vu_fd_path(place->fd, path), name, size ? call->work->data : NULL, size);
+	if (n < 0)
+		return -errno;
+	int error = size ? vu_write(call, buffer, call->work->data, (size_t)n) : 0;
+	return error < 0 ? error : vu_answer(call, n);
+}
+
+static int set_value(struct vu_call *call, struct vu_place *place, const char *name, size_t size, int flags)
+{
+	char path[32];
+	return setxattr(vu_fd_path(place->fd, path), name, call->work->data, size, flags) < 0 ? -errno : vu_answer(call, 0);
+}
+
+static int list_names(struct vu_call *call, struct vu_place *place, uint64_t buffer, size_t size)
+{
+	char path[32];
+	if (size > XATTR_LIST_MAX)
+		size = XATTR_LIST_MAX;
+	ssize_t n = listxattr(vu_fd_path(place->fd, path), size ? call->work->data : NULL, size);
+	if (n < 0)
+		return -errno;
+	int error = size ? vu_write(call, buffer, call->work->data, (size_t)n) : 0;
+	return error < 0 ? error : vu_answer(call, n);
+}
+
+static int remove_name(struct vu_call *call, struct vu_place *place, const char *name)
+{
+	char path[32];
+	return removexattr(vu_fd_path(place->fd, path), name) < 0 ? -errno : vu_answer(call, 0);
+}
+
+/* The arguments that setxattr checks before it looks at the path: fs/xattr.c setxattr_copy. */
+static int read_value(struct vu_call *call, char name[256], uint64_t address, size_t size, int flags)
+{
+	if (flags & ~(XATTR_CREATE | XATTR_REPLACE))
+		return -EINVAL;
+	int error = read_name(call, name);
+	if (error < 0)
+		return error;
+	if (size > XATTR_SIZE_MAX)
+		return -E2BIG;
+	return vu_read(call, address, call->work->data, size);
+}
+
+int vu_op_getxattr(struct vu_call *call)
+{
+	VU_PLACE place;
+	char name[256];
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW, false, &place);
+	if (verdict != FOUND)
+		return verdict;
+	if ((verdict = read_name(call, name)) < 0)
+		return verdict;
+	return get_value(call, &place, name, vu_argument(call, call->row->buf), vu_argument(call, call->row->size));
+}
+
+int vu_op_setxattr(struct vu_call *call)
+{
+	VU_PLACE place;
+	char name[256];
+	int flags = (int)vu_argument(call, call->row->mode);
+	size_t size = vu_argument(call, call->row->size);
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW, true, &place);
+	if (verdict != FOUND)
+		return verdict;
+	if ((verdict = read_value(call, name, vu_argument(call, call->row->buf), size, flags)) < 0)
+		return verdict;
+	return set_value(call, &place, name, size, flags);
+}
+
+int vu_op_listxattr(struct vu_call *call)
+{
+	VU_PLACE place;
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW, false, &place);
+	if (verdict != FOUND)
+		return verdict;
+	return list_names(call, &place, vu_argument(call, call->row->buf), vu_argument(call, call->row->size));
+}
+
+int vu_op_removexattr(struct vu_call *call)
+{
+	VU_PLACE place;
+	char name[256];
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW, true, &place);
+	if (verdict != FOUND)
+		return verdict;
+	return (verdict = read_name(call, name)) < 0 ? verdict : remove_name(call, &place, name);
+}
+
+/* struct xattr_args of setxattrat and getxattrat, include/uapi/linux/xattr.h (Linux 6.13). */
+struct xattr_arguments {
+	uint64_t value;
+	uint32_t size, flags;
+};
+
+static int read_arguments(struct vu_call *call, struct xattr_arguments *out)
+{
+	size_t size = vu_argument(call, call->row->size);
+	if (size < sizeof *out)
+		return -EINVAL;
+	if (size > 4096)
+		return -E2BIG;
+	int error = vu_read(call, vu_argument(call, call->row->buf), call->work->data, size);
+	if (error < 0)
+		return error;
+	memcpy(out, call->work->data, sizeof *out);
+	for (size_t i = sizeof *out; i < size; i++)
+		if (call->work->data[i])
+			return -E2BIG;
+	return 0;
+}
+
+int vu_op_getxattrat(struct vu_call *call)
+{
+	VU_PLACE place;
+	struct xattr_arguments given;
+	char name[256];
+	int verdict = read_arguments(call, &given);
+	if (verdict < 0)
+		return verdict;
+	if (given.flags)
+		return -EINVAL;
+	if ((verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, false, &place)) != FOUND)
+		return verdict;
+	return (verdict = read_name(call, name)) < 0 ? verdict : get_value(call, &place, name, given.value, given.size);
+}
+
+int vu_op_setxattrat(struct vu_call *call)
+{
+	VU_PLACE place;
+	struct xattr_arguments given;
+	char name[256];
+	int verdict = read_arguments(call, &given);
+	if (verdict < 0)
+		return verdict;
+	if ((verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place)) != FOUND)
+		return verdict;
+	if ((verdict = read_value(call, name, given.value, given.size, (int)given.flags)) < 0)
+		return verdict;
+	return set_value(call, &place, name, given.size, (int)given.flags);
+}
+
+int vu_op_listxattrat(struct vu_call *call)
+{
+	VU_PLACE place;
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, false, &place);
+	if (verdict != FOUND)
+		return verdict;
+	return list_names(call, &place, vu_argument(call, call->row->buf), vu_argument(call, call->row->size));
+}
+
+int vu_op_removexattrat(struct vu_call *call)
+{
+	VU_PLACE place;
+	char name[256];
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
+	if (verdict != FOUND)
+		return verdict;
+	return (verdict = read_name(call, name)) < 0 ? verdict : remove_name(call, &place, name);
+}
+
+/* file_getattr(2) and file_setattr(2), Linux 6.17: fixed-size structs that we need not understand. */
+static int file_attributes(struct vu_call *call, bool set)
+{
+	VU_PLACE place;
+	size_t size = vu_argument(call, call->row->size);
+	uint64_t address = vu_argument(call, call->row->buf);
+	char path[32];
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, set, &place);
+	if (verdict != FOUND)
+		return verdict;
+	if (size > 4096)
+		return -E2BIG;
+	if (set && (verdict = vu_read(call, address, call->work->data, size)) < 0)
+		return verdict;
+	if (syscall(set ? SYS_file_setattr : SYS_file_getattr, AT_FDCWD, vu_fd_path(place.fd, path), call->work->data, size, 0) < 0)
+		return -errno;
+	if (!set && (verdict = vu_write(call, address, call->work->data, size)) < 0)
+		return verdict;
+	return vu_answer(call, 0);
+}
+
+int vu_op_file_getattr(struct vu_call *call)
+{
+	return file_attributes(call, false);
+}
+
+int vu_op_file_setattr(struct vu_call *call)
+{
+	return file_attributes(call, true);
+}
+
+/* fchmod, fchown, f*xattr, FS_IOC_SETFLAGS: a descriptor opened for reading by a read-only entry changes nothing. */
+int vu_op_descriptor_write(struct vu_call *call)
+{
+	struct vu_place place;
+	int error = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->fd), &place);
+	if (error == -ENOENT)
+		return VU_CONTINUE; /* an object outside the view, which the caller was given */
+	return error < 0 ? error : place.readonly ? -EROFS : VU_CONTINUE;
+}

@@ -1,0 +1,97 @@
+/* The working directory and the root: chdir, chroot, getcwd. */
+#include "remote_call.h"
+
+/*
+ * By which mount was the working directory entered? Needed only where the view shows one host directory twice, for ".."
+ * and getcwd there. It is part of the state that the kernel keeps for us.
+ */
+static int remember(struct vu_call *call, const struct vu_place *place)
+{
+	const struct vu_mount *hint = NULL;
+	struct vu_spot spot;
+	vu_table_find(&call->session->table, *place->view ? place->view : "/", &spot);
+	if (!spot.mount->identity) {
+		char *host = call->work->host;
+		if (spot.mount->source_length + strlen(spot.rest) + 2 > VU_TEXT)
+			return -ENAMETOOLONG;
+		memcpy(host, spot.mount->source, spot.mount->source_length + 1);
+		if (*spot.rest) {
+			host[spot.mount->source_length] = '/';
+			strcpy(host + spot.mount->source_length + 1, spot.rest);
+		}
+		const struct vu_mount *plain;
+		if (!vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &plain) && plain != spot.mount)
+			hint = spot.mount;
+	}
+	return vu_state_set(call, vu_state_of(call)->root, hint);
+}
+
+int vu_op_chdir(struct vu_call *call)
+{
+	VU_PLACE place;
+	int error = vu_walk_argument(call, VU_FOLLOW | VU_DIRECTORY, &place);
+	if (error < 0)
+		return error;
+	if (place.held)
+		return VU_CONTINUE;
+	if (faccessat(place.fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	if (!place.magic && (error = remember(call, &place)) < 0)
+		return error;
+	if (vu_may_continue(call, &place, false))
+		return VU_CONTINUE;
+	VU_CLOSE int fd = vu_reopen(call->session, place.fd, O_RDONLY | O_DIRECTORY);
+	if (fd == -EACCES) {
+		/* It may be entered but not read, so no descriptor can be handed over: by its host path, then. */
+		char number[32];
+		ssize_t n = readlink(vu_fd_path(place.fd, number), call->work->host, sizeof call->work->host - 1);
+		if (n < 0)
+			return -errno;
+		call->work->host[n] = 0;
+		struct vu_remote request = {.nr = SYS_chdir, .close_fd = -1, .scratch_args = 1, .scratch = call->work->host,
+					    .scratch_len = (uint32_t)n + 1};
+		return vu_remote(call, &request);
+	}
+	if (fd < 0)
+		return fd;
+	int there = vu_notify_inject(call, fd, true);
+	if (there < 0)
+		return there;
+	struct vu_remote request = {.nr = SYS_fchdir, .args = {(uint64_t)there}, .close_fd = there};
+	return vu_remote(call, &request);
+}
+
+int vu_op_chroot(struct vu_call *call)
+{
+	VU_PLACE place;
+	int error = vu_walk_argument(call, VU_FOLLOW | VU_DIRECTORY, &place);
+	if (error < 0)
+		return error;
+	if (place.held || place.magic)
+		return -EACCES;
+	if (faccessat(place.fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	error = vu_state_set(call, strcmp(place.view, "/") ? place.view : "", vu_state_of(call)->cwd_mount);
+	return error < 0 ? error : vu_answer(call, 0);
+}
+
+int vu_op_getcwd(struct vu_call *call)
+{
+	struct vu_place place;
+	int error = vu_walk_descriptor(call, 0, AT_FDCWD, &place);
+	if (error < 0)
+		return error;
+	const char *root = vu_state_of(call)->root, *path = place.view;
+	size_t length = strlen(root);
+	if (length && !strncmp(path, root, length) && (!path[length] || path[length] == '/'))
+		path += length;
+	if (!*path)
+		path = "/";
+	if (!place.node && (!place.mount || place.mount->identity) && !length)
+		return VU_CONTINUE; /* also a deleted one, and one that is too deep to be named */
+	size_t size = strlen(path) + 1;
+	if (size > vu_argument(call, call->row->size))
+		return -ERANGE;
+	error = vu_write(call, vu_argument(call, call->row->buf), path, size);
+	return error < 0 ? error : vu_answer(call, (int64_t)size);
+}

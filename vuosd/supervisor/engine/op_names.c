@@ -1,0 +1,162 @@
+/* The names of a directory: mkdir, mknod, symlink, link, unlink, rmdir, rename. */
+#include "engine.h"
+
+#include <sys/syscall.h>
+
+#include "create.h"
+
+static bool exists(const struct vu_place *place)
+{
+	struct stat st;
+	return !fstatat(place->parent, place->name, &st, AT_SYMLINK_NOFOLLOW);
+}
+
+/* May a new name be made here? In the order of filename_create, fs/namei.c: what exists is EEXIST even where read-only. */
+static int may_create(const struct vu_place *place)
+{
+	if (place->hidden)
+		return -EACCES;
+	if (place->mountpoint)
+		return -EEXIST;
+	if (place->readonly)
+		return exists(place) ? -EEXIST : -EROFS;
+	return 0;
+}
+
+/* May this name be taken away? An entry's target is a mount point, and so is kept what leads to one. */
+static int may_remove(const struct vu_place *place)
+{
+	if (place->hidden)
+		return -ENOENT;
+	if (place->mountpoint || place->node)
+		return -EBUSY;
+	if (place->readonly)
+		return exists(place) ? -EROFS : -ENOENT;
+	return 0;
+}
+
+int vu_op_mkdir(struct vu_call *call)
+{
+	VU_PLACE place;
+	int error = vu_walk_argument(call, VU_WANT_PARENT, &place);
+	if (error < 0)
+		return error;
+	if (vu_may_continue(call, &place, true) && !place.mountpoint)
+		return VU_CONTINUE;
+	if ((error = may_create(&place)) < 0)
+		return error;
+	mode_t mode = vu_create_mode(call, place.parent, (mode_t)vu_argument(call, call->row->mode) & 07777);
+	return mkdirat(place.parent, place.name, mode) < 0 ? -errno : vu_answer(call, 0);
+}
+
+int vu_op_mknod(struct vu_call *call)
+{
+	VU_PLACE place;
+	int error = vu_walk_argument(call, VU_WANT_PARENT, &place);
+	if (error < 0)
+		return error;
+	if (vu_may_continue(call, &place, true) && !place.mountpoint)
+		return VU_CONTINUE;
+	if ((error = may_create(&place)) < 0)
+		return error;
+	mode_t mode = (mode_t)vu_argument(call, call->row->mode);
+	mode = (mode & S_IFMT) | vu_create_mode(call, place.parent, mode & 07777);
+	if (mknodat(place.parent, place.name, mode, (dev_t)vu_argument(call, call->row->extra)) < 0)
+		return -errno;
+	return vu_answer(call, 0);
+}
+
+int vu_op_symlink(struct vu_call *call)
+{
+	VU_PLACE place;
+	int error = vu_walk_argument(call, VU_WANT_PARENT, &place);
+	if (error < 0)
+		return error;
+	if (vu_may_continue(call, &place, true) && !place.mountpoint)
+		return VU_CONTINUE;
+	if ((error = may_create(&place)) < 0)
+		return error;
+	char *text = call->work->path[1];
+	if ((error = vu_read_string(call, vu_argument(call, call->row->buf), text, PATH_MAX)) < 0)
+		return error;
+	return symlinkat(text, place.parent, place.name) < 0 ? -errno : vu_answer(call, 0);
+}
+
+int vu_op_unlink(struct vu_call *call)
+{
+	VU_PLACE place;
+	unsigned flags = (unsigned)vu_argument(call, call->row->flags) | call->row->implied;
+	if (flags & ~(unsigned)AT_REMOVEDIR)
+		return -EINVAL;
+	int error = vu_walk_argument(call, VU_WANT_PARENT, &place);
+	if (error < 0)
+		return error;
+	if (vu_may_continue(call, &place, true) && !place.node)
+		return VU_CONTINUE;
+	if ((error = may_remove(&place)) < 0)
+		return error;
+	return unlinkat(place.parent, place.name, (int)flags) < 0 ? -errno : vu_answer(call, 0);
+}
+
+int vu_op_link(struct vu_call *call)
+{
+	VU_PLACE old;
+	VU_PLACE new = {.parent = -1, .fd = -1};
+	unsigned flags = (unsigned)vu_argument(call, call->row->flags);
+	if (flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH))
+		return -EINVAL;
+	int error = vu_walk_argument(
+		call, (flags & AT_SYMLINK_FOLLOW ? VU_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &old);
+	if (error < 0)
+		return error;
+	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
+		return error;
+	if (vu_may_continue(call, &old, false) && vu_may_continue(call, &new, true) && !new.mountpoint &&
+	    (old.mount == new.mount || old.magic))
+		return VU_CONTINUE;
+	if (old.held) {
+		char name[24];
+		old.fd = vu_target_open(call, vu_descriptor_name((int)vu_argument(call, call->row->dirfd), name));
+		if (old.fd < 0)
+			return old.fd;
+	}
+	if ((error = may_create(&new)) < 0)
+		return error;
+	if (old.mount != new.mount && !old.magic && !old.held)
+		return -EXDEV;
+	char path[32];
+	if (linkat(AT_FDCWD, vu_fd_path(old.fd, path), new.parent, new.name, AT_SYMLINK_FOLLOW) < 0)
+		return -errno;
+	return vu_answer(call, 0);
+}
+
+int vu_op_rename(struct vu_call *call)
+{
+	VU_PLACE old;
+	VU_PLACE new = {.parent = -1, .fd = -1};
+	unsigned flags = (unsigned)vu_argument(call, call->row->flags);
+	static const unsigned noreplace = 1, exchange = 2, whiteout = 4;
+	if (flags & ~(noreplace | exchange | whiteout) || ((flags & (noreplace | whiteout)) && (flags & exchange)))
+		return -EINVAL;
+	int error = vu_walk_argument(call, VU_WANT_PARENT, &old);
+	if (error < 0)
+		return error;
+	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
+		return error;
+	if (vu_may_continue(call, &old, true) && vu_may_continue(call, &new, true) && !old.node && !new.node &&
+	    old.mount == new.mount)
+		return VU_CONTINUE;
+	if (old.mount != new.mount && !old.mountpoint && !new.mountpoint && !old.hidden && !new.hidden)
+		return -EXDEV;
+	if (new.hidden)
+		return -EACCES;
+	if ((error = may_remove(&old)) < 0)
+		return error;
+	if (new.mountpoint || new.node)
+		return -EBUSY;
+	if (new.readonly)
+		return -EROFS;
+	if (syscall(SYS_renameat2, old.parent, old.name, new.parent, new.name, flags) < 0)
+		return -errno;
+	return vu_answer(call, 0);
+}

@@ -1,0 +1,170 @@
+/* open, creat, openat, openat2: the descriptor the caller gets is a real one, of the anchor. */
+#include "engine.h"
+
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include "create.h"
+#include "remote_call.h"
+
+#define VALID_PATH_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+
+static bool writes(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+mode_t vu_create_mode(struct vu_call *call, int parent, mode_t mode)
+{
+	/* The umask does not count where the directory has a default ACL: acl(5). */
+	char path[32];
+	if (getxattr(vu_fd_path(parent, path), "system.posix_acl_default", NULL, 0) >= 0)
+		return mode;
+	return mode & ~vu_target_umask(call);
+}
+
+/* An O_PATH descriptor cannot be handed over (ADDFD refuses them), so the caller opens it itself, by its directory. */
+static int open_path_only(struct vu_call *call, struct vu_place *place, int flags)
+{
+	if (place->magic || place->mountpoint) {
+		/* No name leads there; a directory can be had by a descriptor that also reads. */
+		VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_DIRECTORY);
+		return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+	}
+	char *name = strrchr(place->view, '/') + 1;
+	VU_CLOSE int parent = openat(place->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
+	if (fstat(place->fd, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode)) {
+		vu_close(&parent);
+		parent = vu_open_parent(call, place);
+	}
+	if (parent < 0)
+		return parent == -1 ? -errno : parent;
+	return vu_remote_at(call, SYS_openat, parent, *name ? name : ".", (uint64_t)(flags & VALID_PATH_FLAGS) | O_NOFOLLOW);
+}
+
+static int open_existing(struct vu_call *call, struct vu_place *place, int flags)
+{
+	struct stat st;
+	if (fstat(place->fd, &st) < 0)
+		return -errno;
+	if ((flags & O_CREAT) && (flags & O_EXCL))
+		return -EEXIST;
+	if (flags & O_PATH)
+		return open_path_only(call, place, flags);
+	if (S_ISLNK(st.st_mode))
+		return -ELOOP;
+	if (S_ISSOCK(st.st_mode))
+		return -ENXIO;
+	if (S_ISDIR(st.st_mode) && (writes(flags) || (flags & O_CREAT)))
+		return -EISDIR;
+	if (place->readonly && writes(flags) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		return -EROFS;
+	bool device = S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode);
+	if ((device || S_ISFIFO(st.st_mode)) && place->native)
+		return VU_CONTINUE; /* may wait, or make a controlling terminal; the Landlock floor governs opens */
+	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))
+		return vu_slow_open(call, place->fd, flags);
+	VU_CLOSE int fd = vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
+	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+}
+
+static int open_new(struct vu_call *call, struct vu_place *place, int flags, mode_t mode)
+{
+	if (place->trailing)
+		return -EISDIR;
+	if (place->hidden)
+		return -EACCES;
+	if (place->readonly)
+		return -EROFS;
+	VU_CLOSE int fd = openat(place->parent, place->name, flags | O_EXCL | O_CLOEXEC | O_NOCTTY,
+				 vu_create_mode(call, place->parent, mode & 07777));
+	if (fd < 0)
+		return errno == EEXIST && !(flags & O_EXCL) ? -EAGAIN : -errno;
+	return vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+}
+
+static int open_temporary(struct vu_call *call, struct vu_place *place, int flags, mode_t mode)
+{
+	if (place->readonly)
+		return -EROFS;
+	char path[32];
+	VU_CLOSE int fd = open(vu_fd_path(place->fd, path), (flags & ~O_NOFOLLOW) | O_CLOEXEC,
+			       vu_create_mode(call, place->fd, mode & 07777));
+	return fd < 0 ? -errno : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+}
+
+static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
+{
+	bool create = (flags & O_CREAT) && !(flags & O_PATH);
+	bool temporary = (flags & O_TMPFILE) == O_TMPFILE && !(flags & O_PATH);
+	if (flags & O_PATH)
+		flags &= VALID_PATH_FLAGS;
+	if (!(flags & O_NOFOLLOW) && !(create && (flags & O_EXCL)))
+		walk |= VU_FOLLOW;
+	if (create && !temporary)
+		walk |= VU_WANT_PARENT | VU_ABSENT_OK;
+	else if (flags & O_DIRECTORY)
+		walk |= VU_DIRECTORY;
+	VU_PLACE place;
+	int error = vu_walk_argument(call, walk, &place);
+	if (error < 0)
+		return error;
+	if (place.held)
+		return VU_CONTINUE;
+	bool missing = create && place.fd < 0;
+	/* O_CREAT on "", "." or ".." has no name to make: the kernel says what is wrong with it. */
+	bool directory = create && (!strcmp(place.name, ".") || !strcmp(place.name, "..") || !strcmp(place.name, "/"));
+	if (vu_may_continue(call, &place, writes(flags) || missing || temporary))
+		return VU_CONTINUE;
+	if (directory)
+		return -EISDIR;
+	if (missing)
+		return open_new(call, &place, flags, mode);
+	if (temporary)
+		return open_temporary(call, &place, flags, mode);
+	if (create && place.trailing)
+		return -EISDIR;
+	return open_existing(call, &place, flags);
+}
+
+int vu_op_open(struct vu_call *call)
+{
+	int flags = (int)vu_argument(call, call->row->flags) | (int)call->row->implied;
+	return do_open(call, flags, (mode_t)vu_argument(call, call->row->mode), 0);
+}
+
+int vu_op_openat2(struct vu_call *call)
+{
+	/* The checks of copy_struct_from_user and build_open_flags, fs/open.c. */
+	size_t size = vu_argument(call, call->row->size);
+	uint64_t address = vu_argument(call, call->row->buf);
+	struct open_how how = {};
+	if (size < sizeof how)
+		return -EINVAL;
+	if (size > 4096)
+		return -E2BIG;
+	int error = vu_read(call, address, call->work->data, size);
+	if (error < 0)
+		return error;
+	memcpy(&how, call->work->data, sizeof how);
+	for (size_t i = sizeof how; i < size; i++)
+		if (call->work->data[i])
+			return -E2BIG;
+	if (how.resolve & ~UINT64_C(0x3f) || (how.flags >> 32) || (how.mode & ~UINT64_C(07777)))
+		return -EINVAL;
+	if (how.mode && !(how.flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))))
+		return -EINVAL;
+	if ((how.resolve & RESOLVE_BENEATH) && (how.resolve & RESOLVE_IN_ROOT))
+		return -EINVAL;
+	unsigned walk = (how.resolve & RESOLVE_NO_SYMLINKS ? VU_NO_LINKS : 0) |
+			(how.resolve & RESOLVE_NO_MAGICLINKS ? VU_NO_MAGIC : 0) |
+			(how.resolve & RESOLVE_BENEATH ? VU_BENEATH : 0) | (how.resolve & RESOLVE_IN_ROOT ? VU_IN_ROOT : 0);
+	if ((how.flags & O_PATH) && (how.flags & ~(uint64_t)VALID_PATH_FLAGS))
+		return -EINVAL;
+	return do_open(call, (int)how.flags, (mode_t)how.mode, walk);
+}

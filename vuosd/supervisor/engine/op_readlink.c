@@ -1,0 +1,42 @@
+/* readlink: a link's text is its own, but for the links of /proc, which tell where things are: that is the view's to say. */
+#include "engine.h"
+
+#include <linux/magic.h>
+#include <stdio.h>
+#include <sys/vfs.h>
+
+#include "proc_links.h"
+
+int vu_op_readlink(struct vu_call *call)
+{
+	VU_PLACE place;
+	int size = (int)vu_argument(call, call->row->size);
+	if (size <= 0)
+		return -EINVAL;
+	unsigned empty = call->row->dirfd >= 0 ? VU_EMPTY_OK : 0; /* readlinkat(2): an O_PATH descriptor of the link */
+	int error = vu_walk_argument(call, empty, &place);
+	if (error < 0)
+		return error;
+	if (place.held)
+		return VU_CONTINUE;
+	struct stat st;
+	struct statfs fs;
+	if (fstat(place.fd, &st) < 0 || fstatfs(place.fd, &fs) < 0)
+		return -errno;
+	if (!S_ISLNK(st.st_mode))
+		return -EINVAL;
+	char *text = call->work->link;
+	int length = fs.f_type == PROC_SUPER_MAGIC ? vu_proc_link(call, &place, text, PATH_MAX) : 0;
+	if (length < 0)
+		return length;
+	if (!length) {
+		if (vu_may_continue(call, &place, false))
+			return VU_CONTINUE;
+		if ((length = (int)readlinkat(place.fd, "", text, PATH_MAX)) < 0)
+			return -errno;
+	}
+	if (length > size)
+		length = size;
+	error = vu_write(call, vu_argument(call, call->row->buf), text, (size_t)length);
+	return error < 0 ? error : vu_answer(call, length);
+}

@@ -1,0 +1,23 @@
+/* Calls that the caller must make itself: the small forms of remote.h that operations need. */
+#ifndef VUOSD_ENGINE_REMOTE_CALL_H
+#define VUOSD_ENGINE_REMOTE_CALL_H
+
+#include <sys/syscall.h>
+
+#include "engine.h"
+#include "remote.h"
+
+/*
+ * Make `request` in the caller, by ptrace or by the launcher. What an operation returns: VU_SENT when the caller has
+ * got its result, or -errno when it still waits for one.
+ */
+int vu_remote(struct vu_call *call, struct vu_remote *request);
+/* nr(dirfd, name, flags, 0): `dirfd` is ours, handed to the caller for the length of the call. */
+int vu_remote_at(struct vu_call *call, unsigned nr, int dirfd, const char *name, uint64_t flags);
+/* A directory that reads (not O_PATH): the parent of the place. Descriptor or -errno. */
+int vu_open_parent(struct vu_call *call, const struct vu_place *place);
+
+/* slow.c: open a FIFO, which may wait for ever, on a thread of its own; cancelled when the caller dies. */
+int vu_slow_open(struct vu_call *call, int fd, int flags);
+
+#endif

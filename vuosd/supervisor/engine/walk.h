@@ -1,0 +1,40 @@
+/* The state of one path resolution, shared by walk.c and walk_proc.c. */
+#ifndef VUOSD_ENGINE_WALK_H
+#define VUOSD_ENGINE_WALK_H
+
+#include "engine.h"
+
+struct vu_walk {
+	struct vu_call *call;
+	const struct vu_state *state;
+	unsigned flags;
+	char *view; /* canonical so far, in a buffer of the work area; "" is the view's root */
+	size_t length;
+	const char *rest; /* what is still to be resolved, in work->rest */
+	size_t scope;	  /* RESOLVE_BENEATH, RESOLVE_IN_ROOT: ".." does not go above view[0..scope) */
+	unsigned links;
+	bool clean;	    /* every jump so far happened where view and host agree */
+	bool absolute;	    /* the caller's kernel began at the host's root */
+	bool trailing;	    /* what was resolved last ended with a slash, "." or "..": it must be a directory */
+	bool trailing_path; /* … because the path itself ended so, before a last link was replaced by its text */
+	const struct vu_mount *start; /* mount of the directory that a relative path started in */
+};
+
+/* The spot of the canonical path so far. */
+void vu_walk_find(const struct vu_walk *walk, struct vu_spot *spot);
+/* Called before each jump: `clean` holds only while view and host agree where it happens. */
+void vu_walk_note_jump(struct vu_walk *walk);
+void vu_walk_go_root(struct vu_walk *walk);
+/* Put `text` in front of `rest` (which may lie in work->rest). */
+int vu_walk_prepend(struct vu_walk *walk, const char *text, const char *rest);
+
+/* What vu_walk_proc and expand() say, beside -errno. */
+enum { VU_EXPANDED = 0, VU_COMPLETE = 1, VU_NO_LINK = 2 };
+/*
+ * `link` (O_PATH) is a link whose name begins at view[before + 1]. If it is one of procfs whose meaning depends on the
+ * caller, or that leads to an object and not through a text, go there. VU_NO_LINK: it is an ordinary link.
+ */
+int vu_walk_proc(struct vu_walk *walk, const struct vu_spot *spot, int link, size_t before, const char *rest,
+		 struct vu_place *place);
+
+#endif
