@@ -9,6 +9,7 @@ from vuosd.views.model import Position, Source
 from vuosd.views.positions import KeyPath, Spot, locate
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_DIGITS = re.compile(r"[0-9_]+")
 _BARE_WORD = re.compile(r"[A-Za-z~/$.][^\s,\]}#]*")
 
 
@@ -79,8 +80,12 @@ def parse(path: bytes, content: bytes) -> Document | ProfileError:
         return Document(path, text, tomllib.loads(text))
     except RecursionError:
         return error_at(Source(path, text), Position(path, 1, 1), "arrays or tables nested too deeply")
-    except ValueError as error:  # TOMLDecodeError, and int() on a number of thousands of digits
+    except tomllib.TOMLDecodeError as error:
         return _syntax_error(Source(path, text), str(error))
+    except ValueError:  # int() refuses more than sys.get_int_max_str_digits()
+        digits = max(_DIGITS.finditer(text), key=lambda match: len(match[0]))
+        where = Document(path, text, {}).span(digits.start(), digits.end())
+        return error_at(Source(path, text), where, "not valid TOML: a number with too many digits")
 
 
 def _syntax_error(source: Source, said: str) -> ProfileError:
