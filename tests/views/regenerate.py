@@ -1,6 +1,6 @@
 """Writes what docs/ has from the profile's types: the JSON Schema and the tables of the reference.
 
-    python tests/views/regenerate.py
+python tests/views/regenerate.py
 """
 
 import json

@@ -84,7 +84,9 @@ def agree(text: str) -> None:
             assert at[-1] in tomllib.loads(written) or isinstance(at[-1], int) or len(at) > 1
         elif isinstance(value, dict) and not written.startswith("{"):
             assert written == text[spot.key_start : spot.key_end]  # implied by a dotted key
-        elif not (isinstance(value, list) and written.startswith("[[") and value and isinstance(value[0], dict)):
+        elif not (
+            isinstance(value, list) and written.startswith("[[") and value and isinstance(value[0], dict)
+        ):
             assert same(tomllib.loads("k = " + written)["k"], value)
 
 
@@ -110,7 +112,8 @@ def literal(text: str) -> str:
 
 def multi(text: str) -> str:
     out = "".join(
-        c if c in '\n\t"' or (ord(c) >= 32 and ord(c) != 127 and c != "\\") else f"\\u{ord(c):04x}" for c in text
+        c if c in '\n\t"' or (ord(c) >= 32 and ord(c) != 127 and c != "\\") else f"\\u{ord(c):04x}"
+        for c in text
     )
     while '"""' in out:
         out = out.replace('"""', '""\\"')
@@ -139,7 +142,7 @@ def arrays(draw: Any, inner: Any) -> str:
     for index, item in enumerate(items):
         out += draw(GAP) + item + draw(GAP)
         out += "," if index < len(items) - 1 or draw(st.booleans()) else ""
-    return out + draw(GAP) + "]"
+    return f"{out}{draw(GAP)}]"
 
 
 @st.composite
@@ -165,7 +168,8 @@ def documents(draw: Any) -> str:
             out += [f"[[{dotted}]] # one"] * draw(st.integers(1, 2))
         else:
             out.append(draw(BLANK) + '# "comment = [')
-    return "\n".join(out) + draw(st.sampled_from(["", "\n"]))
+    end = draw(st.sampled_from(["", "\n"]))
+    return "\n".join(out) + str(end)
 
 
 @settings(max_examples=300, deadline=None)

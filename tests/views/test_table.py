@@ -24,7 +24,7 @@ def joined(source: bytes, tail: bytes) -> bytes:
 
 
 class State:
-    """What a path is, after some entries: what lies there, whether it is read-only, and which target decided that."""
+    """What a path is after some entries: what lies there, if it is read-only, which target decided."""
 
     def __init__(self, path: bytes) -> None:
         self.what: tuple[object, ...] = ("host", path)
@@ -149,7 +149,10 @@ def test_ro_and_hide_inside_a_bind_follow_its_source() -> None:
 
 def test_ro_freezes_what_is_there_and_below() -> None:
     assert shown(
-        Entry(Kind.TMPFS, b"/t"), Entry(Kind.BIND, b"/t/x", b"/x"), Entry(Kind.RO, b"/t"), Entry(Kind.RO, b"/t/y")
+        Entry(Kind.TMPFS, b"/t"),
+        Entry(Kind.BIND, b"/t/x", b"/x"),
+        Entry(Kind.RO, b"/t"),
+        Entry(Kind.RO, b"/t/y"),
     ) == {b"/t": ("TMPFS", None, True), b"/t/x": ("BIND", b"/x", True)}
 
 
@@ -171,9 +174,7 @@ def test_root_leaves_the_kernel_directories_unless_later_entries_say_otherwise()
 def test_ten_thousand_entries_are_quick() -> None:
     wide = [Entry(Kind.BIND, b"/srv/%d/%d" % (n % 100, n), b"/x/%d" % n) for n in range(10_000)]
     alternating = [
-        entry
-        for n in range(5_000)
-        for entry in (Entry(Kind.BIND, b"/%d" % n, b"/x"), Entry(Kind.RO, b"/"))
+        entry for n in range(5_000) for entry in (Entry(Kind.BIND, b"/%d" % n, b"/x"), Entry(Kind.RO, b"/"))
     ]
     for entries in (wide, alternating, [Entry(Kind.RO, entry.target) for entry in wide]):
         start = time.process_time()

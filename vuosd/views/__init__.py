@@ -1,6 +1,6 @@
 """Profiles to views: TOML in, values out. No I/O but the callables it is given, no trio.
 
-    path ──load──▶ View ──available, missing_sources, hidden_command──▶ View ──flatten──▶ entries
+    path ──load──▶ View ──resolved, available, missing_sources, hidden_command──▶ View ──flatten──▶ entries
 
     load.py        finds the files of a profile and what they extend, collects every mistake
     document.py    one file as TOML           positions.py   where each key and value stands in it
@@ -8,6 +8,7 @@
     compile.py     tables to entries          variables.py   ~ $NAME ${NAME:-default}
     table.py       entries in order to one entry a target: what covers what
     checks.py      missing sources, a hidden command: what only the machine can tell
+    links.py       symlinks in targets
     schema.py      JSON Schema and reference tables, from profile.py
 
 The nouns: a *profile* is text; an *entry* puts one thing at one target; a *view* is a profile's entries and
@@ -16,6 +17,7 @@ rules; a *position* is where in a profile something was said; a *ProfileError* t
 
 from vuosd.views.checks import available, hidden_command, hidden_cwd, missing_sources
 from vuosd.views.errors import ProfileError, ProfileErrors
+from vuosd.views.links import resolved
 from vuosd.views.load import load
 from vuosd.views.model import PASS_THROUGH, Entry, EnvRules, Kind, Position, Source, View
 from vuosd.views.table import flatten
@@ -36,4 +38,5 @@ __all__ = [
     "hidden_cwd",
     "load",
     "missing_sources",
+    "resolved",
 ]

@@ -52,7 +52,7 @@ def fold(entries: Iterable[Entry]) -> tuple[dict[bytes, Entry], list[tuple[Entry
 
 def lookup(table: Mapping[bytes, Entry], path: bytes) -> Entry | None:
     """The entry that decides about an absolute, normalised path."""
-    for prefix in _prefixes(path):
+    for prefix in prefixes(path):
         entry = table.get(prefix)
         if entry is not None:
             return entry
@@ -87,13 +87,13 @@ def _survivors(entries: Iterable[Entry]) -> Iterator[tuple[Entry, bool]]:
     frozen: set[bytes] = set()
     kept: list[tuple[Entry, bool]] = []
     for entry, given in reversed(list(_with_kernel_directories(entries))):
-        prefixes = list(_prefixes(entry.target))
-        if not covered.isdisjoint(prefixes):
+        above = list(prefixes(entry.target))
+        if not covered.isdisjoint(above):
             continue
-        if entry.kind is not Kind.HIDE and not entry.readonly and not frozen.isdisjoint(prefixes):
+        if entry.kind is not Kind.HIDE and not entry.readonly and not frozen.isdisjoint(above):
             if in_kernel_directory(entry.target):
-                prefixes.remove(b"/")
-            if not frozen.isdisjoint(prefixes):
+                above.remove(b"/")
+            if not frozen.isdisjoint(above):
                 entry = replace(entry, readonly=True)
         kept.append((entry, given))
         if entry.kind is Kind.RO:
@@ -111,7 +111,7 @@ def _with_kernel_directories(entries: Iterable[Entry]) -> Iterator[tuple[Entry, 
                 yield Entry(Kind.BIND, directory, directory, where=entry.where), False
 
 
-def _prefixes(path: bytes) -> Iterator[bytes]:
+def prefixes(path: bytes) -> Iterator[bytes]:
     """The path and the directories above it, longest first."""
     while len(path) > 1:
         yield path
