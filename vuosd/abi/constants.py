@@ -34,7 +34,3 @@ BTRFS_IOC_SNAP_DESTROY_V2 = 0x5000943F
 # ioctls that type into the controlling terminal, which a view shares with the shell that started it.
 TIOCSTI = 0x5412
 TIOCLINUX = 0x541C
-
-LANDLOCK_CREATE_RULESET = 444
-LANDLOCK_ADD_RULE = 445
-LANDLOCK_RESTRICT_SELF = 446

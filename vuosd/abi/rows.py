@@ -1,7 +1,7 @@
 """What a row of the system call table can say, and the checks it must pass. No I/O.
 
-A handled row names its operation and then what each argument is, in the order of the call's own arguments, so the position of
-a word is the number of the register:
+A handled row names its operation and then what each argument is, in the order of the call's own arguments, so
+the position of a word is the number of the register:
 
     row(257, "openat", Op.OPEN, DirFd, Path, Flags, Mode)
 
@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 
 class Op(enum.IntEnum):
-    """The engine's operations: enum vu_op in supervisor/engine/api.h, which says what each wants (a test compares the two)."""
+    """The engine's operations: enum vu_op in supervisor/engine/api.h, which says what each wants (a test
+    compares the two).
+    """
 
     NONE = 0
     OPEN = enum.auto()
@@ -121,7 +123,7 @@ class Row(NamedTuple):
     when: "tuple[When, ...]" = ()
     """Any of these; empty means always."""
     remote: bool = False
-    """The engine makes this call in the target itself: it passes with the session's cookie as sixth argument."""
+    """The engine makes this call in the target: it passes with the session's cookie as sixth argument."""
     privileged: bool = False
     """Matters only to a supervisor that acts with the credentials of its callers."""
     errno: int = 0
@@ -134,7 +136,7 @@ class Row(NamedTuple):
 
 
 WORD = 0xFFFF_FFFF
-"""Mask of arguments that the kernel declares int or unsigned: it ignores the upper half of the register, so must the filter."""
+"""Mask of arguments that the kernel declares int or unsigned: it ignores the upper half, so must we."""
 LONG = 0xFFFF_FFFF_FFFF_FFFF
 
 _NEEDS = {
@@ -167,15 +169,17 @@ _NEEDS = {
     Op.FANOTIFY: {Arg.FD, Arg.PATH, Arg.MODE, Arg.EXTRA},
     Op.NAME_TO_HANDLE: {Arg.PATH, Arg.BUF, Arg.EXTRA, Arg.FLAGS},
     Op.OPEN_BY_HANDLE: {Arg.FD, Arg.BUF, Arg.FLAGS},
-    **dict.fromkeys((Op.UTIME, Op.UTIMES, Op.UTIMENSAT, Op.STATFS), {Arg.PATH, Arg.BUF}),
-    **dict.fromkeys((Op.OPEN, Op.UNLINK, Op.CHDIR, Op.CHROOT), {Arg.PATH}),
-    **dict.fromkeys((Op.BIND, Op.CONNECT, Op.SENDTO, Op.GETDENTS64, Op.GETDENTS), {Arg.FD, Arg.BUF, Arg.SIZE}),
+    **{op: {Arg.PATH, Arg.BUF} for op in (Op.UTIME, Op.UTIMES, Op.UTIMENSAT, Op.STATFS)},
+    **{op: {Arg.PATH} for op in (Op.OPEN, Op.UNLINK, Op.CHDIR, Op.CHROOT)},
+    **{
+        op: {Arg.FD, Arg.BUF, Arg.SIZE} for op in (Op.BIND, Op.CONNECT, Op.SENDTO, Op.GETDENTS64, Op.GETDENTS)
+    },
     Op.SENDMSG: {Arg.FD, Arg.BUF, Arg.FLAGS},
     Op.SENDMMSG: {Arg.FD, Arg.BUF, Arg.SIZE, Arg.FLAGS},
     Op.FCHMOD: {Arg.FD, Arg.MODE},
     Op.FCHOWN: {Arg.FD, Arg.MODE, Arg.EXTRA},
-    **dict.fromkeys((Op.FSETXATTR, Op.FREMOVEXATTR, Op.IOCTL_SETFLAGS), {Arg.FD}),
-    **dict.fromkeys((Op.GETRLIMIT, Op.SETRLIMIT), {Arg.BUF}),
+    **{op: {Arg.FD} for op in (Op.FSETXATTR, Op.FREMOVEXATTR, Op.IOCTL_SETFLAGS)},
+    **{op: {Arg.BUF} for op in (Op.GETRLIMIT, Op.SETRLIMIT)},
     Op.PRLIMIT: {Arg.EXTRA, Arg.BUF, Arg.SIZE},
     Op.SET_DUMPABLE: {Arg.MODE},
     Op.CREDENTIALS: set(),
@@ -188,13 +192,19 @@ def check(rows: "tuple[Row, ...]") -> None:
     always: dict[int, str] = {}
     names: dict[str, int] = {}
     handled: set[int] = set()
+    seen: dict[int, Row] = {}
     for row in rows:
         who = f"{row.nr} {row.name}"
         assert names.setdefault(row.name, row.nr) == row.nr, f"{who}: another number has this name"
         assert always.setdefault(row.nr, row.name) == row.name, f"{who}: another name has this number"
+        first = seen.setdefault(row.nr, row)
+        assert first is row or (row.when and first.when), f"{who}: several rows need conditions"
         kinds = [arg for arg in row.args if arg is not None]
-        assert len(kinds) == len(set(kinds)) and len(row.args) <= 6, f"{who}: arguments"
-        assert all(0 <= when.arg < 6 and when.value & ~when.mask == 0 for when in row.when), f"{who}: conditions"
+        assert len(kinds) == len(set(kinds)), f"{who}: an argument twice"
+        assert len(row.args) <= 6, f"{who}: too many arguments"
+        for when in row.when:
+            assert 0 <= when.arg < 6, f"{who}: no such argument"
+            assert when.value & ~when.mask == 0, f"{who}: never holds"
         assert (row.level is Level.REFUSED) == bool(row.errno), f"{who}: errno"
         assert (row.level is Level.HANDLED) == (row.op is not Op.NONE), f"{who}: operation"
         assert row.note or row.level is Level.HANDLED, f"{who}: no reason given"
@@ -205,6 +215,5 @@ def check(rows: "tuple[Row, ...]") -> None:
             assert Arg.DIRFD2 not in kinds or Arg.PATH2 in kinds, f"{who}: a directory without a path"
             assert not row.remote or (len(row.args) < 6 and not row.when), f"{who}: no room for the cookie"
         else:
-            assert not (row.args or row.implied or row.remote or row.privileged), f"{who}: nothing decodes this"
-    repeated = {row.nr for row in rows if sum(other.nr == row.nr for other in rows) > 1}
-    assert all(row.when for row in rows if row.nr in repeated), "several rows of a number need conditions"
+            unused = (row.args, row.implied, row.remote, row.privileged)
+            assert not any(unused), f"{who}: nothing decodes this"

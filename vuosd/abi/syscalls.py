@@ -1,7 +1,8 @@
 """Every system call of x86-64, up to Linux 6.18, and what this project does with it. No I/O.
 
-The filter, the engine's decoder, docs/syscalls.md and tests are derived from `ROWS`. Numbers and arguments are those of
-arch/x86/entry/syscalls/syscall_64.tbl and include/linux/syscalls.h; `rows` explains the notation.
+The filter, the engine's decoder, docs/syscalls.md and tests are derived from `ROWS`. Numbers and arguments
+are those of arch/x86/entry/syscalls/syscall_64.tbl and include/linux/syscalls.h; `rows` explains the
+notation.
 
 Longer than other files, because it is one table.
 """
@@ -17,7 +18,7 @@ FIRST_GAP = range(337, 424)
 """Numbers that x86-64 leaves free, so that calls newer than 2019 have one number on all architectures."""
 
 LAST = 469
-"""The last number of the table. Whatever comes after is ENOSYS: a call nobody has looked at may take a path."""
+"""The last number of the table. What comes after is ENOSYS: an unknown call may take a path."""
 
 DirFd, Path, DirFd2, Path2, Flags, Mode = Arg.DIRFD, Arg.PATH, Arg.DIRFD2, Arg.PATH2, Arg.FLAGS, Arg.MODE
 Buf, Size, Extra, Fd = Arg.BUF, Arg.SIZE, Arg.EXTRA, Arg.FD
@@ -28,9 +29,16 @@ _CREAT = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
 
 
 def row(
-    nr: int, name: str, op: Op, *args: Arg | None, implied: int = 0, when: tuple[When, ...] = (), remote: bool = False,
-    privileged: bool = False, note: str = "",
-) -> Row:  # fmt: skip
+    nr: int,
+    name: str,
+    op: Op,
+    *args: Arg | None,
+    implied: int = 0,
+    when: tuple[When, ...] = (),
+    remote: bool = False,
+    privileged: bool = False,
+    note: str = "",
+) -> Row:
     """A handled call."""
     return Row(nr, name, Level.HANDLED, op, args, implied, when, remote, privileged, note=note)
 
@@ -127,109 +135,127 @@ _ROWS = (
     # Socket addresses: those of AF_UNIX are paths. The family is in memory, where the filter cannot look.
     row(49, "bind", Op.BIND, Fd, Buf, Size, remote=True),
     row(42, "connect", Op.CONNECT, Fd, Buf, Size, remote=True),
-    row(44, "sendto", Op.SENDTO, Fd, __, __, __, Buf, Size, when=(When(4, LONG, 0, "an address is given", equal=False),),
+    row(44, "sendto", Op.SENDTO, Fd, __, __, __, Buf, Size,
+        when=(When(4, LONG, 0, "an address is given", equal=False),),
         note="send(2) and writes to connected sockets are never trapped"),
     row(46, "sendmsg", Op.SENDMSG, Fd, Buf, Flags, remote=True),
     row(307, "sendmmsg", Op.SENDMMSG, Fd, Buf, Size, Flags, remote=True),
-    # Changes through a descriptor that need not be open for writing: only a read-only entry of the view forbids them.
+    # Changes through a descriptor that need not be open for writing: only a read-only entry forbids them.
     row(91, "fchmod", Op.FCHMOD, Fd, Mode),
     row(93, "fchown", Op.FCHOWN, Fd, Mode, Extra),
     row(190, "fsetxattr", Op.FSETXATTR, Fd),
     row(199, "fremovexattr", Op.FREMOVEXATTR, Fd),
     row(16, "ioctl", Op.IOCTL_SETFLAGS, Fd, when=tuple(_is(1, name) for name in (
-        "FS_IOC_SETFLAGS", "FS_IOC_FSSETXATTR", "FS_IOC_SETVERSION", "FS_IOC_SET_ENCRYPTION_POLICY", "FS_IOC_ENABLE_VERITY",
-        "FAT_IOCTL_SET_ATTRIBUTES", "BTRFS_IOC_SNAP_CREATE", "BTRFS_IOC_SUBVOL_CREATE", "BTRFS_IOC_SNAP_DESTROY",
-        "BTRFS_IOC_SNAP_CREATE_V2", "BTRFS_IOC_SUBVOL_CREATE_V2", "BTRFS_IOC_SUBVOL_SETFLAGS", "BTRFS_IOC_SNAP_DESTROY_V2",
+        "FS_IOC_SETFLAGS", "FS_IOC_FSSETXATTR", "FS_IOC_SETVERSION", "FS_IOC_SET_ENCRYPTION_POLICY",
+        "FS_IOC_ENABLE_VERITY", "FAT_IOCTL_SET_ATTRIBUTES",
+        "BTRFS_IOC_SNAP_CREATE", "BTRFS_IOC_SNAP_CREATE_V2", "BTRFS_IOC_SNAP_DESTROY",
+        "BTRFS_IOC_SNAP_DESTROY_V2",
+        "BTRFS_IOC_SUBVOL_CREATE", "BTRFS_IOC_SUBVOL_CREATE_V2", "BTRFS_IOC_SUBVOL_SETFLAGS",
     )), note="all other codes pass"),
-    *refused(EIO, "types into the terminal of the shell outside; the same answer as kernels since 6.2 give", "16 ioctl",
-             _is(1, "TIOCSTI")),
+    *refused(EIO, "types into the terminal of the shell outside; kernels since 6.2 may answer the same",
+             "16 ioctl", _is(1, "TIOCSTI")),
     *refused(EPERM, "pastes into the terminal of the shell outside", "16 ioctl", _is(1, "TIOCLINUX")),
     # What the view keeps in the kernel, or must not lose.
-    row(97, "getrlimit", Op.GETRLIMIT, __, Buf, when=(_is(0, "RLIMIT_LOCKS"),), note="the limit holds the view's tag"),
-    row(160, "setrlimit", Op.SETRLIMIT, __, Buf, when=(_is(0, "RLIMIT_LOCKS"),), note="the limit holds the view's tag"),
+    row(97, "getrlimit", Op.GETRLIMIT, __, Buf, when=(_is(0, "RLIMIT_LOCKS"),),
+        note="the limit holds the view's tag"),
+    row(160, "setrlimit", Op.SETRLIMIT, __, Buf, when=(_is(0, "RLIMIT_LOCKS"),),
+        note="the limit holds the view's tag"),
     row(302, "prlimit64", Op.PRLIMIT, Extra, __, Buf, Size, when=(_is(1, "RLIMIT_LOCKS"),),
         note="the limit holds the view's tag"),
     row(157, "prctl", Op.SET_DUMPABLE, __, Mode, when=(_is(0, "PR_SET_DUMPABLE"),),
         note="memory stays readable to the supervisor"),
     # Credentials: a supervisor that is root acts with those of the caller, and must know when they change.
     *(row(nr, name, Op.CREDENTIALS, privileged=True) for nr, name in _pairs(
-        "105 setuid 106 setgid 113 setreuid 114 setregid 117 setresuid 119 setresgid 122 setfsuid 123 setfsgid "
-        "116 setgroups 126 capset")),
+        "105 setuid 106 setgid 113 setreuid 114 setregid 117 setresuid 119 setresgid 122 setfsuid "
+        "123 setfsgid 116 setgroups 126 capset")),
     row(272, "unshare", Op.CREDENTIALS, privileged=True,
         when=(When(0, c.CLONE_NEWUSER, c.CLONE_NEWUSER, "CLONE_NEWUSER"),)),
 
     # Mounts: the engine's picture of the host's must stay true, and a kernel mount inside would go past it.
-    *refused(EPERM, "would change the kernel's mounts under the view; EPERM is what a process without privilege gets",
-             "165 mount 166 umount2 155 pivot_root 429 move_mount 428 open_tree 467 open_tree_attr 430 fsopen 431 fsconfig "
-             "432 fsmount 433 fspick 442 mount_setattr"),
+    *refused(EPERM, "would change the kernel's mounts under the view; as for a process without privilege",
+             "165 mount 166 umount2 155 pivot_root 429 move_mount 428 open_tree 467 open_tree_attr "
+             "430 fsopen 431 fsconfig 432 fsmount 433 fspick 442 mount_setattr"),
     *refused(EPERM, "may join another mount namespace, where paths mean other files", "308 setns",
              When(1, WORD, 0, "any type"), When(1, c.CLONE_NEWNS, c.CLONE_NEWNS, "CLONE_NEWNS")),
     *refused(EPERM, "takes a path, for the superuser only", "167 swapon 168 swapoff 163 acct"),
     *refused(EPERM, "takes the path of a block device; quotactl_fd passes", "179 quotactl"),
-    *refused(EPERM, "BPF_OBJ_PIN and BPF_OBJ_GET take paths; EPERM is what a process without privilege gets", "321 bpf"),
-    *refused(ENOSYS, "would list the real mounts; tools fall back to /proc/self/mountinfo", "457 statmount 458 listmount"),
-    *refused(ENOSYS, "its requests open and change files past every filter; programs fall back to epoll and threads",
+    *refused(EPERM, "BPF_OBJ_PIN and BPF_OBJ_GET take paths; as for a process without privilege", "321 bpf"),
+    *refused(ENOSYS, "would list the real mounts; tools fall back to /proc/self/mountinfo",
+             "457 statmount 458 listmount"),
+    *refused(ENOSYS, "its requests open files past every filter; programs fall back to epoll and threads",
              "425 io_uring_setup 426 io_uring_enter 427 io_uring_register"),
     *refused(ENOSYS, "takes or returns a path; removed from the kernel", "134 uselib 212 lookup_dcookie"),
     *refused(ENOSYS, "removed from the kernel, or never was in it",
-             "156 _sysctl 174 create_module 177 get_kernel_syms 178 query_module 180 nfsservctl 181 getpmsg 182 putpmsg "
-             "183 afs_syscall 184 tuxcall 185 security 205 set_thread_area 211 get_thread_area 214 epoll_ctl_old "
-             "215 epoll_wait_old 236 vserver"),
+             "156 _sysctl 174 create_module 177 get_kernel_syms 178 query_module 180 nfsservctl "
+             "181 getpmsg 182 putpmsg 183 afs_syscall 184 tuxcall 185 security 205 set_thread_area "
+             "211 get_thread_area 214 epoll_ctl_old 215 epoll_wait_old 236 vserver"),
 
     # The kernel keeps the books.
     *native("descriptors in a process are real",
-            "0 read 1 write 3 close 5 fstat 8 lseek 17 pread64 18 pwrite64 19 readv 20 writev 22 pipe 32 dup 33 dup2 40 sendfile "
-            "72 fcntl 73 flock 74 fsync 75 fdatasync 77 ftruncate 138 fstatfs 187 readahead 193 fgetxattr 196 flistxattr "
-            "221 fadvise64 275 splice 276 tee 277 sync_file_range 278 vmsplice 285 fallocate 292 dup3 293 pipe2 295 preadv "
-            "296 pwritev 306 syncfs 326 copy_file_range 327 preadv2 328 pwritev2 436 close_range 443 quotactl_fd 451 cachestat"),
-    *native("the working directory is the real one, and a descriptor of a directory is in the view already", "81 fchdir"),
+            "0 read 1 write 3 close 5 fstat 8 lseek 17 pread64 18 pwrite64 19 readv 20 writev 22 pipe "
+            "32 dup 33 dup2 40 sendfile 72 fcntl 73 flock 74 fsync 75 fdatasync 77 ftruncate 138 fstatfs "
+            "187 readahead 193 fgetxattr 196 flistxattr 221 fadvise64 275 splice 276 tee "
+            "277 sync_file_range 278 vmsplice 285 fallocate 292 dup3 293 pipe2 295 preadv 296 pwritev "
+            "306 syncfs 326 copy_file_range 327 preadv2 328 pwritev2 436 close_range 443 quotactl_fd "
+            "451 cachestat"),
+    *native("the working directory is the real one, and an open directory is in the view", "81 fchdir"),
     *native("waits on descriptors, which are real",
-            "7 poll 23 select 213 epoll_create 232 epoll_wait 233 epoll_ctl 270 pselect6 271 ppoll 281 epoll_pwait "
-            "291 epoll_create1 441 epoll_pwait2 206 io_setup 207 io_destroy 208 io_getevents 209 io_submit 210 io_cancel "
-            "333 io_pgetevents 282 signalfd 283 timerfd_create 284 eventfd 286 timerfd_settime 287 timerfd_gettime "
-            "289 signalfd4 290 eventfd2 253 inotify_init 255 inotify_rm_watch 294 inotify_init1 300 fanotify_init"),
+            "7 poll 23 select 213 epoll_create 232 epoll_wait 233 epoll_ctl 270 pselect6 271 ppoll "
+            "281 epoll_pwait 291 epoll_create1 441 epoll_pwait2 206 io_setup 207 io_destroy "
+            "208 io_getevents 209 io_submit 210 io_cancel 333 io_pgetevents 282 signalfd "
+            "283 timerfd_create 284 eventfd 286 timerfd_settime 287 timerfd_gettime 289 signalfd4 "
+            "290 eventfd2 253 inotify_init 255 inotify_rm_watch 294 inotify_init1 300 fanotify_init"),
     *native("memory, mapped from descriptors that are real",
-            "9 mmap 10 mprotect 11 munmap 12 brk 25 mremap 26 msync 27 mincore 28 madvise 149 mlock 150 munlock 151 mlockall "
-            "152 munlockall 216 remap_file_pages 237 mbind 238 set_mempolicy 239 get_mempolicy 256 migrate_pages "
-            "279 move_pages 319 memfd_create 323 userfaultfd 325 mlock2 329 pkey_mprotect 330 pkey_alloc 331 pkey_free "
-            "440 process_madvise 447 memfd_secret 448 process_mrelease 450 set_mempolicy_home_node 453 map_shadow_stack "
+            "9 mmap 10 mprotect 11 munmap 12 brk 25 mremap 26 msync 27 mincore 28 madvise 149 mlock "
+            "150 munlock 151 mlockall 152 munlockall 216 remap_file_pages 237 mbind 238 set_mempolicy "
+            "239 get_mempolicy 256 migrate_pages 279 move_pages 319 memfd_create 323 userfaultfd "
+            "325 mlock2 329 pkey_mprotect 330 pkey_alloc 331 pkey_free 440 process_madvise "
+            "447 memfd_secret 448 process_mrelease 450 set_mempolicy_home_node 453 map_shadow_stack "
             "462 mseal"),
     *native("a child inherits its view by the kernel's own means: filter, tag, Landlock domain",
             "56 clone 57 fork 58 vfork 60 exit 61 wait4 231 exit_group 247 waitid 435 clone3"),
-    *native("acts between processes, under the kernel's own checks (the Landlock domain in an enforcing view)",
-            "62 kill 101 ptrace 129 rt_sigqueueinfo 200 tkill 234 tgkill 297 rt_tgsigqueueinfo 310 process_vm_readv "
-            "311 process_vm_writev 312 kcmp 424 pidfd_send_signal 434 pidfd_open 438 pidfd_getfd"),
-    *native("signals", "13 rt_sigaction 14 rt_sigprocmask 15 rt_sigreturn 34 pause 127 rt_sigpending 128 rt_sigtimedwait "
-            "130 rt_sigsuspend 131 sigaltstack 219 restart_syscall"),
+    *native("acts between processes, under the kernel's checks (Landlock's too in an enforcing view)",
+            "62 kill 101 ptrace 129 rt_sigqueueinfo 200 tkill 234 tgkill 297 rt_tgsigqueueinfo "
+            "310 process_vm_readv 311 process_vm_writev 312 kcmp 424 pidfd_send_signal 434 pidfd_open "
+            "438 pidfd_getfd"),
+    *native("signals",
+            "13 rt_sigaction 14 rt_sigprocmask 15 rt_sigreturn 34 pause 127 rt_sigpending "
+            "128 rt_sigtimedwait 130 rt_sigsuspend 131 sigaltstack 219 restart_syscall"),
     *native("futexes and threads",
-            "24 sched_yield 154 modify_ldt 158 arch_prctl 202 futex 218 set_tid_address 273 set_robust_list "
-            "274 get_robust_list 324 membarrier 334 rseq 449 futex_waitv 454 futex_wake 455 futex_wait 456 futex_requeue"),
+            "24 sched_yield 154 modify_ldt 158 arch_prctl 202 futex 218 set_tid_address "
+            "273 set_robust_list 274 get_robust_list 324 membarrier 334 rseq 449 futex_waitv "
+            "454 futex_wake 455 futex_wait 456 futex_requeue"),
     *native("sockets are real; an address of AF_UNIX that comes back is the one that was bound",
-            "41 socket 43 accept 45 recvfrom 47 recvmsg 48 shutdown 50 listen 51 getsockname 52 getpeername 53 socketpair "
-            "54 setsockopt 55 getsockopt 288 accept4 299 recvmmsg"),
+            "41 socket 43 accept 45 recvfrom 47 recvmsg 48 shutdown 50 listen 51 getsockname "
+            "52 getpeername 53 socketpair 54 setsockopt 55 getsockopt 288 accept4 299 recvmmsg"),
     *native("System V and POSIX message objects have no path in the view's files",
-            "29 shmget 30 shmat 31 shmctl 64 semget 65 semop 66 semctl 67 shmdt 68 msgget 69 msgsnd 70 msgrcv 71 msgctl "
-            "220 semtimedop 240 mq_open 241 mq_unlink 242 mq_timedsend 243 mq_timedreceive 244 mq_notify 245 mq_getsetattr"),
+            "29 shmget 30 shmat 31 shmctl 64 semget 65 semop 66 semctl 67 shmdt 68 msgget 69 msgsnd "
+            "70 msgrcv 71 msgctl 220 semtimedop 240 mq_open 241 mq_unlink 242 mq_timedsend "
+            "243 mq_timedreceive 244 mq_notify 245 mq_getsetattr"),
     *native("clocks and timers",
-            "35 nanosleep 36 getitimer 37 alarm 38 setitimer 96 gettimeofday 100 times 159 adjtimex 164 settimeofday 201 time "
-            "222 timer_create 223 timer_settime 224 timer_gettime 225 timer_getoverrun 226 timer_delete 227 clock_settime "
-            "228 clock_gettime 229 clock_getres 230 clock_nanosleep 305 clock_adjtime"),
+            "35 nanosleep 36 getitimer 37 alarm 38 setitimer 96 gettimeofday 100 times 159 adjtimex "
+            "164 settimeofday 201 time 222 timer_create 223 timer_settime 224 timer_gettime "
+            "225 timer_getoverrun 226 timer_delete 227 clock_settime 228 clock_gettime 229 clock_getres "
+            "230 clock_nanosleep 305 clock_adjtime"),
     *native("identity of the process, as the kernel has it",
-            "39 getpid 102 getuid 104 getgid 107 geteuid 108 getegid 109 setpgid 110 getppid 111 getpgrp 112 setsid "
-            "115 getgroups 118 getresuid 120 getresgid 121 getpgid 124 getsid 125 capget 186 gettid"),
+            "39 getpid 102 getuid 104 getgid 107 geteuid 108 getegid 109 setpgid 110 getppid 111 getpgrp "
+            "112 setsid 115 getgroups 118 getresuid 120 getresgid 121 getpgid 124 getsid 125 capget "
+            "186 gettid"),
     *native("scheduling, limits and accounting",
-            "98 getrusage 140 getpriority 141 setpriority 142 sched_setparam 143 sched_getparam 144 sched_setscheduler "
-            "145 sched_getscheduler 146 sched_get_priority_max 147 sched_get_priority_min 148 sched_rr_get_interval "
-            "203 sched_setaffinity 204 sched_getaffinity 251 ioprio_set 252 ioprio_get 309 getcpu 314 sched_setattr "
+            "98 getrusage 140 getpriority 141 setpriority 142 sched_setparam 143 sched_getparam "
+            "144 sched_setscheduler 145 sched_getscheduler 146 sched_get_priority_max "
+            "147 sched_get_priority_min 148 sched_rr_get_interval 203 sched_setaffinity "
+            "204 sched_getaffinity 251 ioprio_set 252 ioprio_get 309 getcpu 314 sched_setattr "
             "315 sched_getattr"),
     *native("names and state of the machine; changes need privilege, as outside",
-            "63 uname 95 umask 99 sysinfo 103 syslog 135 personality 136 ustat 139 sysfs 153 vhangup 162 sync 169 reboot "
-            "170 sethostname 171 setdomainname 172 iopl 173 ioperm 175 init_module 176 delete_module 246 kexec_load "
-            "298 perf_event_open 313 finit_module 318 getrandom 320 kexec_file_load"),
+            "63 uname 95 umask 99 sysinfo 103 syslog 135 personality 136 ustat 139 sysfs 153 vhangup "
+            "162 sync 169 reboot 170 sethostname 171 setdomainname 172 iopl 173 ioperm 175 init_module "
+            "176 delete_module 246 kexec_load 298 perf_event_open 313 finit_module 318 getrandom "
+            "320 kexec_file_load"),
     *native("keys have no path", "248 add_key 249 request_key 250 keyctl"),
     *native("restricts the caller further; it cannot take a restriction back",
-            "317 seccomp 444 landlock_create_ruleset 445 landlock_add_rule 446 landlock_restrict_self 459 lsm_get_self_attr "
-            "460 lsm_set_self_attr 461 lsm_list_modules"),
+            "317 seccomp 444 landlock_create_ruleset 445 landlock_add_rule 446 landlock_restrict_self "
+            "459 lsm_get_self_attr 460 lsm_set_self_attr 461 lsm_list_modules"),
     *native("made by the kernel's own trampolines for probes", "335 uretprobe 336 uprobe"),
 )  # fmt: skip
 
@@ -240,5 +266,5 @@ assert {row.nr for row in ROWS} == set(range(LAST + 1)) - set(FIRST_GAP), "every
 
 
 def engine_rows() -> Iterator[tuple[int, ...]]:
-    """The handled rows as struct vu_row has them: nr, op, ten argument positions (-1: none), implied flags."""
+    """The handled rows as struct vu_row has them: nr, op, ten argument positions or -1, implied flags."""
     return (row.columns() for row in ROWS if row.level is Level.HANDLED)

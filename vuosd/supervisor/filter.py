@@ -1,0 +1,126 @@
+"""The BPF program of a view: from the system call table to raw `struct sock_filter[]`.
+
+libseccomp (by pyseccomp, imported late: it costs more than the rest of a start) makes the decision tree and
+the comparisons of arguments. Two things it cannot say, so a few instructions of our own stand before its
+program:
+
+- "calls of the table pass unless a rule says otherwise, calls beyond the table are ENOSYS": it has one
+  default action. Ours has to be ALLOW, because a rule with conditions falls through to the default when none
+  holds, and the other way round, "ALLOW unless the low word of an argument equals one of these", has no
+  comparison (SCMP_CMP_MASKED_EQ has no opposite, and an argument may appear once in a rule). So the bounds of
+  the table are tested first.
+- "-1 passes, whatever the architecture bits": a tracer skips a call by that number, and nothing may ask us
+  about it.
+
+Calls that pass without a condition look at the number and the architecture only, so the kernel keeps them in
+its bitmap and does not run the program at all (seccomp_is_const_allow in kernel/seccomp.c).
+
+A program differs from session to session in the cookie only: it is built once with a placeholder, and
+patched.
+"""
+
+import functools
+import os
+import struct
+from collections.abc import Iterator
+from errno import ENOSYS
+
+from vuosd.abi import constants as c
+from vuosd.abi.rows import LONG, Level, Row
+from vuosd.abi.syscalls import FIRST_GAP, LAST, ROWS
+
+COOKIE_ARGUMENT = 5
+
+_INSTRUCTION = struct.Struct("=HBBI")
+_LOAD, _EQUAL, _GREATER, _GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x06
+_NR, _ARCH = 0, 4
+"""Offsets in struct seccomp_data."""
+
+_PLACEHOLDER = 0x9E3779B1_85EBCA77
+
+_ENOSYS = c.SECCOMP_RET_ERRNO | ENOSYS
+
+
+def build(*, cookie: int, privileged: bool) -> bytes:
+    """The program of one session.
+
+    A handled call that the engine also makes remotely passes when its sixth argument is `cookie`, a random
+    number of 64 bits. `privileged`: the supervisor acts with its callers' credentials, so it must hear when
+    they change.
+    """
+    assert 0 < cookie <= LONG
+    program = bytearray()
+    for code, yes, no, value in _INSTRUCTION.iter_unpack(_template(privileged)):
+        if code & 0x7 == 0x5:  # a jump: the placeholder's halves are compared, never loaded or returned
+            value = {_PLACEHOLDER >> 32: cookie >> 32, _PLACEHOLDER & 0xFFFFFFFF: cookie & 0xFFFFFFFF}.get(
+                value, value
+            )
+        program += _INSTRUCTION.pack(code, yes, no, value)
+    return bytes(program)
+
+
+@functools.cache
+def _template(privileged: bool) -> bytes:
+    program = _prologue() + _body(privileged)
+    values = [value for _, _, _, value in _INSTRUCTION.iter_unpack(program)]
+    high, low = values.count(_PLACEHOLDER >> 32), values.count(_PLACEHOLDER & 0xFFFFFFFF)
+    assert high == low > 0, "the cookie is compared in halves, each as often as the other"
+    assert len(values) <= 4096, "BPF_MAXINSNS"
+    return program
+
+
+def _prologue() -> bytes:
+    """Answers what lies outside the table; falls into libseccomp's program for the rest."""
+    lines: list[tuple[int, str, str, int]] = [
+        (_LOAD, "", "", _ARCH),
+        (_EQUAL, "", "notify", c.AUDIT_ARCH_X86_64),
+        (_LOAD, "", "", _NR),
+        (_EQUAL, "allow", "", 0xFFFFFFFF),
+        (_GREATER_EQUAL, "notify", "", c.X32_BIT),
+        (_GREATER, "enosys", "", LAST),
+        (_GREATER_EQUAL, "body", "", FIRST_GAP.stop),
+        (_GREATER_EQUAL, "enosys", "body", FIRST_GAP.start),
+    ]
+    returns = {"notify": c.SECCOMP_RET_USER_NOTIF, "allow": c.SECCOMP_RET_ALLOW, "enosys": _ENOSYS}
+    targets = {name: len(lines) + position for position, name in enumerate([*returns, "body"])}
+
+    def jump(name: str, here: int) -> int:
+        return targets[name] - here - 1 if name else 0
+
+    program = [_INSTRUCTION.pack(code, jump(yes, here), jump(no, here), value)
+               for here, (code, yes, no, value) in enumerate(lines)]  # fmt: skip
+    program += [_INSTRUCTION.pack(_RETURN, 0, 0, value) for value in returns.values()]
+    return b"".join(program)
+
+
+def _body(privileged: bool) -> bytes:
+    import pyseccomp
+
+    program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    program.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)
+    for row in ROWS:
+        if row.level is Level.NATIVE or (row.privileged and not privileged):
+            continue
+        action = pyseccomp.NOTIFY if row.level is Level.HANDLED else pyseccomp.ERRNO(row.errno)
+        for condition in _conditions(row):
+            program.add_rule_exactly(action, row.nr, *condition)
+    with open(os.memfd_create("filter"), "r+b") as file:
+        program.export_bpf(file)
+        file.seek(0)
+        return file.read()
+
+
+def _conditions(row: Row) -> Iterator[tuple[object, ...]]:
+    """What libseccomp is to compare, one tuple a rule; any of the rules is enough."""
+    import pyseccomp
+
+    if row.remote:
+        yield (pyseccomp.Arg(COOKIE_ARGUMENT, pyseccomp.NE, _PLACEHOLDER),)
+    elif not row.when:
+        yield ()
+    for when in row.when:
+        if when.equal:
+            yield (pyseccomp.Arg(when.arg, pyseccomp.MASKED_EQ, when.mask, when.value),)
+        else:
+            assert when.mask == LONG
+            yield (pyseccomp.Arg(when.arg, pyseccomp.NE, when.value),)

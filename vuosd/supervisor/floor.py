@@ -1,0 +1,244 @@
+"""The kernel floor of an enforcing view: a Landlock ruleset that holds when a race against us is won.
+
+In: the view's flattened entries. Out: a descriptor that the launcher applies to itself before it starts the
+command.
+
+A rule can only allow, and holds for all that lies beneath. Withholding a path inside an allowed tree is
+therefore written as rules for the siblings: no directory on the way to it has a rule, each of their other
+children has its own. What follows:
+
+- Directly in such a directory, and in what is made there after the start, the kernel itself allows nothing:
+  not a listing, not a new file, not the start of a program. The engine acts there on the process's behalf (an
+  injected descriptor carries all rights); a program that must be executed natively has to lie beneath a rule.
+- A path that is withheld and does not exist yet splits its ancestors all the same: it may come to exist.
+- A symbolic link has no rule: what it leads to is judged where that lies. A target that is one is followed,
+  as mount(2) would.
+- A hard link is judged by the directory in which it was opened (the kernel walks up from the path,
+  security/landlock/fs.c), so a hidden file that has a second name beneath a rule stays readable by that name.
+  Making such a link from within is refused: the hidden name cannot be reached to link it. The same holds for
+  a second mount of a file system beneath a rule.
+- Below /proc nothing is split: its directories come and go with the processes. The kernel's ptrace check,
+  which a Landlock domain narrows to itself, guards memory and root of foreign processes; the engine answers
+  for the rest. (With CAP_PERFMON or CAP_SYS_ADMIN the environment and the maps of foreign processes stay
+  readable: may_access_mm in kernel/fork.c is content with these on 6.18.)
+- Landlock does not govern stat, chmod, chown, utimes, xattrs, chdir or pathname sockets.
+"""
+
+import functools
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from errno import EACCES, ELOOP, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP
+from typing import NamedTuple
+
+from vuosd.abi import landlock
+from vuosd.abi.landlock import Access
+from vuosd.views.model import Entry, Kind
+
+REQUIRED_ABI = 6
+"""Linux 6.12: the first whose domains also bound signals and abstract sockets."""
+
+
+class FloorUnavailable(Exception):
+    """The kernel cannot give the floor that the view asks for."""
+
+
+class Rule(NamedTuple):
+    """What is allowed on a path and beneath it."""
+
+    path: bytes
+    access: Access
+
+
+class Child(NamedTuple):
+    """A directory's entry; `type` is S_IFDIR and so on."""
+
+    name: bytes
+    type: int
+
+
+Listdir = Callable[[bytes], Iterable[Child]]
+
+
+class _Grant(NamedTuple):
+    """A host tree that the view shows somewhere, without the holes that other entries make in it."""
+
+    source: bytes
+    access: Access
+    holes: set[bytes]
+
+
+def rules(
+    entries: Iterable[Entry],
+    listdir: Listdir,
+    *,
+    resolve: Callable[[bytes], bytes] = lambda path: path,
+    anchors: Iterable[bytes] = (),
+) -> list[Rule]:
+    """The rules that allow what the view shows of the host, and nothing else.
+
+    `resolve` follows symbolic links (realpath); `anchors` are directories of the session itself: its tmpfs,
+    its layers.
+    """
+    found: dict[bytes, Access] = {}
+    for grant in _grants(entries, resolve):
+        for path, access in _split(grant, listdir):
+            found[path] = found.get(path, Access(0)) | access
+    for path in anchors:
+        found[path] = landlock.ALL
+    return [Rule(path, access) for path, access in sorted(found.items())]
+
+
+def _grants(entries: Iterable[Entry], resolve: Callable[[bytes], bytes]) -> Iterable[_Grant]:
+    grants: dict[bytes, _Grant | None] = {b"/": _Grant(b"/", landlock.ALL, set())}
+    for entry in entries:
+        source = (
+            None if entry.kind in (Kind.HIDE, Kind.TMPFS) or entry.source is None else resolve(entry.source)
+        )
+        access = landlock.READ if entry.readonly else landlock.ALL
+        grants[resolve(entry.target)] = None if source is None else _Grant(source, access, set())
+    for target in sorted(
+        grants, key=len, reverse=True
+    ):  # deeper ones first: their holes are complete by then
+        above = _above(target, grants)
+        parent = grants[above] if above is not None else None
+        if above is None or parent is None:
+            continue
+        hole = os.path.join(parent.source, os.path.relpath(target, above))
+        inner = grants[target]
+        if inner is not None and inner.source == hole and parent.access in inner.access:
+            parent.holes.update(inner.holes)  # the same tree with the same rights or more: nothing to cut out
+        elif not hole.startswith(b"/proc/"):
+            parent.holes.add(hole)
+    return [grant for grant in grants.values() if grant is not None]
+
+
+def _above(target: bytes, grants: Mapping[bytes, object]) -> bytes | None:
+    """The nearest target that contains this one."""
+    while target != b"/":
+        target = os.path.dirname(target)
+        if target in grants:
+            return target
+    return None
+
+
+def _split(grant: _Grant, listdir: Listdir) -> Iterator[tuple[bytes, Access]]:
+    onway: dict[bytes, set[bytes]] = {}
+    """Directories on the way to a hole, and which of their children are so too, or are the hole."""
+    for hole in grant.holes:
+        path = hole
+        while path != grant.source:
+            above = os.path.dirname(path)
+            known = above in onway
+            onway.setdefault(above, set()).add(path)
+            if known:
+                break
+            path = above
+    pending = [grant.source]
+    while pending:
+        path = pending.pop()
+        if path in onway:
+            # Not all of them may be listed: /home is often mode 0711.
+            pending += onway[path] - grant.holes
+            pending += (child for child, _ in _children(path, listdir) if child not in onway[path])
+        else:
+            yield path, grant.access
+    if grant.access == landlock.READ and grant.source in (b"/", b"/dev") and b"/dev" not in grant.holes:
+        yield from ((path, landlock.DEVICE) for path in _devices(b"/dev", grant.holes, listdir))
+
+
+def _devices(directory: bytes, holes: set[bytes], listdir: Listdir) -> Iterator[bytes]:
+    for path, kind in _children(directory, listdir):
+        if path in holes:
+            continue
+        if path == b"/dev/pts" or kind not in (stat.S_IFDIR, stat.S_IFREG):
+            yield path
+        elif kind == stat.S_IFDIR:
+            yield from _devices(path, holes, listdir)
+
+
+def _children(path: bytes, listdir: Listdir) -> Iterator[tuple[bytes, int]]:
+    try:
+        listed = list(listdir(path))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    for name, kind in listed:
+        if kind != stat.S_IFLNK:
+            yield os.path.join(path, name), kind
+
+
+def listdir(path: bytes) -> Iterator[Child]:
+    """The children of a directory of the host."""
+    with os.scandir(path) as listed:
+        for entry in listed:
+            try:
+                yield Child(entry.name, stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode))
+            except FileNotFoundError:
+                continue
+
+
+def kernel_abi() -> int:
+    """The kernel's Landlock ABI; 0 where there is none."""
+    try:
+        return _syscall(landlock.CREATE_RULESET, 0, 0, landlock.CREATE_RULESET_VERSION)
+    except OSError as error:
+        if error.errno in (ENOSYS, EOPNOTSUPP):
+            return 0
+        raise
+
+
+def ruleset(entries: Iterable[Entry], *, anchors: Iterable[bytes] = ()) -> int:
+    """A descriptor for landlock_restrict_self(2), or FloorUnavailable."""
+    abi = kernel_abi()
+    if abi < REQUIRED_ABI:
+        has = f"has Landlock ABI {abi}" if abi else "has no Landlock (not built in, or not in the lsm= list)"
+        raise FloorUnavailable(
+            f"an enforcing view needs Landlock ABI {REQUIRED_ABI} (Linux 6.12); this kernel {has}"
+        )
+    scoped = landlock.SCOPE_SIGNAL | landlock.SCOPE_ABSTRACT_UNIX_SOCKET
+    attributes = landlock.RULESET_ATTR.pack(landlock.ALL, 0, scoped)
+    descriptor = _syscall(landlock.CREATE_RULESET, attributes, len(attributes), 0)
+    try:
+        for rule in rules(entries, listdir, resolve=os.path.realpath, anchors=anchors):
+            _allow(descriptor, rule)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _allow(ruleset: int, rule: Rule) -> None:
+    try:
+        path = os.open(rule.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR, EACCES, ELOOP):
+            return  # went away since it was listed, or is out of the user's reach: allowing less is safe
+        raise
+    try:
+        kind = stat.S_IFMT(os.fstat(path).st_mode)
+        access = rule.access if kind == stat.S_IFDIR else rule.access & landlock.FILE
+        if kind != stat.S_IFLNK:
+            beneath = landlock.PATH_BENEATH_ATTR.pack(access, path)
+            _syscall(landlock.ADD_RULE, ruleset, landlock.RULE_PATH_BENEATH, beneath, 0)
+    finally:
+        os.close(path)
+
+
+@functools.cache
+def _libc() -> "Callable[..., int]":
+    import ctypes
+
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+    return call
+
+
+def _syscall(number: int, *args: int | bytes) -> int:
+    """A system call that no library of ours has; a handful are made before a session starts."""
+    import ctypes
+
+    result = _libc()(number, *(arg if isinstance(arg, bytes) else ctypes.c_long(arg) for arg in args))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
