@@ -6,6 +6,35 @@
 #include <ctype.h>
 #include <stdio.h>
 
+/*
+ * A program of a foreign root was started through that root's loader (op_execve.c): the link leads to the loader, the
+ * command line tells which program it was given. Returns whether it was so.
+ */
+static bool started_by_loader(struct vu_call *call, const struct vu_place *place, char *out, size_t room)
+{
+	char path[64], *text = call->work->data;
+	struct vu_spot spot;
+	size_t length = strlen(place->view) - strlen("exe");
+	if (snprintf(path, sizeof path, "%.*scmdline", (int)length, place->view) >= (int)sizeof path)
+		return false;
+	vu_table_find(&call->session->table, path, &spot);
+	VU_CLOSE int fd = openat(spot.mount->fd, spot.rest, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, 2 * PATH_MAX);
+	if (n <= 0)
+		return false;
+	text[n] = 0;
+	const char *arguments[4] = {text};
+	for (int i = 1; i < 4; i++) {
+		arguments[i] = arguments[i - 1] + strlen(arguments[i - 1]) + 1;
+		if (arguments[i] >= text + n)
+			return false;
+	}
+	if (strcmp(arguments[1], "--argv0") || *arguments[3] != '/')
+		return false;
+	snprintf(out, room, "%s", arguments[3]);
+	return true;
+}
+
 int vu_proc_link(struct vu_call *call, const struct vu_place *place, char *out, size_t room)
 {
 	char *host = call->work->host, *view = call->work->scratch;
@@ -36,6 +65,10 @@ int vu_proc_link(struct vu_call *call, const struct vu_place *place, char *out, 
 	const char *seen = view;
 	if (root && !strncmp(seen, state->root, root) && (!seen[root] || seen[root] == '/'))
 		seen += root;
+	const char *base = strrchr(seen, '/');
+	if (!strcmp(name, "exe") && !mount->identity && base && !strncmp(base, "/ld", 3) &&
+	    started_by_loader(call, place, out, room))
+		return (int)strlen(out);
 	if (!strcmp(seen, host) && place->native)
 		return 0;
 	int length = snprintf(out, room, "%s%s", *seen ? seen : "/", gone ? deleted : "");
