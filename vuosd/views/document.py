@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from bisect import bisect_right
 from typing import Any
 
 from vuosd.views.errors import ProfileError
@@ -9,6 +10,7 @@ from vuosd.views.model import Position, Source
 from vuosd.views.positions import KeyPath, Spot, locate
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_NEWLINE = re.compile(r"\n")
 _DIGITS = re.compile(r"[0-9_]+")
 _BARE_WORD = re.compile(r"[A-Za-z~/$.][^\s,\]}#]*")
 
@@ -21,6 +23,7 @@ class Document:
         self.text = text
         self.data = data
         self._spots: dict[KeyPath, Spot] | None = None
+        self._lines = [0, *(match.end() for match in _NEWLINE.finditer(text))]
 
     @property
     def spots(self) -> dict[KeyPath, Spot]:
@@ -38,11 +41,10 @@ class Document:
         return self.span(spot.key_start, spot.key_end) if key else self.span(spot.start, spot.end)
 
     def span(self, start: int, end: int) -> Position:
-        newline = self.text.find("\n", start)
-        end = end if newline < 0 else min(end, newline)
-        line = self.text.count("\n", 0, start) + 1
-        column = start - (self.text.rfind("\n", 0, start) + 1) + 1
-        return Position(self.path, line, column, max(1, end - start))
+        line = bisect_right(self._lines, start)
+        if line < len(self._lines):
+            end = min(end, self._lines[line] - 1)
+        return Position(self.path, line, start - self._lines[line - 1] + 1, max(1, end - start))
 
     def inside(self, at: KeyPath, offset: int, length: int) -> Position:
         """Where a part of a string value stands: all of it when escapes make offsets say nothing."""

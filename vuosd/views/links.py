@@ -1,9 +1,9 @@
 """Symlinks in targets. No trio; all I/O is the `readlink` that is given.
 
 The engine decides by the path that a walk arrives at, so an entry has to stand where its target's links
-lead: with /var/run a link to /run, hiding /var/run/docker.sock means /run/docker.sock. As in mount(2), links
-are followed in the picture that the earlier entries make, the last component's too. A HIDE takes away both the
-link and what it leads to: `~/.aws` is often a link into a repository of dot files.
+lead: with /var/run a link to /run, hiding /var/run/docker.sock hides /run/docker.sock. As in mount(2),
+links are followed in the picture that the earlier entries make, the last component's too. A HIDE takes
+away both the link and what it leads to: `~/.aws` is often a link into a repository of dot files.
 """
 
 from collections.abc import Callable, Iterator

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
+import msgspec.inspect
 
 from vuosd.views.document import Document
 from vuosd.views.errors import ProfileError, did_you_mean, printable, quote
@@ -45,8 +46,6 @@ class _Walk:
     """Walks data beside its type; returns it without what is wrong."""
 
     def __init__(self, document: Document) -> None:
-        import msgspec.inspect  # a profile without mistakes does not need it
-
         self.inspect = msgspec.inspect
         self.document = document
         self.errors: list[ProfileError] = []
