@@ -95,7 +95,7 @@ struct vu_options {
 	int32_t broker;		/* broker socket to the launcher's keeper, or -1 */
 	int32_t log;		/* datagram socket or pipe: one line a write, never blocking */
 	uint32_t flags;
-	uint32_t threads;
+	uint32_t threads;	/* at least 3: one receives, one looks after it, the rest take over when it is held up */
 };
 
 struct vu_stats {

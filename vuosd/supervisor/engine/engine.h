@@ -137,6 +137,9 @@ struct vu_session {
 	pthread_mutex_t state_lock, broker_lock;
 	atomic_bool credentials_differ; /* a privileged member has changed its ids: read them for each call */
 	atomic_bool stopping;
+	atomic_uint leader, taken; /* number of the turn at receiving, and of the last turn that a thread has taken */
+	atomic_uint beat;	   /* counts calls received and calls answered by the leader: odd while it serves one */
+	atomic_uint guard_asleep;
 	pthread_t *threads;
 	unsigned thread_count;
 	struct vu_slow *slow; /* calls that may block for ever, each with a thread of its own */
@@ -243,6 +246,8 @@ int vu_notify_alive(const struct vu_call *call); /* the caller still waits: ever
 int vu_notify_descriptor(struct vu_call *call, int fd, bool cloexec);
 /* Put `fd` into the caller without answering yet; returns its number there. */
 int vu_notify_inject(struct vu_call *call, int fd, bool cloexec);
+/* Another thread receives from now on: the caller of this is about to take its time. */
+void vu_notify_step_aside(struct vu_session *session);
 void vu_log(struct vu_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* target.c */

@@ -1,24 +1,31 @@
 /*
  * The listener: receive a notification, answer it, again.
  *
- * Every thread blocks in RECV and serves what it got to the end. With SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a caller
- * that has been received can only be killed, not interrupted, so receiving early is what keeps EINTR away from calls
- * that never return it; operations that may block for ever therefore leave the thread (slow.c).
+ * One thread, the leader, blocks in RECV and serves what it got to the end: with several in RECV the kernel wakes them
+ * in turn, and a round trip costs half as much again (6.6 against 9.1 us). The others are there for the case that the
+ * leader is held up, by a slow file system or an exec: the guard looks every few milliseconds, while there is work,
+ * whether the leader still serves the call that it served at the last look, and then makes one of them the leader.
+ *
+ * With SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a caller that has been received can only be killed, not interrupted, so
+ * receiving early keeps EINTR away from calls that never return it. What may block for ever leaves the thread (slow.c).
  */
 #include "engine.h"
 
 #include <linux/audit.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #define X32_BIT 0x40000000
 #define WAKE_SIGNAL (SIGRTMAX - 2)
+#define GUARD_TICK_NS 5000000
+#define GUARD_IDLE_TICKS 20
 #define RETRIES 16 /* of a walk that a concurrent rename has made invalid */
 
 /* `path`: concerns the tree, so that a view without entries lets it continue at once. */
@@ -213,26 +220,96 @@ static bool hung_up(int listener)
 	return poll(&poller, 1, 0) == 1 && (poller.revents & POLLHUP);
 }
 
+static void futex_wait(atomic_uint *word, unsigned value, const struct timespec *timeout)
+{
+	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0);
+}
+
+static void futex_wake(atomic_uint *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Somebody else receives from now on: the caller of this is about to take its time. */
+void vu_notify_step_aside(struct vu_session *session)
+{
+	atomic_fetch_add(&session->leader, 1);
+	futex_wake(&session->leader);
+}
+
+/* Receive and serve for as long as `turn` is the leader's. Returns false when there is nothing left to receive. */
+static bool lead(struct vu_session *session, struct vu_work *work, unsigned turn)
+{
+	struct seccomp_notif notification;
+	while (atomic_load_explicit(&session->leader, memory_order_relaxed) == turn && !atomic_load(&session->stopping)) {
+		memset(&notification, 0, sizeof notification);
+		if (!ioctl(session->listener, SECCOMP_IOCTL_NOTIF_RECV, &notification)) {
+			atomic_fetch_add_explicit(&session->beat, 1, memory_order_relaxed);
+			if (atomic_load_explicit(&session->guard_asleep, memory_order_relaxed)) {
+				atomic_store(&session->guard_asleep, 0);
+				futex_wake(&session->guard_asleep);
+			}
+			serve(session, work, &notification);
+			if (atomic_load_explicit(&session->leader, memory_order_relaxed) == turn)
+				atomic_fetch_add_explicit(&session->beat, 1, memory_order_relaxed);
+		} else if (errno == ENOENT ? hung_up(session->listener) : errno != EINTR) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* A turn at leading is a number, taken by whoever gets to it first. */
 static void *engine_thread(void *argument)
 {
 	struct vu_session *session = argument;
 	struct vu_work *work = calloc(1, sizeof *work);
-	struct seccomp_notif notification;
 	sigset_t all;
 	prctl(PR_SET_NAME, "vu-engine");
 	sigfillset(&all);
 	sigdelset(&all, WAKE_SIGNAL);
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	while (work && !atomic_load(&session->stopping)) {
-		memset(&notification, 0, sizeof notification);
-		if (!ioctl(session->listener, SECCOMP_IOCTL_NOTIF_RECV, &notification))
-			serve(session, work, &notification);
-		else if (errno == ENOENT && hung_up(session->listener))
-			break; /* nobody is left */
-		else if (errno != EINTR && errno != ENOENT)
+		unsigned turn = atomic_load(&session->leader), taken = turn - 1;
+		if (!atomic_compare_exchange_strong(&session->taken, &taken, turn)) {
+			futex_wait(&session->leader, turn, NULL);
+			continue;
+		}
+		atomic_fetch_and(&session->beat, ~1u); /* an odd beat is a call being served */
+		if (!lead(session, work, turn))
 			break;
 	}
 	free(work);
+	return NULL;
+}
+
+/* Looks after the leader while there is work; sleeps when there has been none for a while. */
+static void *guard_thread(void *argument)
+{
+	static const struct timespec tick = {.tv_nsec = GUARD_TICK_NS};
+	struct vu_session *session = argument;
+	unsigned last = 0, idle = 0;
+	sigset_t all;
+	prctl(PR_SET_NAME, "vu-guard");
+	sigfillset(&all);
+	sigdelset(&all, WAKE_SIGNAL);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	while (!atomic_load(&session->stopping)) {
+		nanosleep(&tick, NULL);
+		unsigned beat = atomic_load(&session->beat);
+		if (beat != last)
+			idle = 0;
+		else if (beat & 1)
+			vu_notify_step_aside(session);
+		else if (++idle > GUARD_IDLE_TICKS) {
+			atomic_store(&session->guard_asleep, 1);
+			if (atomic_load(&session->beat) == beat && !atomic_load(&session->stopping))
+				futex_wait(&session->guard_asleep, 1, NULL);
+			atomic_store(&session->guard_asleep, 0);
+			idle = 0;
+		}
+		last = beat;
+	}
 	return NULL;
 }
 
@@ -287,8 +364,10 @@ int vu_session_start(vu_session *session, int listener)
 	session->threads = calloc(session->options.threads, sizeof *session->threads);
 	if (!session->threads)
 		return -ENOMEM;
+	atomic_store(&session->leader, 1);
 	for (; session->thread_count < session->options.threads; session->thread_count++) {
-		int error = pthread_create(&session->threads[session->thread_count], NULL, engine_thread, session);
+		int error = pthread_create(&session->threads[session->thread_count], NULL,
+					   session->thread_count ? engine_thread : guard_thread, session);
 		if (error)
 			return -error;
 	}
@@ -298,11 +377,13 @@ int vu_session_start(vu_session *session, int listener)
 int vu_session_stop(vu_session *session)
 {
 	atomic_store(&session->stopping, true);
+	vu_notify_step_aside(session);
 	for (unsigned i = 0; i < session->thread_count; i++) {
 		for (;;) {
 			/* The signal may come just before the thread enters RECV, so send it until it has gone. */
 			struct timespec deadline;
 			pthread_kill(session->threads[i], WAKE_SIGNAL);
+			futex_wake(&session->leader);
 			clock_gettime(CLOCK_REALTIME, &deadline);
 			deadline.tv_nsec += 1000000;
 			if (deadline.tv_nsec >= 1000000000) {
