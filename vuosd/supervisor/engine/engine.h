@@ -66,6 +66,7 @@
 /* slow.c: before the listener may be closed */
 struct vu_session;
 void vu_slow_stop(struct vu_session *session);
+void vu_again_free(struct vu_session *session);
 
 /* table.c ------------------------------------------------------------------------------------------------------- */
 
@@ -142,6 +143,7 @@ struct vu_session {
 	atomic_uint guard_asleep;
 	pthread_t *threads;
 	unsigned thread_count;
+	_Atomic(struct vu_again *) again; /* again.c: what threads that make their call anew come back for */
 	struct vu_slow *slow; /* calls that may block for ever, each with a thread of its own */
 	pthread_mutex_t slow_lock;
 	pthread_t watcher;

@@ -395,6 +395,7 @@ int vu_session_stop(vu_session *session)
 		}
 	}
 	vu_slow_stop(session);
+	vu_again_free(session);
 	free(session->threads);
 	vu_table_free(&session->table);
 	for (unsigned i = 0; i < atomic_load(&session->state_count); i++)

@@ -3,7 +3,7 @@
 
 #include "create.h"
 
-int vu_remote(struct vu_call *call, struct vu_remote *request)
+int vu_remote_result(struct vu_call *call, struct vu_remote *request, int64_t *out)
 {
 	struct vu_session *session = call->session;
 	int64_t result;
@@ -16,11 +16,18 @@ int vu_remote(struct vu_call *call, struct vu_remote *request)
 	} else {
 		result = vu_remote_call(session->listener, call->id, request);
 	}
+	*out = result;
 	if (request->outcome != VU_REMOTE_UNTOUCHED)
 		return VU_SENT;
 	vu_log(session, "process %d: call %u cannot be made in it: %s", call->tid, request->nr,
 	       result == -EPERM ? "it is traced by another process" : strerror((int)-result));
 	return (int)result;
+}
+
+int vu_remote(struct vu_call *call, struct vu_remote *request)
+{
+	int64_t result;
+	return vu_remote_result(call, request, &result);
 }
 
 int vu_remote_at(struct vu_call *call, unsigned nr, int dirfd, const char *name, uint64_t flags)

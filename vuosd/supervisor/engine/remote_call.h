@@ -12,6 +12,8 @@
  * got its result, or -errno when it still waits for one.
  */
 int vu_remote(struct vu_call *call, struct vu_remote *request);
+/* The same; *result is what the call gave, or -errno of a failure before it was made. */
+int vu_remote_result(struct vu_call *call, struct vu_remote *request, int64_t *result);
 /* nr(dirfd, name, flags, 0): `dirfd` is ours, handed to the caller for the length of the call. */
 int vu_remote_at(struct vu_call *call, unsigned nr, int dirfd, const char *name, uint64_t flags);
 /* A directory that reads (not O_PATH): the parent of the place. Descriptor or -errno. */

@@ -1,0 +1,196 @@
+/*
+ * getdents64 and getdents: a directory in which entries of the view lie.
+ *
+ * The kernel reads, into our memory, by a duplicate of the caller's descriptor: so it also keeps the position, and dup,
+ * fork and lseek need no code. What it gives is filtered in place: hidden names go, and names that a mount covers get the
+ * inode number and type that lstat says. Names that only the view has come after the kernel's last.
+ *
+ * Which of them are still to come is kept in the position as well: ADDED + n is "the n-th child of the table is next".
+ * The kernel is never asked to read there, and lets any file system be moved there (all accept 31 bits; a directory of
+ * sysfs not a bit more). So telldir, seekdir and rewinddir are right, in any process that shares the description, with any
+ * size of buffer. A file system whose own positions are 31-bit hashes (kernfs) has one in that range, which is as wide as
+ * there are children, with a chance of entries * children / 2^31. The order is the table's, which does not change.
+ */
+#include "again.h"
+
+#include <dirent.h>
+
+#define ADDED 0x7ED05EED
+
+/* Both records begin with inode, position and length; struct linux_dirent has its type in its last byte. */
+struct record {
+	uint64_t ino;
+	int64_t off;
+	uint16_t length;
+	char tail[]; /* getdents64: type, name; getdents: name, …, type */
+};
+
+enum { HEAD = offsetof(struct record, tail) };
+
+struct listing {
+	struct vu_call *call;
+	const struct vu_node *node;
+	int fd; /* the caller's description */
+	bool old;
+	char *data; /* what the caller gets */
+	size_t room;
+};
+
+static const char *name_of(const struct listing *listing, const struct record *record)
+{
+	return record->tail + (listing->old ? 0 : 1);
+}
+
+static void set_type(const struct listing *listing, struct record *record, const struct stat *st)
+{
+	record->ino = st->st_ino;
+	record->tail[listing->old ? record->length - HEAD - 1 : 0] = IFTODT(st->st_mode);
+}
+
+/* Take out what is hidden, correct what is covered. The length of what remains. */
+static size_t filter(const struct listing *listing, size_t length)
+{
+	size_t kept = 0, step;
+	for (size_t at = 0; at < length; at += step) {
+		struct record *record = (struct record *)(listing->data + at);
+		const char *name = name_of(listing, record);
+		const struct vu_node *child = vu_node_child(listing->node, name, strlen(name));
+		struct stat st;
+		step = record->length;
+		if (child && child->mount && child->mount->kind == VU_HIDE)
+			continue;
+		if (child && child->mount && !fstat(child->mount->fd, &st))
+			set_type(listing, record, &st);
+		memmove(listing->data + kept, record, step);
+		kept += step;
+	}
+	return kept;
+}
+
+static bool adds(const struct vu_node *child)
+{
+	return child->mount && child->mount->kind != VU_HIDE;
+}
+
+/* One name that only the view has. Its length, 0 if there is no room for it, -ENOENT when the directory lists it itself. */
+static int put(const struct listing *listing, size_t at, const struct vu_node *child, int64_t next)
+{
+	struct stat st;
+	size_t length = (HEAD + 1 + child->length + 1 + 7) & ~(size_t)7;
+	struct record *record = (struct record *)(listing->data + at);
+	if (!fstatat(listing->fd, child->name, &st, AT_SYMLINK_NOFOLLOW))
+		return -ENOENT;
+	if (fstat(child->mount->fd, &st) < 0)
+		return -ENOENT;
+	if (length > listing->room - at)
+		return 0;
+	memset(record, 0, length);
+	record->length = (uint16_t)length;
+	record->off = next;
+	memcpy((char *)name_of(listing, record), child->name, child->length);
+	set_type(listing, record, &st);
+	return (int)length;
+}
+
+/* The view's own names from the `first` on. The length; *next is where to go on. -EINVAL: no room for a single one. */
+static int added(const struct listing *listing, unsigned first, unsigned *next)
+{
+	unsigned number = 0;
+	size_t at = 0;
+	for (unsigned i = 0; i < listing->node->bucket_count; i++) {
+		for (const struct vu_node *child = listing->node->buckets[i]; child; child = child->next) {
+			if (!adds(child) || number++ < first)
+				continue;
+			int length = put(listing, at, child, ADDED + (int64_t)number);
+			if (!length) {
+				*next = number - 1;
+				return at ? (int)at : -EINVAL;
+			}
+			at += length < 0 ? 0 : (size_t)length;
+		}
+	}
+	*next = number;
+	return (int)at;
+}
+
+static unsigned count(const struct vu_node *node)
+{
+	unsigned number = 0;
+	for (unsigned i = 0; i < node->bucket_count; i++)
+		for (const struct vu_node *child = node->buckets[i]; child; child = child->next)
+			number += adds(child);
+	return number;
+}
+
+/* What the kernel lists next: its filtered length, 0 at the end. */
+static int listed(const struct listing *listing)
+{
+	for (;;) {
+		long n = syscall(listing->call->nr, listing->fd, listing->data, listing->room);
+		if (n <= 0)
+			return vu_result(n);
+		size_t kept = filter(listing, (size_t)n);
+		if (kept)
+			return (int)kept;
+	}
+}
+
+static int answer(const struct listing *listing, int length, off_t before)
+{
+	struct vu_call *call = listing->call;
+	int error = length > 0 ? vu_write(call, vu_argument(call, call->row->buf), listing->data, (size_t)length) : 0;
+	if (error < 0) {
+		lseek(listing->fd, before, SEEK_SET);
+		return error;
+	}
+	return vu_answer(call, length);
+}
+
+static int merge(const struct listing *listing)
+{
+	unsigned total = count(listing->node), next = 0;
+	off_t before = lseek(listing->fd, 0, SEEK_CUR);
+	int length;
+	if (before < 0)
+		return -errno;
+	if (!total || before < ADDED || before > ADDED + (off_t)total) {
+		length = listed(listing);
+		if (length || !total)
+			return length < 0 ? length : answer(listing, length, before);
+	} else {
+		next = (unsigned)(before - ADDED);
+	}
+	length = added(listing, next, &next);
+	if (length < 0)
+		return length;
+	if (lseek(listing->fd, ADDED + (off_t)next, SEEK_SET) < 0)
+		return -errno;
+	return answer(listing, length, before);
+}
+
+static int getdents(struct vu_call *call, bool old)
+{
+	int fd = (int)vu_argument(call, call->row->fd), verdict = -1;
+	size_t room = (unsigned)vu_argument(call, call->row->size); /* unsigned int in both calls */
+	VU_PLACE place;
+	if (vu_walk_descriptor(call, 0, fd, &place) < 0)
+		return VU_CONTINUE; /* no such descriptor, or one from outside of the view, which shows nothing there */
+	if (!place.node || !place.node->child_count)
+		return VU_CONTINUE;
+	VU_CLOSE int copy = vu_again_descriptor(call, fd, &verdict);
+	if (copy < 0)
+		return verdict >= 0 ? verdict : copy;
+	struct listing listing = {.call = call, .node = place.node, .fd = copy, .old = old, .data = call->work->data,
+				  .room = room < sizeof call->work->data ? room : sizeof call->work->data};
+	return merge(&listing);
+}
+
+int vu_op_getdents64(struct vu_call *call)
+{
+	return getdents(call, false);
+}
+
+int vu_op_getdents(struct vu_call *call)
+{
+	return getdents(call, true);
+}
