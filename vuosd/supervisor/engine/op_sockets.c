@@ -1,0 +1,308 @@
+/*
+ * Socket addresses that are paths: bind, connect, sendto, sendmsg, sendmmsg with AF_UNIX.
+ *
+ * The kernel resolves such a path itself, with the credentials that the peer then sees (SO_PEERCRED, SCM_CREDENTIALS), so
+ * the caller makes the call, with another address: the host's path of the anchor, which also means something to peers
+ * outside of the view, or, where it does not fit into sun_path or does not lead there, /proc/self/fd/N.
+ *
+ * An enforcing view cannot leave an address in the caller's memory, where another thread may exchange it: Landlock does
+ * not govern these sockets. There we connect, by a duplicate of the caller's socket; the peer sees our process id with the
+ * caller's user. (bind is governed, by LANDLOCK_ACCESS_FS_MAKE_SOCK.) Datagrams with an address stay the caller's own
+ * calls: their senders' process ids matter (sd_notify, the journal), and what is worth hiding listens on streams.
+ */
+#include "again.h"
+
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+enum { MESSAGES = 1024 }; /* UIO_MAXIOV: more are not looked at, __sys_sendmmsg in net/socket.c */
+
+/* Where a path in an address leads, under a name that the caller's kernel can use. */
+struct target {
+	struct sockaddr_un address;
+	socklen_t length;
+	int close_fd; /* in the caller, afterwards; or -1 */
+};
+
+/*
+ * The path in the address, into `path`: its length. 0: it is none, or nothing that the kernel would accept; the kernel is
+ * to say so.
+ */
+static int read_path(struct vu_call *call, uint64_t address, uint64_t length, char *path)
+{
+	struct sockaddr_un un;
+	const size_t head = offsetof(struct sockaddr_un, sun_path);
+	int size = (int)length;
+	if (!address || size <= (int)head || size > (int)sizeof un || vu_read(call, address, &un, (size_t)size) < 0)
+		return 0;
+	if (un.sun_family != AF_UNIX || !un.sun_path[0])
+		return 0;
+	size_t n = strnlen(un.sun_path, (size_t)size - head);
+	memcpy(path, un.sun_path, n);
+	path[n] = 0;
+	return (int)n;
+}
+
+static bool set_address(struct target *target, const char *directory, const char *name)
+{
+	target->address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	int n = snprintf(target->address.sun_path, sizeof target->address.sun_path, "%s%s%s", directory, *name ? "/" : "", name);
+	target->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n + 1);
+	target->close_fd = -1;
+	return n < (int)sizeof target->address.sun_path;
+}
+
+/* The host path of one of our descriptors, into work->host, if it is one: not deleted, not out of sight. */
+static bool host_path(struct vu_call *call, int fd)
+{
+	struct stat named, object;
+	char number[16];
+	snprintf(number, sizeof number, "%d", fd);
+	ssize_t n = readlinkat(call->session->self_fd, number, call->work->host, sizeof call->work->host - 1);
+	if (n <= 0)
+		return false;
+	call->work->host[n] = 0;
+	return !lstat(call->work->host, &named) && !fstat(fd, &object) && named.st_dev == object.st_dev &&
+	       named.st_ino == object.st_ino;
+}
+
+/* bind --------------------------------------------------------------------------------------------------------------- */
+
+static int may_bind(const struct vu_place *place)
+{
+	struct stat st;
+	if (place->hidden)
+		return -EACCES;
+	if (place->mountpoint || !fstatat(place->parent, place->name, &st, AT_SYMLINK_NOFOLLOW))
+		return -EADDRINUSE;
+	if (place->trailing)
+		return -ENOENT;
+	return place->readonly ? -EROFS : 0;
+}
+
+static int bind_at(struct vu_call *call, const struct vu_place *place)
+{
+	struct target target;
+	if (!host_path(call, place->parent) ||
+	    !set_address(&target, strcmp(call->work->host, "/") ? call->work->host : "", place->name)) {
+		char directory[32];
+		VU_CLOSE int parent = vu_reopen(call->session, place->parent, O_RDONLY | O_DIRECTORY);
+		int there = parent < 0 ? parent : vu_notify_inject(call, parent, true);
+		if (there < 0)
+			return there;
+		if (!set_address(&target, vu_fd_path(there, directory), place->name)) {
+			target.length = 0; /* a name that a relative path alone could bind: the kernel says EINVAL */
+		}
+		target.close_fd = there;
+	}
+	struct vu_remote request = {
+		.nr = SYS_bind,
+		.args = {vu_argument(call, call->row->fd), 0, target.length},
+		.close_fd = target.close_fd,
+		.scratch_args = 1u << 1,
+		.scratch = &target.address,
+		.scratch_len = sizeof target.address,
+	};
+	return vu_remote(call, &request);
+}
+
+int vu_op_bind(struct vu_call *call)
+{
+	char path[sizeof(struct sockaddr_un)];
+	VU_PLACE place;
+	if (!read_path(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), path))
+		return VU_CONTINUE;
+	int error = vu_walk(call, 0, AT_FDCWD, path, VU_WANT_PARENT, &place);
+	if (error < 0)
+		return error;
+	if ((place.native || place.held) && !place.readonly && !place.hidden && !place.mountpoint)
+		return VU_CONTINUE; /* in an enforcing view too: the floor bounds it */
+	error = may_bind(&place);
+	return error < 0 ? error : bind_at(call, &place);
+}
+
+/* connect, send ------------------------------------------------------------------------------------------------------ */
+
+/* A name of the place for the caller. -EAGAIN with *verdict: it has gone back first. */
+static int name_target(struct vu_call *call, const struct vu_place *place, struct target *target, int *verdict)
+{
+	char path[32];
+	bool named = host_path(call, place->fd);
+	if (named && !call->session->enforce && set_address(target, call->work->host, ""))
+		return 0;
+	if (!named)
+		return -ECONNREFUSED; /* deleted: nobody can listen there any more */
+	int number = vu_again_handle(call, place->fd, call->work->host, verdict);
+	if (number < 0)
+		return number;
+	set_address(target, vu_fd_path(number, path), "");
+	target->close_fd = number;
+	return 0;
+}
+
+static int connect_ourselves(struct vu_call *call, const struct vu_place *place)
+{
+	struct target target;
+	char path[32];
+	int verdict = -1, result;
+	VU_CLOSE int fd = vu_again_descriptor(call, (int)vu_argument(call, call->row->fd), &verdict);
+	if (fd < 0)
+		return verdict >= 0 ? verdict : fd;
+	set_address(&target, vu_fd_path(place->fd, path), "");
+	do /* EINTR: the session ends, or the guard looks whether the caller lives */
+		result = vu_result(connect(fd, (struct sockaddr *)&target.address, target.length));
+	while (result == -EINTR && !vu_notify_alive(call) && !atomic_load(&call->session->stopping));
+	return result < 0 ? result : vu_answer(call, result);
+}
+
+int vu_op_connect(struct vu_call *call)
+{
+	char path[sizeof(struct sockaddr_un)];
+	struct target target;
+	int verdict = -1;
+	VU_PLACE place;
+	if (!read_path(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), path))
+		return VU_CONTINUE;
+	int error = vu_walk(call, 0, AT_FDCWD, path, VU_FOLLOW, &place);
+	if (error < 0)
+		return error;
+	if (vu_may_continue(call, &place, false))
+		return VU_CONTINUE;
+	vu_notify_step_aside(call->session); /* it blocks while the listener's backlog is full */
+	if (call->session->enforce && !call->assumed)
+		return connect_ourselves(call, &place);
+	if ((error = name_target(call, &place, &target, &verdict)) < 0)
+		return verdict >= 0 ? verdict : error;
+	struct vu_remote request = {
+		.nr = SYS_connect,
+		.flags = VU_REMOTE_BREAK,
+		.args = {vu_argument(call, call->row->fd), 0, target.length},
+		.close_fd = target.close_fd,
+		.scratch_args = 1u << 1,
+		.scratch = &target.address,
+		.scratch_len = sizeof target.address,
+	};
+	return vu_remote(call, &request);
+}
+
+/* The place that an address of a message names. 0: nothing to do here. 1: place is where it is to go. */
+static int aim(struct vu_call *call, uint64_t address, uint64_t length, struct vu_place *place)
+{
+	char path[sizeof(struct sockaddr_un)];
+	if (!read_path(call, address, length, path))
+		return 0;
+	int error = vu_walk(call, 0, AT_FDCWD, path, VU_FOLLOW, place);
+	if (error < 0)
+		return error;
+	return vu_may_continue(call, place, false) ? 0 : 1;
+}
+
+/* nr is sendmsg, or sendmmsg with one message (which is what a struct mmsghdr begins with). */
+static int send_to(struct vu_call *call, const struct vu_place *place, const struct msghdr *message, const struct iovec *own,
+		   unsigned nr, uint64_t flags)
+{
+	struct {
+		struct mmsghdr message;
+		struct iovec vector;
+		struct sockaddr_un address;
+	} scratch = {.message = {.msg_hdr = *message}};
+	static const uint32_t pointers[] = {offsetof(struct msghdr, msg_name), offsetof(struct msghdr, msg_iov)};
+	struct target target;
+	int verdict = -1, error = name_target(call, place, &target, &verdict);
+	if (error < 0)
+		return verdict >= 0 ? verdict : error;
+	scratch.address = target.address;
+	scratch.message.msg_hdr.msg_name = (void *)offsetof(__typeof__(scratch), address);
+	scratch.message.msg_hdr.msg_namelen = target.length;
+	if (own) {
+		scratch.vector = *own;
+		scratch.message.msg_hdr.msg_iov = (void *)offsetof(__typeof__(scratch), vector);
+		scratch.message.msg_hdr.msg_iovlen = 1;
+	}
+	vu_notify_step_aside(call->session); /* it blocks while the receiver's queue is full */
+	struct vu_remote request = {
+		.nr = nr,
+		.flags = VU_REMOTE_BREAK,
+		.args = {vu_argument(call, call->row->fd), 0, nr == SYS_sendmsg ? flags : 1, flags},
+		.close_fd = target.close_fd,
+		.scratch_args = 1u << 1,
+		.scratch = &scratch,
+		.scratch_len = sizeof scratch,
+		.pointers = pointers,
+		.pointer_count = own ? 2 : 1,
+	};
+	return vu_remote(call, &request);
+}
+
+int vu_op_sendto(struct vu_call *call)
+{
+	VU_PLACE place = {.parent = -1, .fd = -1};
+	int aimed = aim(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), &place);
+	if (aimed <= 0)
+		return aimed < 0 ? aimed : VU_CONTINUE;
+	/* sendto needs its sixth argument; sendmsg leaves it to the cookie. */
+	const struct iovec vector = {(void *)call->args[1], call->args[2]};
+	return send_to(call, &place, &(struct msghdr){}, &vector, SYS_sendmsg, call->args[3]);
+}
+
+int vu_op_sendmsg(struct vu_call *call)
+{
+	struct msghdr message;
+	VU_PLACE place = {.parent = -1, .fd = -1};
+	if (vu_read(call, vu_argument(call, call->row->buf), &message, sizeof message) < 0 || !message.msg_namelen)
+		return VU_CONTINUE;
+	int aimed = aim(call, (uint64_t)message.msg_name, message.msg_namelen, &place);
+	if (aimed <= 0)
+		return aimed < 0 ? aimed : VU_CONTINUE;
+	return send_to(call, &place, &message, NULL, SYS_sendmsg, vu_argument(call, call->row->flags));
+}
+
+/* What one datagram holds: all of it is sent or nothing. */
+static int set_length(struct vu_call *call, uint64_t at, const struct msghdr *message)
+{
+	struct iovec *vector = (struct iovec *)call->work->data;
+	unsigned total = 0;
+	if (message->msg_iovlen > MESSAGES)
+		return -EMSGSIZE;
+	int error = vu_read(call, (uint64_t)message->msg_iov, vector, message->msg_iovlen * sizeof *vector);
+	if (error < 0)
+		return error;
+	for (size_t i = 0; i < message->msg_iovlen; i++)
+		total += (unsigned)vector[i].iov_len;
+	return vu_write(call, at + offsetof(struct mmsghdr, msg_len), &total, sizeof total);
+}
+
+/* It may send fewer than it was given: up to the first that concerns us, or that one alone. */
+int vu_op_sendmmsg(struct vu_call *call)
+{
+	uint64_t address = vu_argument(call, call->row->buf), flags = vu_argument(call, call->row->flags);
+	unsigned count = (unsigned)vu_argument(call, call->row->size);
+	struct mmsghdr *messages = (struct mmsghdr *)call->work->data;
+	if (count > MESSAGES)
+		count = MESSAGES;
+	if (vu_read(call, address, messages, count * sizeof *messages) < 0)
+		return VU_CONTINUE;
+	for (unsigned i = 0; i < count; i++) {
+		const struct msghdr message = messages[i].msg_hdr;
+		VU_PLACE place = {.parent = -1, .fd = -1};
+		if (!message.msg_namelen)
+			continue;
+		int aimed = aim(call, (uint64_t)message.msg_name, message.msg_namelen, &place);
+		if (!aimed)
+			continue;
+		if (i) {
+			struct vu_remote request = {
+				.nr = SYS_sendmmsg,
+				.flags = VU_REMOTE_BREAK,
+				.args = {vu_argument(call, call->row->fd), address, i, flags},
+				.close_fd = -1,
+			};
+			return vu_remote(call, &request);
+		}
+		if (aimed < 0 || (aimed = set_length(call, address, &message)) < 0)
+			return aimed;
+		return send_to(call, &place, &message, NULL, SYS_sendmmsg, flags);
+	}
+	return VU_CONTINUE;
+}
