@@ -7,6 +7,7 @@
 #include <sys/xattr.h>
 
 #include "create.h"
+#include "proc_files.h"
 #include "remote_call.h"
 
 #define VALID_PATH_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -116,6 +117,9 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 		return error;
 	if (place.held)
 		return VU_CONTINUE;
+	VU_CLOSE int listing = create || (flags & (O_ACCMODE | O_PATH)) ? -ENOSYS : vu_proc_file(call, &place);
+	if (listing != -ENOSYS)
+		return listing < 0 ? listing : vu_notify_descriptor(call, listing, flags & O_CLOEXEC);
 	bool missing = create && place.fd < 0;
 	/* O_CREAT on "", "." or ".." has no name to make: the kernel says what is wrong with it. */
 	bool directory = create && (!strcmp(place.name, ".") || !strcmp(place.name, "..") || !strcmp(place.name, "/"));
