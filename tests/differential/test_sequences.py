@@ -1,0 +1,75 @@
+"""Hypothesis makes paths and sequences of calls over a small tree; the same sequence natively is the model."""
+
+from dataclasses import dataclass
+
+import pytest
+from differential import views
+from harness.box import Box
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+COMPONENTS = [
+    "file", "dir", "sub", "deep", "link", "dirlink", "dangling", "loop", "uplink", "windinglink", "homelink", "emptydir", "new", "new2",
+    ".", "..", "hard", "sticky", "", "tree",
+]  # fmt: skip
+O = {"RDONLY": 0, "WRONLY": 1, "RDWR": 2, "CREAT": 0o100, "EXCL": 0o200, "TRUNC": 0o1000, "APPEND": 0o2000, "DIRECTORY": 0o200000,
+     "NOFOLLOW": 0o400000, "PATH": 0o10000000, "TMPFILE": 0o20200000}  # fmt: skip
+
+component = st.sampled_from(COMPONENTS)
+relative = st.lists(component, min_size=1, max_size=6).map("/".join)
+
+
+@dataclass(frozen=True)
+class Call:
+    name: str
+    path: str
+    path2: str
+    number: int
+
+    def line(self, home: str) -> str:
+        words = [word.replace("$HOME", home) or "\\e" for word in (self.path, self.path2)]
+        return "\t".join([self.name, *words, str(self.number)])
+
+
+# Absolute paths go through the tree, so that nothing outside of it is changed; ".." from its top is in the test's own scratch directory.
+path = st.one_of(
+    relative,
+    relative.map(lambda text: "$HOME/" + text.replace("..", ".")),
+    relative.map(lambda text: "/proc/self/cwd/" + text.replace("..", ".")),
+    st.tuples(st.integers(0, 7), relative).map(lambda pair: f"{pair[0]}:{pair[1]}"),
+    relative.map(lambda text: text + "/"),
+).map(lambda text: text if text.count("..") < 2 else text.replace("..", "."))
+
+flags = st.lists(st.sampled_from(sorted(O)), max_size=3, unique=True).map(lambda names: sum(O[name] for name in names))
+call = st.one_of(
+    st.builds(Call, st.just("open"), path, st.just(""), flags),
+    st.builds(Call, st.sampled_from(["stat", "lstat", "readlink", "list", "chdir", "mkdir", "unlink", "rmdir"]), path, st.just(""), st.just(0)),
+    st.builds(Call, st.sampled_from(["access", "opendir"]), path, st.just(""), st.integers(0, 7)),
+    st.builds(Call, st.just("rename"), path, path, st.sampled_from([0, 0, 1, 2])),
+    st.builds(Call, st.just("link"), path, path, st.integers(0, 1)),
+    st.builds(Call, st.just("symlink"), path, path, st.just(0)),
+    st.builds(Call, st.just("chmod"), path, st.just(""), st.sampled_from([0o755, 0o700, 0o644, 0, 0o500])),
+    st.builds(Call, st.just("truncate"), path, st.just(""), st.integers(0, 100)),
+    st.builds(Call, st.just("openat2"), path, st.just(""), st.integers(0, 31)),
+)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("variant", [views.UNRELATED, views.BIND], ids=str)
+def test_sequences(box: Box, variant: views.Variant) -> None:
+    bench = views.Bench(box)
+    probe = box.programs.probe("sequence")
+    home = str(bench.work / "tree")
+
+    @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.lists(call, min_size=5, max_size=40), min_size=1, max_size=1))
+    def same(sequences: list[list[Call]]) -> None:
+        text = "\n".join(call.line(home) for call in sequences[0]) + "\n"
+        native = bench.native([probe], input=text)
+        inside = bench.inside(variant, [probe], input=text)
+        found = views.differences(native.stdout, inside.stdout)
+        assert native.returncode == 0, native
+        assert not found, "\n".join(found[:30])
+        assert inside.returncode == 0, inside.stderr
+
+    same()

@@ -1,0 +1,87 @@
+"""The views in which a probe must print what it prints natively: the same tree is there, by one way or another."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.box import Argument, Box, Result
+
+
+@dataclass(frozen=True)
+class Variant:
+    """`profile(box, work, store)` is the text of a profile, or None; the tree is made in `store` when `bound`, else in `work`."""
+
+    name: str
+    profile: Callable[[Path, Path, Path], str | None]
+    bound: bool = False
+    work_exists: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _unrelated(scratch: Path, work: Path, store: Path) -> str:
+    return f'[[mount]]\ntype = "hide"\ntarget = "{scratch}/unrelated"\n'
+
+
+def _enforce(scratch: Path, work: Path, store: Path) -> str:
+    return "[view]\nenforce = true\n" + _unrelated(scratch, work, store)
+
+
+def _bind(scratch: Path, work: Path, store: Path) -> str:
+    return f'[[mount]]\ntype = "bind"\nsource = "{store}"\ntarget = "{work}"\n'
+
+
+def _bind_absent(scratch: Path, work: Path, store: Path) -> str:
+    return f'[view]\ncwd = "{work}/tree"\n' + _bind(scratch, work, store)
+
+
+PASS_THROUGH = Variant("pass-through", lambda *_: None)
+UNRELATED = Variant("unrelated", _unrelated)
+BIND = Variant("bind", _bind, bound=True)
+BIND_ABSENT = Variant("bind-absent", _bind_absent, bound=True, work_exists=False)
+ENFORCE = Variant("enforce", _enforce)
+ALL = (PASS_THROUGH, UNRELATED, BIND, BIND_ABSENT, ENFORCE)
+
+
+class Bench:
+    """Prepares the same place again and again, and runs there."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self.work, self.store = box.scratch / "work", box.scratch / "store"
+        self.count = 0
+        box.directory("unrelated")
+
+    def _fresh(self, path: Path) -> None:
+        """What was there goes aside: removing trees that a test made unreadable is the box's business, at the end."""
+        self.count += 1
+        if path.exists():
+            path.rename(self.box.scratch / f"old{self.count}")
+        self.box.give(self.box.directory(path.name))
+        self.box.directory(f"{path.name}/tree")
+
+    def native(self, argv: list[Argument], **more: object) -> Result:
+        self._fresh(self.work)
+        return self.box.native(argv, cwd=self.work / "tree", **more)  # type: ignore[arg-type]
+
+    def inside(self, variant: Variant, argv: list[Argument], **more: object) -> Result:
+        self._fresh(self.work)
+        self._fresh(self.store)
+        if not variant.work_exists:
+            self.count += 1
+            self.work.rename(self.box.scratch / f"old{self.count}")
+        profile = variant.profile(self.box.scratch, self.work, self.store)
+        cwd = self.work / "tree" if variant.work_exists else self.box.scratch
+        return self.box.view(argv, profile, cwd=cwd, **more)  # type: ignore[arg-type]
+
+
+def differences(native: str, inside: str) -> list[str]:
+    """The lines that differ: first natively, then inside. Line by line, since most are one call each."""
+    import difflib
+
+    found = []
+    for line in difflib.unified_diff(native.splitlines(), inside.splitlines(), "natively", "inside", lineterm="", n=0):
+        if line[0] in "+-" and not line.startswith(("+++", "---")):
+            found.append(line)
+    return found
