@@ -107,6 +107,8 @@ typedef struct vu_session vu_session;
 vu_session *vu_session_new(const struct vu_options *options, const struct vu_row *rows, uint32_t count);
 /* source: O_PATH descriptor, kept by the session; source_path: its path in the supervisor's namespace. Both unused for VU_HIDE. */
 int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source, const char *source_path);
+/* The view path of the directory that the first process starts in: which of the entries that show it was meant. */
+int vu_session_cwd(vu_session *session, const char *view);
 int vu_session_start(vu_session *session, int listener);
 /* Wakes and joins the threads, closes everything. The listener is the caller's. */
 int vu_session_stop(vu_session *session);

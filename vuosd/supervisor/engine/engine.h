@@ -160,6 +160,7 @@ struct vu_place {
 	int fd;			    /* O_PATH of the object; -1 when it does not exist or was not wanted */
 	bool native;		    /* the caller's kernel would arrive at this same object: may be continued */
 	bool held;		    /* one of the caller's own descriptors: judged when it was opened */
+	bool nameless;		    /* no path leads there: see vu_walk */
 	bool readonly;
 	bool hidden;	 /* VU_WANT_PARENT: the last name is hidden by the view */
 	bool mountpoint; /* the place is an entry's own target */
@@ -206,6 +207,7 @@ struct vu_call {
 	int nr;
 	bool assumed;	 /* acting with the caller's credentials, and with these capabilities: */
 	uint64_t acting;
+	bool native_error; /* the walk failed where the caller's kernel fails as well, and says it best */
 	bool blind; /* its memory could not be read */
 };
 

@@ -186,6 +186,8 @@ static int run(struct vu_call *call)
 		if ((verdict = operations[op].run(call)) != -EAGAIN)
 			break;
 	vu_resign(call);
+	if (verdict < 0 && call->native_error && !session->enforce)
+		return VU_CONTINUE; /* which of several errors comes first is the kernel's to say */
 	if (call->blind) {
 		/* The caller's memory may not be read (a program that its user may not read either, say). */
 		vu_log(session, "process %d: %s: its memory cannot be read: %s", call->tid, operations[op].name,
@@ -350,6 +352,16 @@ int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *
 {
 	session->empty = false;
 	return vu_table_add(&session->table, kind, flags & VU_ENTRY_READONLY, target, source, source_path);
+}
+
+int vu_session_cwd(vu_session *session, const char *view)
+{
+	struct vu_spot spot;
+	vu_table_find(&session->table, view, &spot);
+	if (spot.mount->kind == VU_HIDE)
+		return -ENOENT;
+	session->states[0]->cwd_mount = spot.mount->identity ? NULL : spot.mount;
+	return 0;
 }
 
 int vu_session_start(vu_session *session, int listener)

@@ -20,28 +20,37 @@ static unsigned walk_flags(unsigned at)
 
 /*
  * The place of the call's path argument, for a call that changes nothing (`changes` false) or something.
- * 1: go on with place->fd; else what the operation returns.
+ * FOUND: go on with place->fd; else what the operation returns. What the kernel checks before it looks at the path is
+ * checked here only when the kernel is not asked itself: see first().
  */
+enum { FOUND = 3 };
+
 static int find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, struct vu_place *place)
 {
-	if (at & ~allowed) {
-		*place = (struct vu_place){.parent = -1, .fd = -1};
-		return -EINVAL;
-	}
 	int error = vu_walk_argument(call, walk_flags(at), place);
 	if (error < 0)
-		return error;
+		return at & ~allowed ? -EINVAL : error;
 	if (vu_may_continue(call, place, changes))
 		return VU_CONTINUE;
-	return changes && place->readonly ? -EROFS : 3;
+	if (at & ~allowed)
+		return -EINVAL;
+	return changes && place->readonly ? -EROFS : FOUND;
 }
-enum { FOUND = 3 };
+
+/* `verdict` of find(), unless the answer is ours and another check comes before it. */
+static int first(const struct vu_call *call, int verdict, int check)
+{
+	bool ours = verdict == FOUND || (verdict < 0 && (!call->native_error || call->session->enforce));
+	return ours && check < 0 ? check : verdict;
+}
+
+#define AT_STATX_SYNC (AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
 
 int vu_op_stat(struct vu_call *call)
 {
 	VU_PLACE place;
 	struct stat st;
-	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH, false, &place);
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC, false, &place);
 	if (verdict != FOUND)
 		return verdict;
 	if (fstat(place.fd, &st) < 0)
@@ -52,14 +61,15 @@ int vu_op_stat(struct vu_call *call)
 
 int vu_op_statx(struct vu_call *call)
 {
-	static const unsigned sync = AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC;
 	VU_PLACE place;
 	struct statx st;
 	unsigned at = at_flags(call), mask = (unsigned)vu_argument(call, call->row->extra);
-	int verdict = find(call, at, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | sync, false, &place);
+	int verdict = find(call, at, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC, false, &place);
+	bool bad = (at & AT_STATX_SYNC) == AT_STATX_SYNC || (mask & STATX__RESERVED);
+	verdict = first(call, verdict, bad ? -EINVAL : 0);
 	if (verdict != FOUND)
 		return verdict;
-	if (syscall(SYS_statx, place.fd, "", AT_EMPTY_PATH | (at & sync), mask, &st) < 0)
+	if (syscall(SYS_statx, place.fd, "", AT_EMPTY_PATH | (at & AT_STATX_SYNC), mask, &st) < 0)
 		return -errno;
 	verdict = vu_write(call, vu_argument(call, call->row->buf), &st, sizeof st);
 	return verdict < 0 ? verdict : vu_answer(call, 0);
@@ -70,9 +80,8 @@ int vu_op_access(struct vu_call *call)
 	VU_PLACE place;
 	unsigned at = at_flags(call);
 	int mode = (int)vu_argument(call, call->row->mode);
-	if (mode & ~(R_OK | W_OK | X_OK))
-		return -EINVAL;
 	int verdict = find(call, at, AT_SYMLINK_NOFOLLOW | AT_EACCESS | AT_EMPTY_PATH, false, &place);
+	verdict = first(call, verdict, mode & ~(R_OK | W_OK | X_OK) ? -EINVAL : 0);
 	if (verdict != FOUND && !((mode & W_OK) && place.readonly && verdict == VU_CONTINUE))
 		return verdict;
 	if (!(at & AT_EACCESS) && (verdict = vu_assume_real(call)) < 0)
@@ -147,10 +156,10 @@ int vu_op_utime(struct vu_call *call)
 	struct utimbuf buffer;
 	struct timespec times[2] = {};
 	uint64_t address = vu_argument(call, call->row->buf);
-	int verdict = address ? vu_read(call, address, &buffer, sizeof buffer) : 0;
-	if (verdict < 0)
+	int verdict = find(call, 0, 0, true, &place);
+	if (verdict != FOUND)
 		return verdict;
-	if ((verdict = find(call, 0, 0, true, &place)) != FOUND)
+	if (address && (verdict = vu_read(call, address, &buffer, sizeof buffer)) < 0)
 		return verdict;
 	if (address) {
 		times[0].tv_sec = buffer.actime;
@@ -165,14 +174,7 @@ int vu_op_utimes(struct vu_call *call)
 	struct timeval given[2];
 	struct timespec times[2];
 	uint64_t address = vu_argument(call, call->row->buf);
-	int verdict = address ? vu_read(call, address, given, sizeof given) : 0;
-	if (verdict < 0)
-		return verdict;
-	for (int i = 0; address && i < 2; i++) {
-		if (given[i].tv_usec < 0 || given[i].tv_usec >= 1000000)
-			return -EINVAL;
-		times[i] = (struct timespec){given[i].tv_sec, given[i].tv_usec * 1000};
-	}
+	int verdict;
 	if (call->row->dirfd >= 0 && !vu_argument(call, call->row->path)) {
 		struct vu_place held; /* futimesat(fd, NULL, …) */
 		verdict = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->dirfd), &held);
@@ -180,6 +182,13 @@ int vu_op_utimes(struct vu_call *call)
 	}
 	if ((verdict = find(call, 0, 0, true, &place)) != FOUND)
 		return verdict;
+	if (address && (verdict = vu_read(call, address, given, sizeof given)) < 0)
+		return verdict;
+	for (int i = 0; address && i < 2; i++) {
+		if (given[i].tv_usec < 0 || given[i].tv_usec >= 1000000)
+			return -EINVAL;
+		times[i] = (struct timespec){given[i].tv_sec, given[i].tv_usec * 1000};
+	}
 	return set_times(call, &place, address ? times : NULL);
 }
 
@@ -188,17 +197,18 @@ int vu_op_utimensat(struct vu_call *call)
 	VU_PLACE place;
 	struct timespec times[2];
 	uint64_t address = vu_argument(call, call->row->buf);
-	int verdict = address ? vu_read(call, address, times, sizeof times) : 0;
-	if (verdict < 0)
-		return verdict;
+	int verdict;
 	if (!vu_argument(call, call->row->path)) {
 		struct vu_place held; /* futimens(3) */
 		verdict = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->dirfd), &held);
 		return verdict < 0 ? verdict : held.readonly ? -EROFS : VU_CONTINUE;
 	}
-	if (address && times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT)
-		return vu_answer(call, 0); /* without a look at the path: fs/utimes.c */
+	if (address && !vu_read(call, address, times, sizeof times) && times[0].tv_nsec == UTIME_OMIT &&
+	    times[1].tv_nsec == UTIME_OMIT)
+		return VU_CONTINUE; /* says 0 without a look at the path: fs/utimes.c */
 	if ((verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place)) != FOUND)
+		return verdict;
+	if (address && (verdict = vu_read(call, address, times, sizeof times)) < 0)
 		return verdict;
 	return set_times(call, &place, address ? times : NULL);
 }
@@ -208,9 +218,7 @@ int vu_op_truncate(struct vu_call *call)
 	VU_PLACE place;
 	char path[32];
 	off_t length = (off_t)vu_argument(call, call->row->extra);
-	if (length < 0)
-		return -EINVAL;
-	int verdict = find(call, 0, 0, true, &place);
+	int verdict = first(call, find(call, 0, 0, true, &place), length < 0 ? -EINVAL : 0);
 	if (verdict != FOUND)
 		return verdict;
 	return truncate(vu_fd_path(place.fd, path), length) < 0 ? -errno : vu_answer(call, 0);
@@ -292,10 +300,11 @@ int vu_op_setxattr(struct vu_call *call)
 	int flags = (int)vu_argument(call, call->row->mode);
 	size_t size = vu_argument(call, call->row->size);
 	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW, true, &place);
-	if (verdict != FOUND)
+	if (verdict == VU_CONTINUE || first(call, verdict, -1) != -1)
 		return verdict;
-	if ((verdict = read_value(call, name, vu_argument(call, call->row->buf), size, flags)) < 0)
-		return verdict;
+	int error = read_value(call, name, vu_argument(call, call->row->buf), size, flags);
+	if (error < 0 || verdict != FOUND)
+		return error < 0 ? error : verdict;
 	return set_value(call, &place, name, size, flags);
 }
 
@@ -346,13 +355,13 @@ int vu_op_getxattrat(struct vu_call *call)
 	VU_PLACE place;
 	struct xattr_arguments given;
 	char name[256];
-	int verdict = read_arguments(call, &given);
-	if (verdict < 0)
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, false, &place);
+	if (verdict != FOUND)
+		return verdict;
+	if ((verdict = read_arguments(call, &given)) < 0)
 		return verdict;
 	if (given.flags)
 		return -EINVAL;
-	if ((verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, false, &place)) != FOUND)
-		return verdict;
 	return (verdict = read_name(call, name)) < 0 ? verdict : get_value(call, &place, name, given.value, given.size);
 }
 
@@ -361,12 +370,13 @@ int vu_op_setxattrat(struct vu_call *call)
 	VU_PLACE place;
 	struct xattr_arguments given;
 	char name[256];
-	int verdict = read_arguments(call, &given);
-	if (verdict < 0)
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place), error;
+	if (verdict == VU_CONTINUE || first(call, verdict, -1) != -1)
 		return verdict;
-	if ((verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place)) != FOUND)
-		return verdict;
-	if ((verdict = read_value(call, name, given.value, given.size, (int)given.flags)) < 0)
+	if ((error = read_arguments(call, &given)) < 0 ||
+	    (error = read_value(call, name, given.value, given.size, (int)given.flags)) < 0)
+		return error;
+	if (verdict != FOUND)
 		return verdict;
 	return set_value(call, &place, name, given.size, (int)given.flags);
 }

@@ -81,14 +81,20 @@ int vu_op_getcwd(struct vu_call *call)
 	int error = vu_walk_descriptor(call, 0, AT_FDCWD, &place);
 	if (error < 0)
 		return error;
+	if (place.nameless)
+		return VU_CONTINUE; /* a deleted one, or one that is too deep to be named */
 	const char *root = vu_state_of(call)->root, *path = place.view;
 	size_t length = strlen(root);
-	if (length && !strncmp(path, root, length) && (!path[length] || path[length] == '/'))
+	if (length && !strncmp(path, root, length) && (!path[length] || path[length] == '/')) {
 		path += length;
+	} else if (length) {
+		/* As fs/d_path.c says of what lies outside the root. */
+		path = strcat(strcpy(call->work->text, "(unreachable)"), place.view);
+	}
 	if (!*path)
 		path = "/";
-	if (!place.node && (!place.mount || place.mount->identity) && !length)
-		return VU_CONTINUE; /* also a deleted one, and one that is too deep to be named */
+	if (place.mount->identity && !length)
+		return VU_CONTINUE;
 	size_t size = strlen(path) + 1;
 	if (size > vu_argument(call, call->row->size))
 		return -ERANGE;

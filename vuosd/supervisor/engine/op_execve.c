@@ -67,6 +67,7 @@ static int take(struct exec *exec, struct vu_place *place)
 {
 	struct vu_call *call = exec->call;
 	struct stat st;
+	exec->native = exec->native && place->native;
 	if (fstat(place->fd, &st) < 0)
 		return -errno;
 	if (S_ISLNK(st.st_mode))
@@ -77,7 +78,6 @@ static int take(struct exec *exec, struct vu_place *place)
 		return -errno;
 	vu_close(&exec->fd);
 	vu_close(&exec->parent);
-	exec->native = exec->native && place->native;
 	exec->fd = vu_reopen(call->session, place->fd, O_RDONLY);
 	if (exec->fd != -EACCES)
 		return exec->fd < 0 ? exec->fd : 0;
@@ -148,6 +148,7 @@ static int prepare(struct exec *exec, struct vu_place *place)
 		if (program->format == VU_FORMAT_FOREIGN) {
 			vu_log(call->session, "process %d: %s: not an x86-64 program; those do not run in a view", call->tid,
 			       exec->paths[depth]);
+			exec->native = false;
 			return -ENOEXEC;
 		}
 		if (program->format != VU_FORMAT_SCRIPT && program->format != VU_FORMAT_DYNAMIC)
@@ -273,7 +274,9 @@ static int execve_place(struct vu_call *call, struct vu_place *place, int dirfd)
 	else
 		snprintf(exec->paths[0], sizeof *exec->paths, "/dev/fd/%d%s%s", dirfd, *path ? "/" : "", path);
 	int verdict = prepare(exec, place);
-	if (verdict >= 0)
+	if (verdict < 0)
+		call->native_error = exec->native && (call->native_error || verdict != -ENOENT);
+	else
 		verdict = exec->native ? VU_CONTINUE : execute(exec, vu_argument(call, call->row->extra));
 	vu_close(&exec->fd);
 	vu_close(&exec->parent);

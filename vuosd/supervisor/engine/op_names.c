@@ -1,4 +1,9 @@
-/* The names of a directory: mkdir, mknod, symlink, link, unlink, rmdir, rename. */
+/*
+ * The names of a directory: mkdir, mknod, symlink, link, unlink, rmdir, rename.
+ *
+ * Two entries of a view that show one file system are not two mounts: link and rename go between them as far as the
+ * kernel lets them. It would be EXDEV between bind mounts, but a descriptor does not tell by which entry it was opened.
+ */
 #include "engine.h"
 
 #include <sys/syscall.h>
@@ -86,13 +91,13 @@ int vu_op_unlink(struct vu_call *call)
 {
 	VU_PLACE place;
 	unsigned flags = (unsigned)vu_argument(call, call->row->flags) | call->row->implied;
-	if (flags & ~(unsigned)AT_REMOVEDIR)
-		return -EINVAL;
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &place);
 	if (error < 0)
 		return error;
 	if (vu_may_continue(call, &place, true) && !place.node)
 		return VU_CONTINUE;
+	if (flags & ~(unsigned)AT_REMOVEDIR)
+		return -EINVAL;
 	if ((error = may_remove(&place)) < 0)
 		return error;
 	return unlinkat(place.parent, place.name, (int)flags) < 0 ? -errno : vu_answer(call, 0);
@@ -103,17 +108,16 @@ int vu_op_link(struct vu_call *call)
 	VU_PLACE old;
 	VU_PLACE new = {.parent = -1, .fd = -1};
 	unsigned flags = (unsigned)vu_argument(call, call->row->flags);
-	if (flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH))
-		return -EINVAL;
 	int error = vu_walk_argument(
 		call, (flags & AT_SYMLINK_FOLLOW ? VU_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &old);
 	if (error < 0)
 		return error;
 	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
 		return error;
-	if (vu_may_continue(call, &old, false) && vu_may_continue(call, &new, true) && !new.mountpoint &&
-	    (old.mount == new.mount || old.magic))
+	if (vu_may_continue(call, &old, false) && vu_may_continue(call, &new, true) && !new.mountpoint)
 		return VU_CONTINUE;
+	if (flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH))
+		return -EINVAL;
 	if (old.held) {
 		char name[24];
 		old.fd = vu_target_open(call, vu_descriptor_name((int)vu_argument(call, call->row->dirfd), name));
@@ -122,8 +126,6 @@ int vu_op_link(struct vu_call *call)
 	}
 	if ((error = may_create(&new)) < 0)
 		return error;
-	if (old.mount != new.mount && !old.magic && !old.held)
-		return -EXDEV;
 	char path[32];
 	if (linkat(AT_FDCWD, vu_fd_path(old.fd, path), new.parent, new.name, AT_SYMLINK_FOLLOW) < 0)
 		return -errno;
@@ -136,18 +138,15 @@ int vu_op_rename(struct vu_call *call)
 	VU_PLACE new = {.parent = -1, .fd = -1};
 	unsigned flags = (unsigned)vu_argument(call, call->row->flags);
 	static const unsigned noreplace = 1, exchange = 2, whiteout = 4;
-	if (flags & ~(noreplace | exchange | whiteout) || ((flags & (noreplace | whiteout)) && (flags & exchange)))
-		return -EINVAL;
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &old);
 	if (error < 0)
 		return error;
 	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
 		return error;
-	if (vu_may_continue(call, &old, true) && vu_may_continue(call, &new, true) && !old.node && !new.node &&
-	    old.mount == new.mount)
+	if (vu_may_continue(call, &old, true) && vu_may_continue(call, &new, true) && !old.node && !new.node)
 		return VU_CONTINUE;
-	if (old.mount != new.mount && !old.mountpoint && !new.mountpoint && !old.hidden && !new.hidden)
-		return -EXDEV;
+	if (flags & ~(noreplace | exchange | whiteout) || ((flags & (noreplace | whiteout)) && (flags & exchange)))
+		return -EINVAL;
 	if (new.hidden)
 		return -EACCES;
 	if ((error = may_remove(&old)) < 0)

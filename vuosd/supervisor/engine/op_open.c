@@ -2,8 +2,6 @@
 #include "engine.h"
 
 #include <linux/openat2.h>
-#include <stdio.h>
-#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
 #include "create.h"
@@ -11,6 +9,23 @@
 #include "remote_call.h"
 
 #define VALID_PATH_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+
+#define TMPFILE_BIT (O_TMPFILE & ~O_DIRECTORY)
+#define VALID_FLAGS                                                                                                    \
+	(O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_ASYNC |      \
+	 O_DIRECT | 0100000 /* O_LARGEFILE */ | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | TMPFILE_BIT)
+
+/* What fs/open.c build_open_flags refuses whatever the path is. */
+static int check_flags(uint64_t flags)
+{
+	if ((flags & O_CREAT) && (flags & O_DIRECTORY))
+		return -EINVAL;
+	if (!(flags & TMPFILE_BIT))
+		return 0;
+	if ((flags & O_TMPFILE) != O_TMPFILE || (flags & O_CREAT) || (flags & O_ACCMODE) == O_RDONLY)
+		return -EINVAL;
+	return 0;
+}
 
 static bool writes(int flags)
 {
@@ -26,26 +41,34 @@ mode_t vu_create_mode(struct vu_call *call, int parent, mode_t mode)
 	return mode & ~vu_target_umask(call);
 }
 
-/* An O_PATH descriptor cannot be handed over (ADDFD refuses them), so the caller opens it itself, by its directory. */
+/*
+ * An O_PATH descriptor cannot be handed over (ADDFD refuses them), so the caller opens it itself: by the object's host
+ * path, on which no link may lie.
+ */
 static int open_path_only(struct vu_call *call, struct vu_place *place, int flags)
 {
-	if (place->magic || place->mountpoint) {
-		/* No name leads there; a directory can be had by a descriptor that also reads. */
-		VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_DIRECTORY);
-		return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+	struct {
+		struct open_how how;
+		char path[PATH_MAX];
+	} scratch = {.how = {.flags = (uint64_t)(flags & VALID_PATH_FLAGS) | O_NOFOLLOW, .resolve = RESOLVE_NO_SYMLINKS}};
+	struct stat here, there;
+	char number[32];
+	ssize_t n = readlink(vu_fd_path(place->fd, number), scratch.path, sizeof scratch.path - 1);
+	if (n > 0 && !fstat(place->fd, &here) && !lstat(scratch.path, &there) && here.st_dev == there.st_dev &&
+	    here.st_ino == there.st_ino) {
+		struct vu_remote request = {
+			.nr = SYS_openat2,
+			.args = {(uint64_t)AT_FDCWD, offsetof(typeof(scratch), path), 0, sizeof scratch.how},
+			.close_fd = -1,
+			.scratch_args = 1u << 1 | 1u << 2,
+			.scratch = &scratch,
+			.scratch_len = (uint32_t)(offsetof(typeof(scratch), path) + (size_t)n + 1),
+		};
+		return vu_remote(call, &request);
 	}
-	char *name = strrchr(place->view, '/') + 1;
-	VU_CLOSE int parent = openat(place->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct stat st;
-	if (fstat(place->fd, &st) < 0)
-		return -errno;
-	if (!S_ISDIR(st.st_mode)) {
-		vu_close(&parent);
-		parent = vu_open_parent(call, place);
-	}
-	if (parent < 0)
-		return parent == -1 ? -errno : parent;
-	return vu_remote_at(call, SYS_openat, parent, *name ? name : ".", (uint64_t)(flags & VALID_PATH_FLAGS) | O_NOFOLLOW);
+	/* No path leads there (a mount of ours, a pipe): a directory can be had by a descriptor that also reads. */
+	VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_DIRECTORY);
+	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
 }
 
 static int open_existing(struct vu_call *call, struct vu_place *place, int flags)
@@ -105,6 +128,9 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 	bool temporary = (flags & O_TMPFILE) == O_TMPFILE && !(flags & O_PATH);
 	if (flags & O_PATH)
 		flags &= VALID_PATH_FLAGS;
+	int error = check_flags((unsigned)flags);
+	if (error < 0)
+		return error;
 	if (!(flags & O_NOFOLLOW) && !(create && (flags & O_EXCL)))
 		walk |= VU_FOLLOW;
 	if (create && !temporary)
@@ -112,8 +138,7 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 	else if (flags & O_DIRECTORY)
 		walk |= VU_DIRECTORY;
 	VU_PLACE place;
-	int error = vu_walk_argument(call, walk, &place);
-	if (error < 0)
+	if ((error = vu_walk_argument(call, walk, &place)) < 0)
 		return error;
 	if (place.held)
 		return VU_CONTINUE;
@@ -159,16 +184,21 @@ int vu_op_openat2(struct vu_call *call)
 	for (size_t i = sizeof how; i < size; i++)
 		if (call->work->data[i])
 			return -E2BIG;
-	if (how.resolve & ~UINT64_C(0x3f) || (how.flags >> 32) || (how.mode & ~UINT64_C(07777)))
-		return -EINVAL;
-	if (how.mode && !(how.flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))))
+	bool creates = how.flags & (O_CREAT | TMPFILE_BIT);
+	if ((how.flags & ~(uint64_t)VALID_FLAGS) || (how.resolve & ~UINT64_C(0x3f)))
 		return -EINVAL;
 	if ((how.resolve & RESOLVE_BENEATH) && (how.resolve & RESOLVE_IN_ROOT))
 		return -EINVAL;
+	if (creates ? how.mode & ~UINT64_C(07777) : how.mode)
+		return -EINVAL;
+	if ((how.flags & O_PATH) && (how.flags & ~(uint64_t)VALID_PATH_FLAGS))
+		return -EINVAL;
+	if ((error = check_flags(how.flags)) < 0)
+		return error;
+	if ((how.resolve & RESOLVE_CACHED) && (how.flags & (O_TRUNC | O_CREAT | TMPFILE_BIT)))
+		return -EAGAIN;
 	unsigned walk = (how.resolve & RESOLVE_NO_SYMLINKS ? VU_NO_LINKS : 0) |
 			(how.resolve & RESOLVE_NO_MAGICLINKS ? VU_NO_MAGIC : 0) |
 			(how.resolve & RESOLVE_BENEATH ? VU_BENEATH : 0) | (how.resolve & RESOLVE_IN_ROOT ? VU_IN_ROOT : 0);
-	if ((how.flags & O_PATH) && (how.flags & ~(uint64_t)VALID_PATH_FLAGS))
-		return -EINVAL;
 	return do_open(call, (int)how.flags, (mode_t)how.mode, walk);
 }

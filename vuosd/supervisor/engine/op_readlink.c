@@ -11,14 +11,14 @@ int vu_op_readlink(struct vu_call *call)
 {
 	VU_PLACE place;
 	int size = (int)vu_argument(call, call->row->size);
-	if (size <= 0)
-		return -EINVAL;
 	unsigned empty = call->row->dirfd >= 0 ? VU_EMPTY_OK : 0; /* readlinkat(2): an O_PATH descriptor of the link */
 	int error = vu_walk_argument(call, empty, &place);
 	if (error < 0)
 		return error;
-	if (place.held)
+	if (place.held || (size <= 0 && vu_may_continue(call, &place, false)))
 		return VU_CONTINUE;
+	if (size <= 0)
+		return -EINVAL;
 	struct stat st;
 	struct statfs fs;
 	if (fstat(place.fd, &st) < 0 || fstatfs(place.fd, &fs) < 0)

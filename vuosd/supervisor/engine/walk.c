@@ -256,6 +256,11 @@ static int resolve(struct vu_walk *walk, bool follow, bool directory, struct vu_
 			walk->rest = end;
 			if (dot)
 				continue;
+			if (fd < 0) { /* the start: it may be a descriptor of a file */
+				vu_walk_find(walk, &spot);
+				if ((fd = open_spot(&spot, O_DIRECTORY | O_NOFOLLOW)) < 0)
+					return fd;
+			}
 			vu_close(&fd);
 			int error = go_up(walk);
 			if (error < 0)
@@ -280,6 +285,13 @@ static int resolve(struct vu_walk *walk, bool follow, bool directory, struct vu_
 				return result;
 			if (result == VU_COMPLETE)
 				return 0;
+			if (result == VU_NO_LINK) {
+				/* It has gone; or the start is itself a link, held by a descriptor: not a directory. */
+				vu_walk_find(walk, &spot);
+				VU_CLOSE int here = open_spot(&spot, O_DIRECTORY | O_NOFOLLOW);
+				if (here < 0)
+					return here;
+			}
 			continue;
 		}
 		if (fd < 0)
@@ -342,8 +354,8 @@ static int judge(struct vu_walk *walk, int fd)
 	return same ? 0 : -EAGAIN;
 }
 
-/* The directory part of `path` stays in walk->rest; the last name goes to place->name. */
-static int split(struct vu_walk *walk, const char *path, struct vu_place *place)
+/* The directory part of `path` stays in walk->rest; the last name goes to place->name, if it fits. */
+static bool split(struct vu_walk *walk, const char *path, struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
 	size_t length = strlen(path), end = length;
@@ -352,17 +364,15 @@ static int split(struct vu_walk *walk, const char *path, struct vu_place *place)
 	size_t start = end;
 	while (start && path[start - 1] != '/')
 		start--;
-	if (end - start > NAME_MAX)
-		return -ENAMETOOLONG;
-	memcpy(place->name, path + start, end - start);
-	place->name[end - start] = 0;
+	bool fits = end - start <= NAME_MAX;
 	place->trailing = end < length;
-	if (!(end - start)) /* "/" itself */
-		place->name[0] = '/', place->name[1] = 0;
+	snprintf(place->name, NAME_MAX + 1, "%.*s", (int)(end - start), path + start);
+	if (end == start) /* "/" itself */
+		strcpy(place->name, "/");
 	memmove(work->rest, path, start);
 	work->rest[start] = 0;
 	walk->rest = work->rest;
-	return 0;
+	return fits;
 }
 
 static bool is_plain(const char *name)
@@ -375,8 +385,9 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 {
 	struct vu_work *work = walk->call->work;
 	for (;;) {
-		int error = split(walk, path, place);
-		if (error < 0 || (error = resolve(walk, true, true, place)) < 0)
+		bool fits = split(walk, path, place);
+		int error = resolve(walk, true, true, place);
+		if (error < 0)
 			return error;
 		vu_close(&place->parent);
 		place->parent = place->fd;
@@ -385,8 +396,12 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			return error;
 		describe(walk, place);
 		place->mountpoint = false;
-		if (!is_plain(place->name))
+		if (!fits)
+			return -ENAMETOOLONG;
+		if (!is_plain(place->name)) {
+			place->node = NULL; /* no call makes or removes such a name; which errno is the kernel's to say */
 			return 0;
+		}
 		size_t length = strlen(place->name);
 		if (walk->length + length + 2 > VU_TEXT)
 			return -ENAMETOOLONG;
@@ -478,7 +493,7 @@ static int only_kernel(struct vu_call *call, struct vu_place *place)
 {
 	if (call->session->enforce)
 		return -ENOENT;
-	place->held = place->native = true;
+	place->held = place->native = place->nameless = true;
 	place->mount = call->session->table.root;
 	return 0;
 }
@@ -488,15 +503,36 @@ int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *
 	struct vu_walk walk = {.call = call, .state = vu_state_of(call), .view = call->work->view[slot], .clean = true};
 	clear(place, walk.view);
 	int result = start(&walk, fd);
-	if (result == 1) { /* no path: nothing of the view's tree */
-		place->held = place->native = true;
+	if (result == 1) { /* nothing of the view's tree */
+		place->held = place->native = place->nameless = true;
 		place->mount = call->session->table.root;
 		return 0;
 	}
-	if (result < 0)
+	if (result < 0) {
+		call->native_error = result == -EBADF;
 		return result;
+	}
 	describe(&walk, place);
 	place->held = place->native = true;
+	return 0;
+}
+
+/* Go along the path; what it says of the place is filled in. */
+static int follow_path(struct vu_walk *walk, const char *path, struct vu_place *place)
+{
+	int error;
+	if (walk->flags & VU_WANT_PARENT) {
+		error = resolve_parent(walk, path, place);
+		return error < 0 ? error : judge(walk, place->fd);
+	}
+	strcpy(walk->call->work->rest, path);
+	walk->rest = walk->call->work->rest;
+	error = resolve(walk, walk->flags & VU_FOLLOW, walk->flags & VU_DIRECTORY, place);
+	if (error < 0)
+		return error;
+	if (!place->magic && (error = judge(walk, place->fd)) < 0)
+		return error;
+	describe(walk, place);
 	return 0;
 }
 
@@ -505,38 +541,31 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 	struct vu_walk walk = {.call = call, .state = vu_state_of(call), .flags = flags, .view = call->work->view[slot],
 			       .clean = true, .start = call->session->table.root};
 	clear(place, walk.view);
-	if (!*path) {
-		if (!(flags & VU_EMPTY_OK))
-			return -ENOENT;
+	if (!*path && (flags & VU_EMPTY_OK))
 		return vu_walk_descriptor(call, slot, dirfd, place);
+	if (!*path || (*path == '/' && (flags & VU_BENEATH))) {
+		call->native_error = true;
+		return *path ? -EXDEV : -ENOENT;
 	}
-	if (*path == '/' && !(flags & (VU_BENEATH | VU_IN_ROOT))) {
+	if (*path == '/' && !(flags & VU_IN_ROOT)) {
 		vu_walk_go_root(&walk);
 	} else {
-		if (*path == '/' && (flags & VU_BENEATH))
-			return -EXDEV;
 		int result = start(&walk, dirfd);
+		if (result == -EBADF)
+			call->native_error = true;
 		if (result < 0)
 			return result;
 		if (result == 1)
 			return only_kernel(call, place);
 		walk.scope = walk.length;
 	}
-	if (flags & VU_WANT_PARENT) {
-		int error = resolve_parent(&walk, path, place);
-		return error < 0 ? error : judge(&walk, place->fd);
+	int error = follow_path(&walk, path, place);
+	if (error < 0) {
+		struct vu_spot spot;
+		vu_walk_find(&walk, &spot);
+		call->native_error = walk.clean && !walk.withheld && agrees(&walk, spot.mount);
 	}
-	if (strlen(path) >= sizeof call->work->rest)
-		return -ENAMETOOLONG;
-	strcpy(call->work->rest, path);
-	walk.rest = call->work->rest;
-	int error = resolve(&walk, flags & VU_FOLLOW, flags & VU_DIRECTORY, place);
-	if (error < 0)
-		return error;
-	if (!place->magic && (error = judge(&walk, place->fd)) < 0)
-		return error;
-	describe(&walk, place);
-	return 0;
+	return error;
 }
 
 static int walk_row(struct vu_call *call, int slot, int dirfd, int path, unsigned flags, struct vu_place *place)
@@ -547,8 +576,10 @@ static int walk_row(struct vu_call *call, int slot, int dirfd, int path, unsigne
 	int length = vu_read_string(call, address, text, PATH_MAX);
 	if (length == -EFAULT && !address && (flags & VU_EMPTY_OK))
 		length = *text = 0; /* Linux 6.11: AT_EMPTY_PATH with a NULL path */
-	if (length < 0)
+	if (length < 0) {
+		call->native_error = true;
 		return length;
+	}
 	return vu_walk(call, slot, dirfd < 0 ? AT_FDCWD : (int)vu_argument(call, dirfd), text, flags, place);
 }
 

@@ -13,6 +13,7 @@ struct vu_walk {
 	const char *rest; /* what is still to be resolved, in work->rest */
 	size_t scope;	  /* RESOLVE_BENEATH, RESOLVE_IN_ROOT: ".." does not go above view[0..scope) */
 	unsigned links;
+	bool withheld;	    /* the view shows no such object: not what the caller's kernel would say */
 	bool clean;	    /* every jump so far happened where view and host agree */
 	bool absolute;	    /* the caller's kernel began at the host's root */
 	bool trailing;	    /* what was resolved last ended with a slash, "." or "..": it must be a directory */

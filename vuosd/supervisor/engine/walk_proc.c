@@ -43,7 +43,16 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, const char *re
 	work->host[n] = 0;
 	if (*work->host == '/' && names(work->host, &st)) {
 		if (vu_table_reverse(&session->table, work->host, walk->state->cwd_mount, walk->view, &mount) < 0)
-			return -ENOENT;
+			return walk->withheld = true, -ENOENT;
+		if (S_ISLNK(st.st_mode)) {
+			/* An O_PATH descriptor of a link: the magic link leads to the link itself, and no further. */
+			if (*rest || walk->trailing_path)
+				return -ENOTDIR;
+			place->fd = object;
+			object = -1;
+			place->magic = true;
+			return VU_COMPLETE;
+		}
 		walk->length = strcmp(walk->view, "/") ? strlen(walk->view) : 0;
 		walk->view[walk->length] = 0;
 		if (!walk->absolute) {
