@@ -1,0 +1,157 @@
+/* FRONT: what the shell sees. It ends, stops and continues as the command does, and passes on the signals that it gets. */
+#include "launcher.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct front {
+	int sock;
+	int signals; /* signalfd */
+	pid_t keeper, command, group;
+	bool in_group; /* of the command still, as we lead the session: signals for the group reach the command without us */
+	sigset_t all;
+};
+
+static void note(const struct front *f, char c)
+{
+	send(f->sock, &c, 1, MSG_NOSIGNAL);
+}
+
+static struct report receive_report(const struct front *f)
+{
+	struct report r;
+	ssize_t n;
+
+	do
+		n = recv(f->sock, &r, sizeof(r), 0);
+	while (n < 0 && errno == EINTR);
+	if (n == sizeof(r))
+		return r;
+	/* KEEPER has ended. If it was killed the worker sees that too, and ends the session. */
+	return (struct report){ REPORT_EXITED, SIGKILL };
+}
+
+/* As the command ended. Its core dump, if any, is its own. */
+static noreturn void end_like(const struct front *f, int status)
+{
+	int signal_number = status & 0x7f;
+	sigset_t set;
+
+	note(f, NOTE_GOODBYE);
+	if (receive_report(f).kind != REPORT_STAYS)
+		waitpid(f->keeper, NULL, 0);
+	if (!signal_number)
+		_exit(status >> 8 & 0xff);
+	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+	prctl(PR_SET_DUMPABLE, 0);
+	signal(signal_number, SIG_DFL);
+	kill(getpid(), signal_number);
+	sigemptyset(&set);
+	sigaddset(&set, signal_number);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	_exit(128 + signal_number);
+}
+
+/*
+ * As the command stopped, and by the same signal, so that the shell says the same. If the command has made itself another process
+ * group (a shell with job control), nobody may be left in the one that our shell will continue: then we stop in that one.
+ */
+static void stop_like(struct front *f, int signal_number)
+{
+	bool back = !f->in_group && getpgid(f->command) != f->group && setpgid(0, f->group) == 0;
+	sigset_t set;
+
+	signal(signal_number, SIG_DFL);
+	kill(getpid(), signal_number);
+	sigemptyset(&set);
+	sigaddset(&set, signal_number);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	/* Stopped here. */
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (back)
+		setpgid(0, f->keeper);
+}
+
+static void pass_on(const struct front *f, const struct signalfd_siginfo *s)
+{
+	bool sent = s->ssi_code == SI_USER || s->ssi_code == SI_QUEUE || s->ssi_code == SI_TKILL;
+	siginfo_t info = { 0 };
+
+	if (s->ssi_signo == SIGCHLD && !sent)
+		return;
+	if (s->ssi_signo == SIGCONT && s->ssi_pid == (uint32_t)f->keeper)
+		return;
+	if (f->in_group && !sent)
+		return;
+	if (s->ssi_code != SI_QUEUE) {
+		kill(f->command, s->ssi_signo);
+		return;
+	}
+	info.si_signo = s->ssi_signo;
+	info.si_code = SI_QUEUE;
+	info.si_pid = s->ssi_pid;
+	info.si_uid = s->ssi_uid;
+	info.si_ptr = (void *)s->ssi_ptr;
+	syscall(SYS_rt_sigqueueinfo, f->command, s->ssi_signo, &info);
+}
+
+static void hear_signals(const struct front *f)
+{
+	struct signalfd_siginfo s[8];
+	ssize_t n = read(f->signals, s, sizeof(s));
+
+	for (ssize_t i = 0; i < n / (ssize_t)sizeof(*s); i++)
+		pass_on(f, &s[i]);
+}
+
+static void hear_keeper(struct front *f)
+{
+	struct report r = receive_report(f);
+
+	switch (r.kind) {
+	case REPORT_STOPPED: stop_like(f, r.value); break;
+	case REPORT_CONTINUED: note(f, NOTE_CONTINUED); break;
+	case REPORT_EXITED: end_like(f, r.value);
+	case REPORT_FAILED: _exit(r.value);
+	default: break;
+	}
+}
+
+noreturn void be_front(int sock, pid_t keeper)
+{
+	struct front f = { .sock = sock, .keeper = keeper };
+	/* Until the command exists signals mean us, and act as they did when we were started. */
+	struct report r = receive_report(&f);
+
+	if (r.kind != REPORT_STARTED)
+		_exit(r.kind == REPORT_FAILED ? r.value : EXIT_OURS);
+	f.command = r.value;
+	f.group = getpgrp();
+	sigfillset(&f.all);
+	sigprocmask(SIG_BLOCK, &f.all, NULL);
+	f.signals = above_stdio(signalfd(-1, &f.all, SFD_CLOEXEC | SFD_NONBLOCK));
+	f.in_group = setpgid(0, keeper) < 0;
+	const int ours[] = { f.sock, f.signals };
+	close_all_but(ours, 2);
+	if (chdir("/") == 0)
+		note(&f, NOTE_MOVED);
+	for (;;) {
+		struct pollfd p[2] = { { f.signals, POLLIN, 0 }, { f.sock, POLLIN, 0 } };
+
+		if (poll(p, 2, -1) < 0)
+			continue;
+		if (p[0].revents)
+			hear_signals(&f);
+		if (p[1].revents)
+			hear_keeper(&f);
+	}
+}

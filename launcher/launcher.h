@@ -1,0 +1,148 @@
+/*
+ * vuos-run: the launcher. It gets a view's filter from the daemon, starts the command under it and stays as its ancestor.
+ *
+ *	main.c		options; asks the daemon for a session, splits in two
+ *	daemon.c	finds the daemon, or starts a private one
+ *	request.c	what goes to the daemon and what comes back: lists of strings in memfds
+ *	wire.c		messages of the session and broker sockets
+ *	front.c		FRONT, the process the shell knows: passes signals on, stops, continues and ends as the command does
+ *	keeper.c	KEEPER, its child: starts the command, is the tree's subreaper, tells FRONT and the worker what happens
+ *	tree.c		KEEPER: kills every member of the session
+ *	broker.c	KEEPER: what only an ancestor may do for the worker: memory descriptors and remote calls
+ *	command.c	the child that becomes the command
+ *
+ * The processes, the groups they are in and the socket between them (P is the process group vuos-run was started in):
+ *
+ *	shell ── FRONT (K) ── KEEPER (K) ── command (P) ── …
+ *	           └─ front socket ─┘
+ *
+ * What the terminal or kill(-P) sends reaches the command once, because FRONT has left P; what is sent to FRONT alone is
+ * passed on. Every descriptor of ours is CLOEXEC and above 2; FRONT and KEEPER drop the inherited ones when the command runs,
+ * so that a reader of a pipe sees its end when the command closes it.
+ *
+ * Functions return >= 0 or -errno, or say otherwise.
+ */
+#ifndef VUOSD_LAUNCHER_H
+#define VUOSD_LAUNCHER_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <linux/filter.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdnoreturn.h>
+#include <sys/types.h>
+
+#include "../vuosd/supervisor/engine/remote.h"
+
+enum { EXIT_OURS = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
+
+/* ---- wire.c ---- */
+
+enum message_type {
+	MESSAGE_RUN = 1,
+	MESSAGE_SETUP = 2,
+	MESSAGE_FAIL = 3,
+	MESSAGE_LISTENER = 4,
+	MESSAGE_READY = 5,
+	MESSAGE_EXITED = 6,
+	MESSAGE_BYE = 7,
+	MESSAGE_MEM = 8,
+	MESSAGE_REMOTE = VU_MESSAGE_REMOTE,
+};
+
+enum { MESSAGE_FDS = 4 };
+
+struct message {
+	struct vu_header header;
+	uint8_t payload[sizeof(struct vu_remote_request) + VU_REMOTE_INLINE];
+	int fds[MESSAGE_FDS];
+	int fd_count;
+};
+
+int send_message(int sock, enum message_type type, const void *payload, size_t length, const int *fds, int fd_count);
+/* 1, 0 at the end of the stream, -EPROTO for what is not a message of ours. */
+int receive_message(int sock, struct message *message);
+void close_fds(struct message *message);
+/* The same descriptor with a number above 2, whatever of 0, 1 and 2 was closed when we started; negative values pass through. */
+int above_stdio(int fd);
+/* "vuos-run: …" and the text of `error` (if positive) on stderr. */
+void complain(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- request.c ---- */
+
+struct strings {
+	int argc, envc;
+	char **argv, **envp; /* NULL-terminated */
+};
+
+/* A memfd that asks for `argv` in the view of `profile` ("" for none), named `name` ("" for the default). */
+int make_request(const char *profile, const char *name, char **argv, char **envp);
+int read_command(int fd, struct strings *command);
+
+/* ---- daemon.c ---- */
+
+/* A connected socket; complains and returns < 0 if there can be none. */
+int connect_to_daemon(void);
+
+/* ---- command.c ---- */
+
+struct setup {
+	uint64_t tag;
+	const struct sock_filter *filter;
+	uint32_t filter_length;
+	struct strings command;
+	int landlock, cwd;	  /* or -1 */
+	sigset_t mask;		  /* as FRONT got it */
+	struct sigaction on_child; /* likewise */
+};
+
+/* What the child tells KEEPER before it waits for one byte: the listener, or where it failed. */
+enum stage { STAGE_LISTENER, STAGE_TAG, STAGE_CWD, STAGE_PRIVILEGES, STAGE_LANDLOCK, STAGE_FILTER };
+
+struct progress {
+	int32_t stage;
+	int32_t value; /* the listener, or a positive errno */
+};
+
+/* The child: sets itself up, tells `sock`, waits, becomes the command. */
+noreturn void become_command(const struct setup *setup, int sock);
+
+/* ---- keeper.c, front.c, tree.c, broker.c ---- */
+
+/* On the front socket, KEEPER to FRONT. */
+enum report_kind { REPORT_STARTED, REPORT_STOPPED, REPORT_CONTINUED, REPORT_EXITED, REPORT_STAYS, REPORT_FAILED };
+
+struct report {
+	int32_t kind;
+	int32_t value; /* pid, signal, -, wait status, -, exit status */
+};
+
+/* And FRONT to KEEPER: one byte each. */
+enum { NOTE_MOVED = 'm', NOTE_CONTINUED = 'c', NOTE_GOODBYE = 'g' };
+
+noreturn void keep(int session, int front, const sigset_t *mask);
+noreturn void be_front(int keeper_sock, pid_t keeper);
+/* Closes all descriptors but `keep`, in a table of our own from now on. */
+void close_all_but(const int *keep, int count);
+
+/* Kills every process of the session, and everything that descends from us, until nothing is left. */
+void kill_tree(uint64_t tag);
+
+struct broker {
+	int sock;
+	int listener;
+	int done; /* eventfd: a remote call is over */
+	/* Held during a remote call. Then no wait of ours may ask for stops: it would take those that the tracer waits for, since to
+	 * the kernel a parent whose own thread traces its child is that child's tracer (wait_consider_task() in kernel/exit.c). */
+	pthread_mutex_t tracing;
+};
+
+/* Serves the broker socket on a thread of its own, until it ends. */
+int start_broker(struct broker *broker);
+
+#endif
