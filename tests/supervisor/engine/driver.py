@@ -1,0 +1,182 @@
+"""Runs a function under a view with nothing but the engine: no daemon, no launcher.
+
+`run(body, view)` forks a supervisor, which forks the target. The target installs the filter and calls `body`; what that
+returns or raises comes back to the test. Both are killed when they take too long.
+"""
+
+import ctypes
+import os
+import pickle
+import resource
+import select
+import signal
+import struct
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vuosd.abi.syscalls import engine_rows
+from vuosd.supervisor.engine._engine import ffi, lib
+from vuosd.supervisor.filter import build
+
+COOKIE = 0x5EED_0000_C0DE_0001
+TAG = 77 << 24
+NOBODY = 65534
+
+USERS = [None] if os.geteuid() else [None, NOBODY]
+"""As whom to run a test: as ourselves, and as an ordinary user."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SECCOMP, _PIDFD_GETFD, _PIDFD_OPEN = 317, 438, 434
+_NEW_LISTENER, _WAIT_KILLABLE = 8, 32
+_LOCKS = 10  # RLIMIT_LOCKS
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+@dataclass
+class View:
+    """What the target is to see. entries: (kind, target, source or None, readonly)."""
+
+    entries: Sequence[tuple[int, bytes, bytes | None, bool]] = ()
+    enforce: bool = False
+    user: int | None = None
+    """Drop to this user first."""
+    borrow: bool = False
+    """pidfd_getfd(2) is refused, as by Docker's default profile."""
+
+
+def directory() -> Path:
+    """A new one that anybody may use; its path is short enough for a socket address."""
+    path = Path(tempfile.mkdtemp(prefix="vu", dir="/tmp")).resolve()
+    path.chmod(0o777)
+    return path
+
+
+def bind(target: object, source: object, readonly: bool = False) -> tuple[int, bytes, bytes | None, bool]:
+    return lib.VU_BIND, os.fsencode(str(target)), os.fsencode(str(source)), readonly
+
+
+def hide(target: object) -> tuple[int, bytes, bytes | None, bool]:
+    return lib.VU_HIDE, os.fsencode(str(target)), None, False
+
+
+def syscall(nr: int, *args: object) -> int:
+    """A raw system call; raises OSError."""
+    result = _libc.syscall(nr, *(ctypes.c_long(a) if isinstance(a, int) else a for a in args))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return int(result)
+
+
+def _install(program: bytes, flags: int) -> int:
+    _libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    return syscall(_SECCOMP, 1, flags, ctypes.byref(_Program(len(program) // 8, program)))
+
+
+def _refuse(nr: int) -> bytes:
+    lines = [(0x20, 0, 0, 0), (0x15, 0, 1, nr), (6, 0, 0, 0x00050001), (6, 0, 0, 0x7FFF0000)]
+    return b"".join(struct.pack("=HBBI", *line) for line in lines)
+
+
+def _target(body: Callable[[], Any], program: bytes, number: int, result: int) -> None:
+    try:
+        resource.setrlimit(_LOCKS, (TAG, resource.RLIM_INFINITY))
+        os.write(number, b"%d\n" % _install(program, _NEW_LISTENER | _WAIT_KILLABLE))
+        answer = (True, body())
+    except BaseException:
+        answer = (False, traceback.format_exc())
+    os.write(result, pickle.dumps(answer))
+    os._exit(0)
+
+
+def _within(fd: int, seconds: float) -> bool:
+    """Waits for it with poll: a supervisor may have too many descriptors for select."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _supervise(body: Callable[[], Any], program: bytes, view: View, result: int, seconds: float) -> bool:
+    if view.user is not None:
+        os.setgroups([])
+        os.setresgid(view.user, view.user, view.user)
+        os.setresuid(view.user, view.user, view.user)
+        _libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, which the change of user has taken
+    privileged = os.geteuid() == 0
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    there, number = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _target(body, program, number, result)
+    os.close(number)
+    text = os.read(there, 32)
+    if not text:  # it could not even begin, and has said why
+        os.waitpid(child, 0)
+        return True
+    listener = syscall(_PIDFD_GETFD, syscall(_PIDFD_OPEN, child, 0), int(text), 0)
+    options = ffi.new("struct vu_options *")
+    options.tag, options.cookie, options.broker, options.log, options.threads = TAG, COOKIE, -1, 2, 3
+    options.flags = (lib.VU_SESSION_ENFORCE if view.enforce else 0) | (
+        lib.VU_SESSION_PRIVILEGED if privileged else 0
+    )
+    rows = [list(row) for row in engine_rows()]
+    session = lib.vu_session_new(options, ffi.new("struct vu_row[]", rows), len(rows))
+    for kind, target, source, readonly in view.entries:
+        fd = -1 if source is None else os.open(source, os.O_PATH | os.O_CLOEXEC)
+        path = ffi.NULL if source is None else source
+        assert lib.vu_session_entry(session, kind, readonly, target, fd, path) == 0
+    if view.borrow:
+        _install(_refuse(_PIDFD_GETFD), 0)
+    assert lib.vu_session_start(session, listener) == 0
+    pidfd = os.pidfd_open(child)
+    ended = _within(pidfd, seconds)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    lib.vu_session_stop(session)
+    return ended
+
+
+def run(body: Callable[[], Any], view: View, *, seconds: float = 20) -> Any:
+    """What `body` returns under the view."""
+    program = build(cookie=COOKIE, privileged=not os.geteuid() and not view.user)
+    there, result = os.pipe()
+    supervisor = os.fork()
+    if supervisor == 0:
+        status = 3
+        try:
+            os.setsid()
+            os.close(there)
+            status = 0 if _supervise(body, program, view, result, seconds) else 4
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(result)
+    pidfd = os.pidfd_open(supervisor)
+    data = b""
+    try:
+        while _within(there, seconds + 5) and (part := os.read(there, 65536)):
+            data += part
+        ended = _within(pidfd, 5)
+    finally:
+        try:
+            os.killpg(supervisor, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        status = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
+        os.close(there)
+        os.close(pidfd)
+    assert ended, "the supervisor hangs"
+    assert status == 0, {4: "the target hangs"}.get(status, f"the supervisor ended with {status}")
+    assert data, "the target died"
+    good, value = pickle.loads(data)
+    assert good, value
+    return value
