@@ -41,30 +41,47 @@ mode_t vu_create_mode(struct vu_call *call, int parent, mode_t mode)
 	return mode & ~vu_target_umask(call);
 }
 
+static int ask_to_open(struct vu_call *call, const struct open_how *how, const char *path)
+{
+	struct {
+		struct open_how how;
+		char path[PATH_MAX];
+	} scratch = {.how = *how};
+	size_t length = strlen(path) + 1;
+	if (length > sizeof scratch.path)
+		return -ENAMETOOLONG;
+	memcpy(scratch.path, path, length);
+	struct vu_remote request = {
+		.nr = SYS_openat2,
+		.args = {(uint64_t)AT_FDCWD, offsetof(typeof(scratch), path), 0, sizeof scratch.how},
+		.close_fd = -1,
+		.scratch_args = 1u << 1 | 1u << 2,
+		.scratch = &scratch,
+		.scratch_len = (uint32_t)(offsetof(typeof(scratch), path) + length),
+	};
+	return vu_remote(call, &request);
+}
+
 /*
  * An O_PATH descriptor cannot be handed over (ADDFD refuses them), so the caller opens it itself: by the object's host
  * path, on which no link may lie.
  */
 static int open_path_only(struct vu_call *call, struct vu_place *place, int flags)
 {
-	struct {
-		struct open_how how;
-		char path[PATH_MAX];
-	} scratch = {.how = {.flags = (uint64_t)(flags & VALID_PATH_FLAGS) | O_NOFOLLOW, .resolve = RESOLVE_NO_SYMLINKS}};
+	struct open_how how = {.flags = (uint64_t)(flags & VALID_PATH_FLAGS) | O_NOFOLLOW, .resolve = RESOLVE_NO_SYMLINKS};
+	char *path = call->work->host;
 	struct stat here, there;
 	char number[32];
-	ssize_t n = readlink(vu_fd_path(place->fd, number), scratch.path, sizeof scratch.path - 1);
-	if (n > 0 && !fstat(place->fd, &here) && !lstat(scratch.path, &there) && here.st_dev == there.st_dev &&
+	if (place->magic) { /* an object without a path: by the link of procfs that led to it */
+		how.flags &= ~(uint64_t)O_NOFOLLOW;
+		how.resolve = 0;
+		return ask_to_open(call, &how, place->view);
+	}
+	ssize_t n = readlink(vu_fd_path(place->fd, number), path, PATH_MAX - 1);
+	path[n < 0 ? 0 : n] = 0;
+	if (n > 0 && !fstat(place->fd, &here) && !lstat(path, &there) && here.st_dev == there.st_dev &&
 	    here.st_ino == there.st_ino) {
-		struct vu_remote request = {
-			.nr = SYS_openat2,
-			.args = {(uint64_t)AT_FDCWD, offsetof(typeof(scratch), path), 0, sizeof scratch.how},
-			.close_fd = -1,
-			.scratch_args = 1u << 1 | 1u << 2,
-			.scratch = &scratch,
-			.scratch_len = (uint32_t)(offsetof(typeof(scratch), path) + (size_t)n + 1),
-		};
-		return vu_remote(call, &request);
+		return ask_to_open(call, &how, path);
 	}
 	/* No path leads there (a mount of ours, a pipe): a directory can be had by a descriptor that also reads. */
 	VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_DIRECTORY);
@@ -145,13 +162,13 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 	VU_CLOSE int listing = create || (flags & (O_ACCMODE | O_PATH)) ? -ENOSYS : vu_proc_file(call, &place);
 	if (listing != -ENOSYS)
 		return listing < 0 ? listing : vu_notify_descriptor(call, listing, flags & O_CLOEXEC);
-	bool missing = create && place.fd < 0;
+	bool missing = create && place.fd < 0 && !place.magic;
 	/* O_CREAT on "", "." or ".." has no name to make: the kernel says what is wrong with it. */
 	bool directory = create && (!strcmp(place.name, ".") || !strcmp(place.name, "..") || !strcmp(place.name, "/"));
 	if (vu_may_continue(call, &place, writes(flags) || missing || temporary))
 		return VU_CONTINUE;
 	if (directory)
-		return -EISDIR;
+		return flags & O_EXCL ? -EEXIST : -EISDIR;
 	if (missing)
 		return open_new(call, &place, flags, mode);
 	if (temporary)

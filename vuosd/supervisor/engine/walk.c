@@ -12,9 +12,11 @@
  */
 #include "walk.h"
 
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 const char *vu_fd_path(int fd, char buffer[32])
 {
@@ -301,7 +303,7 @@ static int resolve(struct vu_walk *walk, bool follow, bool directory, struct vu_
 	}
 	if (fd < 0) { /* the start itself, or what ".." or a link to the root led to */
 		vu_walk_find(walk, &spot);
-		fd = open_spot(&spot, directory || walk->trailing ? O_DIRECTORY : 0);
+		fd = open_spot(&spot, O_NOFOLLOW | (directory || walk->trailing ? O_DIRECTORY : 0));
 		if (fd < 0)
 			return fd;
 	}
@@ -389,6 +391,8 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 		int error = resolve(walk, true, true, place);
 		if (error < 0)
 			return error;
+		if (place->magic)
+			return -ENOENT; /* a directory that has been removed */
 		vu_close(&place->parent);
 		place->parent = place->fd;
 		place->fd = -1;
@@ -407,7 +411,17 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			return -ENAMETOOLONG;
 		const struct vu_node *child =
 			place->node ? vu_node_child(place->node, place->name, length) : NULL;
-		if ((walk->flags & VU_FOLLOW) && !(child && child->mount)) {
+		struct statfs fs;
+		if ((walk->flags & VU_FOLLOW) && !fstatfs(place->parent, &fs) && fs.f_type == PROC_SUPER_MAGIC) {
+			/* No name is made there, and a link may lead to an object without a path. */
+			strcpy(work->rest, place->name);
+			walk->rest = work->rest;
+			if ((error = resolve(walk, true, place->trailing, place)) < 0)
+				return error;
+			describe(walk, place);
+			return 0;
+		}
+		if ((walk->flags & VU_FOLLOW) && !place->trailing && !(child && child->mount)) {
 			ssize_t n = readlinkat(place->parent, place->name, work->link, PATH_MAX);
 			if (n > 0) {
 				if (++walk->links > VU_LINKS || (walk->flags & VU_NO_LINKS))
@@ -420,8 +434,6 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 					vu_walk_go_root(walk);
 				}
 				memcpy(work->scratch, work->link, (size_t)n + 1);
-				if (place->trailing)
-					strcpy(work->scratch + n, "/");
 				path = work->scratch;
 				continue;
 			}
@@ -489,10 +501,14 @@ static void clear(struct vu_place *place, char *view)
 	*place = (struct vu_place){.parent = -1, .fd = -1, .view = view};
 }
 
-static int only_kernel(struct vu_call *call, struct vu_place *place)
+static int only_kernel(struct vu_call *call, int dirfd, struct vu_place *place)
 {
-	if (call->session->enforce)
-		return -ENOENT;
+	if (call->session->enforce) {
+		char name[24];
+		struct stat st;
+		VU_CLOSE int fd = vu_target_open(call, vu_descriptor_name(dirfd, name));
+		return fd >= 0 && !fstat(fd, &st) && !S_ISDIR(st.st_mode) ? -ENOTDIR : -ENOENT;
+	}
 	place->held = place->native = place->nameless = true;
 	place->mount = call->session->table.root;
 	return 0;
@@ -523,7 +539,7 @@ static int follow_path(struct vu_walk *walk, const char *path, struct vu_place *
 	int error;
 	if (walk->flags & VU_WANT_PARENT) {
 		error = resolve_parent(walk, path, place);
-		return error < 0 ? error : judge(walk, place->fd);
+		return error < 0 || place->magic ? error : judge(walk, place->fd);
 	}
 	strcpy(walk->call->work->rest, path);
 	walk->rest = walk->call->work->rest;
@@ -556,7 +572,7 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 		if (result < 0)
 			return result;
 		if (result == 1)
-			return only_kernel(call, place);
+			return only_kernel(call, dirfd, place);
 		walk.scope = walk.length;
 	}
 	int error = follow_path(&walk, path, place);
