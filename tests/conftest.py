@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "places(*places): run in these places, not only in the plain one")
     config.addinivalue_line("markers", "private: no daemon; each run starts its own")
     config.addinivalue_line("markers", "only(identity): run as this identity alone")
+    config.addinivalue_line("markers", "tmpfs: the box is on a tmpfs, where many small files cost little")
     processes.become_subreaper()
     os.umask(0o022)
 
@@ -45,6 +46,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def public() -> Iterator[Path]:
     """A directory that every identity can enter, for what they share; pytest's own is closed to others."""
     path = Path(tempfile.mkdtemp(prefix="vuosd-tests-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_memory(public: Path) -> Iterator[Path]:
+    """The same on a tmpfs, where there is one that programs can be run from; in a container there may not be."""
+    if not os.path.isdir("/dev/shm") or os.statvfs("/dev/shm").f_flag & os.ST_NOEXEC:
+        yield public
+        return
+    path = Path(tempfile.mkdtemp(prefix="vuosd-tests-", dir="/dev/shm"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -114,7 +127,7 @@ def daemons(public: Path, programs: Programs) -> Iterator[Daemons]:
 
 @pytest.fixture
 def box(
-    request: pytest.FixtureRequest, public: Path, programs: Programs, daemons: Daemons, identity_name: str, place: places.Place
+    request: pytest.FixtureRequest, public: Path, shared_memory: Path, programs: Programs, daemons: Daemons, identity_name: str, place: places.Place
 ) -> Iterator[Box]:
     identity = identities.get(identity_name)
     installed = installation.for_identity(identity, public)
@@ -125,7 +138,8 @@ def box(
         kept = public / f"{identity.name}-{place.name}"
         kept.mkdir(exist_ok=True)
         installed = installation.with_wrapped_daemon(installed, kept, programs.confine, place.daemon)
-    scratch = Path(tempfile.mkdtemp(prefix="box-", dir=public))
+    top = shared_memory if any(request.node.iter_markers("tmpfs")) else public
+    scratch = Path(tempfile.mkdtemp(prefix="box-", dir=top))
     box = Box(identity, place, installed, programs, scratch, pretend=native)
     for name in ("home", "tmp"):
         (scratch / name).mkdir(mode=0o700)

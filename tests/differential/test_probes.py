@@ -13,6 +13,7 @@ SHOWN = 60
 
 
 @pytest.mark.kernel
+@pytest.mark.tmpfs
 @pytest.mark.parametrize("variant", views.ALL, ids=str)
 @pytest.mark.parametrize("probe", PROBES, ids="-".join)
 def test_same_as_natively(box: Box, probe: tuple[str, ...], variant: views.Variant) -> None:

@@ -150,7 +150,7 @@ class Box:
     # The end
 
     def census(self) -> leaks.Census:
-        directories = (Path("/dev/shm"), *([self.runtime] if self.runtime else []))
+        directories = (self.runtime,) if self.runtime else ()
         return leaks.Census(directories, (self.daemon,) if self.daemon else ())
 
     def finish(self, before: leaks.Census) -> list[str]:

@@ -23,6 +23,7 @@ static void make_all(const char *directory)
 		result("mknod", path, S(mknod, path, S_IFREG | modes[i], 0));
 		say("\n");
 		show_descriptor(result("TMPFILE", directory, S(open, directory, O_TMPFILE | O_RDWR, modes[i])));
+		forget_inodes();
 	}
 	snprintf(path, sizeof path, "%s/symlink", directory);
 	result("symlink", path, S(symlink, "text", path));

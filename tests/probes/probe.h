@@ -252,6 +252,8 @@ static void make_tree(void)
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "sock" };
 	int fd;
 
+	forget_inodes(); /* a file system may give a new inode an old one's number */
+	chmod(home, 0755);
 	must(chdir(home), "chdir home");
 	umask(022);
 	remove_tree(AT_FDCWD, ".", 0);

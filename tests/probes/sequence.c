@@ -130,6 +130,7 @@ int main(void)
 		say("\n");
 		free(label);
 	}
+	chmod(home, 0755);
 	must(chdir(home), "home");
 	dump_tree(".");
 	fflush(stdout);
