@@ -272,8 +272,9 @@ static void *engine_thread(void *argument)
 	sigdelset(&all, WAKE_SIGNAL);
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	while (work && !atomic_load(&session->stopping)) {
-		unsigned turn = atomic_load(&session->leader), taken = turn - 1;
-		if (!atomic_compare_exchange_strong(&session->taken, &taken, turn)) {
+		/* Turns may be skipped: two step aside, or the guard does, before anybody has taken the first. */
+		unsigned taken = atomic_load(&session->taken), turn = atomic_load(&session->leader);
+		if (taken == turn || !atomic_compare_exchange_strong(&session->taken, &taken, turn)) {
 			futex_wait(&session->leader, turn, NULL);
 			continue;
 		}
