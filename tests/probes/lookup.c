@@ -77,6 +77,8 @@ static void readlink_calls(void)
 	for (size_t i = 0; i < COUNT(sizes); i++)
 		for (struct path *p = paths; p < paths + path_count; p++) {
 			long n;
+			if (!strcmp(p->label, "/proc/self") && sizes[i] < 4096)
+				continue; /* half a process id */
 			say("size %d ", sizes[i]);
 			n = S(readlink, p->text, buffer, sizes[i]);
 			if (n > 0 && strstr(p->label, "/proc"))
