@@ -1,0 +1,100 @@
+"""The daemon's side: one function for each command of vuctl."""
+
+import os
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+import trio
+
+from vuosd import __version__
+from vuosd.supervisor import members
+from vuosd.supervisor.daemon import Daemon, Worker
+
+Reply = dict[str, Any]
+
+
+async def answer(daemon: Daemon, request: bytes) -> bytes:
+    """The reply to a request, both JSON."""
+    try:
+        asked = msgspec.json.decode(request, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.json.encode({"error": f"not a request: {error}"})
+    command = asked.pop("command", None)
+    handler = _COMMANDS.get(command) if isinstance(command, str) else None
+    if handler is None:
+        return msgspec.json.encode({"error": f"unknown command {command!r}: vuctl and vuosd are of different versions"})
+    return msgspec.json.encode(await handler(daemon, asked))
+
+
+async def ping(daemon: Daemon, asked: Reply) -> Reply:
+    return {"pid": os.getpid(), "version": __version__, "started": daemon.started, "sessions": len(daemon.sessions)}
+
+
+async def ps(daemon: Daemon, asked: Reply) -> Reply:
+    """All sessions of the daemon, and the numbers of those that others supervise."""
+    tags = list(members.tagged())
+    count = Counter(tag.session for _, tag in tags if tag.state != members.SUPERVISOR)
+    supervisors = {tag.session: pid for pid, tag in tags if tag.state == members.SUPERVISOR}
+    sessions: list[Reply] = []
+    async with trio.open_nursery() as nursery:
+        for worker in sorted(daemon.sessions, key=lambda worker: worker.since):
+            if worker.about is not None:
+                row = {
+                    **worker.about,
+                    "since": worker.since,
+                    "age": max(0.0, time.time() - worker.since),
+                    "processes": count[worker.about["session"]],
+                    "worker": supervisors.get(worker.about["session"]),
+                }
+                sessions.append(row)
+                nursery.start_soon(_add_stats, row, worker)
+    known = {row["session"] for row in sessions}
+    others = [
+        {"session": number, "worker": supervisors.get(number), "processes": count[number]}
+        for number in sorted(set(count) - known)
+    ]
+    return {"pid": os.getpid(), "version": __version__, "sessions": sessions, "others": others}
+
+
+async def _add_stats(row: Reply, worker: Worker) -> None:
+    row["stats"] = await worker.ask("stats")
+
+
+async def show(daemon: Daemon, asked: Reply) -> Reply:
+    """One session, by name, by its number, or by the number of any process in it."""
+    wanted = asked.get("view")
+    found = [worker for worker in daemon.sessions if worker.about and _matches(worker.about, wanted)]
+    if not found:
+        return {"error": "no view is running" if wanted is None else f"no view named {wanted!r}, and no process of that number in one"}
+    if len(found) > 1:
+        listed = ", ".join(f"{worker.about['name']} ({worker.about['pid']})" for worker in found if worker.about)
+        return {"error": f"which one? {listed}: give the number of a process"}
+    shown = await found[0].ask("show")
+    if shown is None:
+        return {"error": "the view's worker does not answer"}
+    shown["since"] = found[0].since
+    shown["processes"] = members.of_session(shown["session"])
+    return shown
+
+
+def _matches(about: Reply, wanted: object) -> bool:
+    if wanted is None or wanted == about["name"]:
+        return True
+    if isinstance(wanted, str) and wanted.isdigit():
+        tag = members.tag_of(int(wanted)) if len(wanted) < 10 else None
+        return int(wanted) in (about["pid"], about["keeper"]) or (tag is not None and tag.session == about["session"])
+    return False
+
+
+async def stop(daemon: Daemon, asked: Reply) -> Reply:
+    running = len(daemon.sessions)
+    if running and not asked.get("force"):
+        what = "1 session is running" if running == 1 else f"{running} sessions are running"
+        return {"error": f"{what}; `vuctl stop --force` ends {'it' if running == 1 else 'them'} too"}
+    daemon.stop()
+    return {"pid": os.getpid(), "sessions": running}
+
+
+_COMMANDS = {"ping": ping, "ps": ps, "show": show, "stop": stop}

@@ -1,0 +1,101 @@
+"""The processes of a session, found by the tag on each: the soft limit of RLIMIT_LOCKS.
+
+The kernel hands the limit down over fork and execve and has not looked at it since Linux 2.4 (fs/locks.c), so a scan of
+/proc with prlimit(2) finds every member, whoever has become its parent. A worker carries its session's number too, with
+the highest state: not a member, but known as what it is.
+"""
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+RLIMIT_LOCKS = 10
+STATE_BITS = 24
+SUPERVISOR = (1 << STATE_BITS) - 1
+"""State of a worker itself; no process in a view gets this far."""
+_SESSION_BITS = 38
+
+
+class Tag(NamedTuple):
+    session: int
+    state: int
+
+
+def new_session() -> int:
+    """A session's number: random, so that sessions of several daemons do not meet."""
+    while True:
+        session = int.from_bytes(os.urandom(5), "little") >> (40 - _SESSION_BITS)
+        if session:
+            return session
+
+
+def tag_of(pid: int) -> Tag | None:
+    """The tag of a process; None when it has none, has gone or is not ours to ask."""
+    try:
+        soft, _ = resource.prlimit(pid, RLIMIT_LOCKS)
+    except (OSError, ValueError):
+        return None
+    return Tag(soft >> STATE_BITS, soft & SUPERVISOR) if soft > SUPERVISOR else None
+
+
+def mark_supervisor(session: int) -> None:
+    """This process is the worker of a session."""
+    _, hard = resource.getrlimit(RLIMIT_LOCKS)
+    try:
+        resource.setrlimit(RLIMIT_LOCKS, (session << STATE_BITS | SUPERVISOR, hard))
+    except (OSError, ValueError):
+        pass  # under a hard limit only the launcher's message can tell
+
+
+def tagged() -> Iterator[tuple[int, Tag]]:
+    """Every process with a tag that we may ask."""
+    prlimit = resource.prlimit
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            pid = int(name)
+            try:
+                soft = prlimit(pid, RLIMIT_LOCKS)[0]
+            except OSError:
+                continue
+            if soft > SUPERVISOR:
+                yield pid, Tag(soft >> STATE_BITS, soft & SUPERVISOR)
+
+
+def of_session(session: int) -> list[int]:
+    """The members of a session that are alive."""
+    found = [pid for pid, tag in tagged() if tag.session == session and tag.state != SUPERVISOR]
+    return [pid for pid in found if not _dead(pid)]
+
+
+def _dead(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except OSError:
+        return True
+    return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] in b"ZX"
+
+
+def kill(session: int, *, patience: float = 10.0) -> bool:
+    """SIGKILL to every member, again until none is left; False if some outlived our patience.
+
+    They fork while we look, so one pass is not enough.
+    """
+    deadline = time.monotonic() + patience
+    pause = 0.0002
+    while found := of_session(session):
+        for pid in found:
+            tag = tag_of(pid)  # again: the number may be another process's by now
+            if tag and tag.session == session:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except OSError:
+                    pass
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+    return True

@@ -1,0 +1,205 @@
+"""A profile becomes what the engine and the launcher need: descriptors, paths, an environment, a ruleset.
+
+    Request ──load, resolve, check──▶ View ──open, make──▶ Prepared
+
+Everything that can be wrong is found here, before the command exists. The run without a profile takes none of this, and
+imports none of it.
+"""
+
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from vuosd.supervisor import floor
+from vuosd.supervisor.messages import LONGEST_TEXT
+from vuosd.supervisor.prepared import Prepared, Refused
+from vuosd.supervisor.request import Request, command, pairs
+from vuosd.supervisor.runtime import RuntimeUnavailable, control_path
+from vuosd.supervisor.scratch import Scratch, Sized, SizeUnavailable, parent
+from vuosd.supervisor.session import Placed
+from vuosd.views import (
+    Entry,
+    Kind,
+    ProfileError,
+    ProfileErrors,
+    View,
+    available,
+    hidden_command,
+    hidden_cwd,
+    load,
+    missing_sources,
+    resolved,
+)
+from vuosd.views.document import error_at
+from vuosd.views.model import Position, Source
+from vuosd.views.table import fold, host_path, lookup
+
+_DEFAULT_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
+
+
+def read_file(path: bytes) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def readlink(path: bytes) -> bytes | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def view_of(profile: bytes, env: Mapping[str, str], cwd: bytes) -> View:
+    """The view of a profile on this machine, complete but for the command; ProfileErrors with all that is wrong."""
+    view = available(resolved(load(profile, env=env, cwd=cwd, read=read_file), readlink), os.path.lexists)
+    errors = missing_sources(view, os.path.lexists)
+    if errors:
+        raise ProfileErrors(errors)
+    return view
+
+
+def prepare(request: Request, scratch: Scratch) -> Prepared:
+    """What the session of a request with a profile is made of, or Refused."""
+    env = request.variables()
+    try:
+        view = view_of(request.profile, env, request.cwd)
+        start = view.cwd or request.cwd
+        errors = [*hidden_cwd(view, start, os.path.lexists), *_hidden_command(view, request, env, start)]
+        if errors:
+            raise ProfileErrors(errors)
+        if view.enforce:
+            view = _withhold_ourselves(view)
+        table = fold(view.entries)[0]
+        entries = tuple(table.values())
+        placed = _Placer(view, scratch).place(entries)
+        landlock = _floor(entries, scratch) if view.enforce else None
+    except ProfileErrors as found:
+        text = str(found)
+        more = f"\n({len(found.errors)} mistakes; `vuctl check` shows all)" if len(text) > LONGEST_TEXT - 200 else ""
+        raise Refused(text[: LONGEST_TEXT - 200] + more) from None
+    rules = view.env
+    unchanged = not (rules.set or rules.unset)
+    return Prepared(
+        view=view,
+        name=os.fsdecode(request.name) or view.name,
+        enforce=view.enforce,
+        keep_tree=view.keep_tree,
+        placed=placed,
+        command=request.command if unchanged else command(request.arguments, pairs(rules.apply(env).items())),
+        cwd=_cwd(lookup(table, start), start, request.cwd, placed, view),
+        landlock=landlock,
+    )
+
+
+def _error_about(view: View, where: Position, message: str, hint: str = "") -> ProfileError:
+    source = next((source for source in view.sources if source.path == where.path), Source(where.path, ""))
+    return error_at(source, where, message, hint)
+
+
+def _hidden_command(view: View, request: Request, env: Mapping[str, str], cwd: bytes) -> list[ProfileError]:
+    """Errors when every file of the host that could be the command is withheld. What only a foreign root has is found by
+    execve(2).
+    """
+    name = request.arguments[0]
+    first: list[ProfileError] = []
+    for path in _candidates(name, os.fsencode(view.env.apply(env).get("PATH", _DEFAULT_PATH)), cwd):
+        if not os.access(path, os.X_OK) or os.path.isdir(path):
+            continue
+        errors = hidden_command(view, os.path.normpath(path), os.path.lexists)
+        if not errors:
+            return []
+        first = first or list(errors)
+    return first
+
+
+def _candidates(name: bytes, path: bytes, cwd: bytes) -> Iterator[bytes]:
+    if b"/" in name:
+        yield os.path.join(cwd, name)
+    elif name:
+        for directory in path.split(b":"):
+            yield os.path.join(cwd, directory, name)
+
+
+def _withhold_ourselves(view: View) -> View:
+    """An enforcing view shows neither the daemon's socket nor other sessions' private directories."""
+    paths = []
+    try:
+        paths.append(os.fsencode(control_path(os.environ).parent))
+    except RuntimeUnavailable:
+        pass
+    try:
+        paths.append(parent())
+    except OSError:
+        pass
+    hidden = tuple(Entry(Kind.HIDE, os.path.realpath(path)) for path in paths)
+    return replace(view, entries=(*view.entries, *hidden))
+
+
+class _Placer:
+    """Opens what entries show."""
+
+    def __init__(self, view: View, scratch: Scratch) -> None:
+        self.view = view
+        self.scratch = scratch
+
+    def place(self, entries: Sequence[Entry]) -> list[Placed]:
+        sized = [entry for entry in entries if entry.kind is Kind.TMPFS and entry.size is not None]
+        mounted = dict(zip([entry.target for entry in sized], self._mounted(sized), strict=True))
+        return [self._place(entry, mounted.get(entry.target)) for entry in entries]
+
+    def _place(self, entry: Entry, fd: int | None) -> Placed:
+        if entry.kind is Kind.HIDE:
+            return Placed(entry.kind, False, entry.target)
+        try:
+            if fd is None:
+                source = self.scratch.make(entry.mode) if entry.kind is Kind.TMPFS else entry.source
+                assert source is not None
+                fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._error(entry, error) from None
+        # As the kernel names it: the engine compares this text with what links in /proc read.
+        return Placed(entry.kind, entry.readonly, entry.target, fd, os.readlink(b"/proc/self/fd/%d" % fd))
+
+    def _mounted(self, entries: Sequence[Entry]) -> list[int]:
+        if not entries:
+            return []
+        try:
+            wanted = [Sized(self.scratch.make(entry.mode), entry.size or 0, entry.mode) for entry in entries]
+            return self.scratch.mount(wanted)
+        except SizeUnavailable as why:
+            message = f"a tmpfs with a size needs a mount of its own, which this machine refuses ({why})"
+            hint = "without size it works; `vuctl doctor` says what is missing"
+            raise ProfileErrors([_error_about(self.view, entries[0].where, message, hint)]) from None
+        except OSError as error:
+            raise self._error(entries[0], error) from None
+
+    def _error(self, entry: Entry, error: OSError) -> Exception:
+        what = os.fsdecode(entry.source or b"a private directory")
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            text = "more entries than vuosd may have open files; see `ulimit -Hn` and RLIMIT_NOFILE"
+        else:
+            text = f"cannot use {what}: {error.strerror}"
+        return ProfileErrors([_error_about(self.view, entry.where, text)])
+
+
+def _floor(entries: Sequence[Entry], scratch: Scratch) -> int:
+    try:
+        return floor.ruleset(entries, anchors=[scratch.path] if scratch.path else [])
+    except floor.FloorUnavailable as error:
+        raise Refused(f"vuosd: {error}") from None
+
+
+def _cwd(entry: Entry | None, start: bytes, given: bytes, placed: Sequence[Placed], view: View) -> int | None:
+    """A descriptor of the directory the command starts in, where that is not the launcher's own."""
+    try:
+        if entry is not None and entry.kind is Kind.TMPFS:
+            at = next(one for one in placed if one.target == entry.target)
+            return os.open(b"/proc/self/fd/%d" % at.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = host_path(entry, start)
+        if path is None or path == given:
+            return None
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refused(f"vuosd: view {view.name}: cwd {os.fsdecode(start)}: {error.strerror}") from None

@@ -1,0 +1,30 @@
+"""What a session is made of once everything has been looked up. Imports nothing, so that the run without a profile is quick."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vuosd.supervisor.session import Placed
+    from vuosd.views import View
+
+
+class Refused(Exception):
+    """There will be no session; the text is printed by the launcher as it is."""
+
+    def __init__(self, text: str, status: int = 125) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Prepared(NamedTuple):
+    """`view` is None without a profile. The descriptors are the session's."""
+
+    name: str
+    command: bytes
+    view: "View | None" = None
+    enforce: bool = False
+    keep_tree: bool = False
+    placed: "Sequence[Placed]" = ()
+    cwd: int | None = None
+    landlock: int | None = None

@@ -1,0 +1,71 @@
+"""The engine's session as Python holds it: filled in, started with a listener, asked for its counts, stopped."""
+
+import os
+import socket
+from typing import NamedTuple
+
+from vuosd.abi.syscalls import engine_rows
+from vuosd.supervisor.engine._engine import ffi, lib
+
+THREADS = 4
+
+_ROWS = ffi.new("struct vu_row[]", list(engine_rows()))
+_COUNTS = [name for name, _ in ffi.typeof("struct vu_stats").fields]
+
+
+class Placed(NamedTuple):
+    """One entry as the engine wants it; `source` is an O_PATH descriptor that the session keeps."""
+
+    kind: int
+    readonly: bool
+    target: bytes
+    source: int = -1
+    source_path: bytes = b""
+
+
+class Session:
+    """A vu_session."""
+
+    def __init__(
+        self, *, tag: int, cookie: int, broker: int, enforce: bool, privileged: bool, broker_memory: bool
+    ) -> None:
+        self.log, self._log = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.log.setblocking(False)
+        self._log.setblocking(False)
+        options = ffi.new("struct vu_options *")
+        options.tag, options.cookie, options.broker, options.threads = tag, cookie, broker, THREADS
+        options.log = self._log.fileno()
+        options.flags = (
+            (lib.VU_SESSION_ENFORCE if enforce else 0)
+            | (lib.VU_SESSION_PRIVILEGED if privileged else 0)
+            | (lib.VU_SESSION_BROKER_MEMORY if broker_memory else 0)
+        )
+        self._session = lib.vu_session_new(options, _ROWS, len(_ROWS))
+        if self._session == ffi.NULL:
+            raise MemoryError
+
+    def add(self, entry: Placed) -> None:
+        flags = lib.VU_ENTRY_READONLY if entry.readonly else 0
+        path = entry.source_path if entry.source >= 0 else ffi.NULL
+        _check(lib.vu_session_entry(self._session, entry.kind, flags, entry.target, entry.source, path))
+
+    def start(self, listener: int) -> None:
+        _check(lib.vu_session_start(self._session, listener))
+
+    def stats(self) -> dict[str, int]:
+        """The counts of struct vu_stats, by name."""
+        out = ffi.new("struct vu_stats *")
+        _check(lib.vu_session_stats(self._session, out))
+        return {name: int(getattr(out, name)) for name in _COUNTS}
+
+    def stop(self) -> None:
+        """Joins the threads; the sources are closed with it."""
+        lib.vu_session_stop(self._session)
+        self._session = ffi.NULL
+        self.log.close()
+        self._log.close()
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))

@@ -1,0 +1,168 @@
+"""What a worker does while its session runs: it waits, in trio, for what ends the session and for questions about it."""
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import trio
+
+from vuosd.supervisor import messages
+from vuosd.supervisor.log import log
+from vuosd.supervisor.messages import Message, Type
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.worker import Running
+
+_GOODBYE_SECONDS = 2.0
+
+
+class Ended(NamedTuple):
+    reason: str
+
+
+def watch(running: "Running") -> Ended:
+    """Returns when the session is over; its members may still be alive."""
+    log.name = f"vuosd {running.prepared.name}"
+    log.info("session %s: %s", running.prepared.name, " ".join(map(os.fsdecode, running.request.arguments))[:200])
+    return trio.run(_Watch(running).run)
+
+
+async def receive(sock: socket.socket) -> Message | None:
+    """The next message of a non-blocking socket."""
+    while True:
+        try:
+            return messages.receive(sock, flags=socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
+
+
+class _Watch:
+    def __init__(self, running: "Running") -> None:
+        self.running = running
+        self.ended = Ended("")
+        self.status: int | None = None
+        self.said_goodbye = trio.Event()
+        self.scope = trio.CancelScope()
+
+    async def run(self) -> Ended:
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                tasks: list[Callable[[], Awaitable[None]]] = [self.keeper, self.listener, self.engine_log, self.signals]
+                if self.running.channel is not None:
+                    tasks.append(self.daemon)
+                for task in tasks:
+                    nursery.start_soon(task)
+        return self.ended
+
+    def end(self, reason: str) -> None:
+        self.ended = Ended(reason)
+        self.scope.cancel()
+
+    async def keeper(self) -> None:
+        while True:
+            message = await receive(self.running.connection)
+            if message is None:
+                self.said_goodbye.set()
+                if not self.running.prepared.keep_tree:
+                    self.end("its launcher has died")
+                return
+            message.close()
+            if message.type == Type.EXITED:
+                self.status = messages.PAIR.unpack(message.payload)[1]
+            elif message.type == Type.BYE:
+                self.end("its last process has ended")
+                return
+
+    async def listener(self) -> None:
+        """The listener hangs up when no process has the filter any more. Asking for no events leaves EPOLLHUP, which
+        is always told; asking for readability would wake us for each notification.
+        """
+        with select.epoll() as poller:
+            poller.register(self.running.listener, 0)
+            await trio.lowlevel.wait_readable(poller.fileno())
+        with trio.move_on_after(_GOODBYE_SECONDS):
+            await self.said_goodbye.wait()  # the keeper has yet to reap the last one
+            return
+        self.end("no process is left")
+
+    async def engine_log(self) -> None:
+        sock = self.running.session.log
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            try:
+                line = sock.recv(4096)
+            except BlockingIOError:
+                continue
+            log.warning("%s", line.decode("utf-8", "replace").rstrip())
+
+    async def signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM) as received:
+            async for _ in received:
+                self.end("the worker was told to end")
+
+    async def daemon(self) -> None:
+        """Answers the daemon. Without one the session goes on."""
+        import msgspec
+
+        channel = self.running.channel
+        assert channel is not None
+        encode = msgspec.json.encode
+        try:
+            messages.send_large(channel, Type.REPLY, encode(self.about()))
+            while (message := await receive(channel)) is not None:
+                ask = msgspec.json.decode(messages.large(message), type=dict[str, Any]).get("ask")
+                if ask == "end":
+                    self.end("vuosd ends")
+                elif ask == "stats":
+                    messages.send_large(channel, Type.REPLY, encode(self.running.session.stats()))
+                elif ask == "show":
+                    messages.send_large(channel, Type.REPLY, encode(self.show()))
+                else:
+                    messages.send_large(channel, Type.REPLY, encode({"error": f"unknown question {ask!r}"}))
+        except OSError:
+            return
+
+    def about(self) -> dict[str, Any]:
+        """What the daemon keeps."""
+        running = self.running
+        return {
+            "session": running.number,
+            "name": running.prepared.name,
+            "pid": running.child,
+            "keeper": running.keeper,
+            "command": [os.fsdecode(word) for word in running.request.arguments],
+            "enforce": running.prepared.enforce,
+        }
+
+    def show(self) -> dict[str, Any]:
+        """All about the session."""
+        running, view = self.running, self.running.prepared.view
+        return {
+            **self.about(),
+            "profile": os.fsdecode(running.request.profile),
+            "cwd": os.fsdecode((view.cwd if view else None) or running.request.cwd),
+            "keep_tree": running.prepared.keep_tree,
+            "status": self.status,
+            "entries": [
+                {
+                    "type": KINDS[placed.kind],
+                    "target": os.fsdecode(placed.target),
+                    "source": os.fsdecode(placed.source_path),
+                    "readonly": placed.readonly,
+                }
+                for placed in running.prepared.placed
+            ],
+            "env": {
+                "set": dict(view.env.set) if view else {},
+                "unset": list(view.env.unset) if view else [],
+                "keep": list(view.env.keep) if view else [],
+            },
+            "stats": running.session.stats(),
+            "log": list(log.last),
+        }
+
+
+KINDS = {1: "bind", 2: "hide", 3: "tmpfs", 4: "root"}

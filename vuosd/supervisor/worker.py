@@ -1,0 +1,203 @@
+"""One session, from the launcher's request to the end of its last process.
+
+    receive RUN ─▶ prepare ─▶ SETUP ─▶ LISTENER ─▶ the engine starts ─▶ READY      (blocking: nobody else to serve yet)
+    then trio: the keeper's socket, the listener's hang-up, the engine's log, the daemon's questions
+    the end: members killed, engine stopped, directories removed, os._exit
+
+The worker exits 0 when it has cleaned up itself; whatever else it ends with, the zygote (or the private daemon's guard) does it.
+
+It stays dumpable: a process in an enforcing view cannot trace or read what is outside its Landlock domain (the
+ptrace_access_check hook of security/landlock/task.c), and without the flag /proc/self of an ordinary user's worker would
+belong to root.
+"""
+
+import os
+import resource
+import signal
+import socket
+from typing import TYPE_CHECKING, NoReturn
+
+from vuosd.supervisor import filter, members, messages
+from vuosd.supervisor.log import log
+from vuosd.supervisor.messages import Message, SetupFlag, Type
+from vuosd.supervisor.prepared import Prepared, Refused
+from vuosd.supervisor.request import Request, RequestError, read
+from vuosd.supervisor.scratch import Scratch
+from vuosd.supervisor.session import Session
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.watch import Ended
+
+_TEARDOWN_SECONDS = 20
+
+
+class Running:
+    """A session that has been set up, and what is known of it."""
+
+    def __init__(self, number: int, connection: socket.socket, channel: socket.socket | None) -> None:
+        self.number = number
+        self.connection = connection
+        self.channel = channel
+        self.scratch = Scratch(number)
+        self.request: Request
+        self.prepared: Prepared
+        self.session: Session
+        self.listener = -1
+        self.child = 0
+        self.keeper = 0
+
+
+def main(number: int, *, channel: socket.socket | None = None, connection: socket.socket | None = None) -> NoReturn:
+    """The worker's life: a spare gets its launcher by `channel` from the daemon, a private one has it from the start."""
+    status = 1
+    try:
+        status = _main(number, channel, connection)
+    except BaseException:
+        log.exception("a worker failed")
+    finally:
+        os._exit(status)
+
+
+def _main(number: int, channel: socket.socket | None, connection: socket.socket | None) -> int:
+    members.mark_supervisor(number)
+    if channel is not None:
+        message = messages.receive(channel)
+        if message is None:
+            return 0
+        connection = socket.socket(fileno=message.fds[0])
+        message = message._replace(fds=message.fds[1:])
+    else:
+        assert connection is not None
+        try:
+            message = messages.receive(connection)
+        except messages.VersionError as error:
+            messages.send_failure(connection, messages.version_failure(error.version))
+            return 0
+        if message is None:
+            return 0
+    running = Running(number, connection, channel)
+    try:
+        _establish(running, message)
+    except Refused as refused:
+        running.scratch.remove()
+        messages.send_failure(connection, str(refused), refused.status)
+        return 0
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        running.scratch.remove()
+        return 0  # the launcher has gone, and with it the command
+    except Exception as error:
+        log.exception("a session could not be set up")
+        running.scratch.remove()
+        messages.send_failure(connection, f"vuosd: {type(error).__name__}: {error}")
+        return 0
+    from vuosd.supervisor.watch import watch  # imports trio, which a private worker has not needed so far
+
+    _tear_down(running, watch(running))
+    return 0
+
+
+def _establish(running: Running, message: Message) -> None:
+    """The handshake; nobody else is to be served meanwhile, so it blocks."""
+    connection = running.connection
+    if message.type != Type.RUN or len(message.fds) != 2:
+        raise Refused("vuosd: the launcher's first message is no request")
+    try:
+        running.request = request = read(*message.fds)
+    except (RequestError, OSError) as error:
+        raise Refused(f"vuosd: bad request: {error}") from None
+    finally:
+        message.close()
+    prepared = running.prepared = _prepare(request, running.scratch)
+    tag = running.number << members.STATE_BITS
+    cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
+    privileged = os.geteuid() == 0
+    _send_setup(connection, prepared, tag, filter.build(cookie=cookie, privileged=privileged))
+    broker = _receive_listener(running)
+    session = running.session = Session(
+        tag=tag,
+        cookie=cookie,
+        broker=broker,
+        enforce=prepared.enforce,
+        privileged=privileged,
+        broker_memory=not _may_read(running.child),
+    )
+    for entry in prepared.placed:
+        session.add(entry)
+    session.start(running.listener)
+    if running.channel is None:
+        _let_go_of_stderr()
+    messages.send(connection, Type.READY)
+
+
+def _prepare(request: Request, scratch: Scratch) -> Prepared:
+    if not request.profile:
+        return Prepared(os.fsdecode(request.name) or "pass-through", request.command)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each entry has a descriptor
+    from vuosd.supervisor.prepare import prepare
+
+    return prepare(request, scratch)
+
+
+def _send_setup(connection: socket.socket, prepared: Prepared, tag: int, program: bytes) -> None:
+    flags = SetupFlag(0)
+    fds = [messages.memfd("filter", program), messages.memfd("command", prepared.command)]
+    if prepared.landlock is not None:
+        flags |= SetupFlag.LANDLOCK
+        fds.append(prepared.landlock)
+    if prepared.cwd is not None:
+        flags |= SetupFlag.CWD
+        fds.append(prepared.cwd)
+    if prepared.keep_tree:
+        flags |= SetupFlag.KEEP_TREE
+    try:
+        messages.send(connection, Type.SETUP, messages.SETUP.pack(flags, len(program) // 8, tag), fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _receive_listener(running: Running) -> int:
+    """Fills in listener, child and keeper; returns the broker socket."""
+    message = messages.receive(running.connection)
+    if message is None:
+        raise EOFError  # the launcher has said itself what went wrong
+    if message.type != Type.LISTENER or len(message.fds) != 2:
+        message.close()
+        raise Refused("vuosd: the launcher sent no listener")
+    running.child, running.keeper = messages.PAIR.unpack(message.payload)
+    running.listener = message.fds[0]
+    return message.fds[1]
+
+
+def _may_read(pid: int) -> bool:
+    """Whether this process may look into the child's memory, or only its ancestors may (Yama, ptrace(2))."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    byte = ctypes.create_string_buffer(1)
+    local = (ctypes.c_void_p * 2)(ctypes.addressof(byte), 1)
+    remote = (ctypes.c_void_p * 2)(8, 1)  # unmapped: EFAULT comes after the permission
+    result = libc.process_vm_readv(pid, local, ctypes.c_ulong(1), remote, ctypes.c_ulong(1), ctypes.c_ulong(0))
+    return bool(result >= 0 or ctypes.get_errno() == 14)
+
+
+def _let_go_of_stderr() -> None:
+    """A private worker has it from the launcher, for a start that fails; a reader of that pipe must see its end."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def _tear_down(running: Running, ended: "Ended") -> None:
+    log.info("session %s: ended: %s", running.prepared.name, ended.reason)
+    if not members.kill(running.number):
+        log.warning("session %s: some processes do not die", running.prepared.name)
+    # A thread that never comes back from the kernel must not keep the session: then SIGALRM ends us, and the zygote cleans up.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_TEARDOWN_SECONDS)
+    running.session.stop()
+    signal.alarm(0)
+    running.scratch.remove()
