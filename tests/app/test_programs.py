@@ -49,7 +49,7 @@ def test_gcc_and_make(box: Box, profile: Profile) -> None:
     script = r"""
         mkdir src
         for i in $(seq 12); do printf '#include <stdio.h>\nint f%d(void) { return %d; }\n' $i $i > src/f$i.c; done
-        { for i in $(seq 12); do echo "int f$i(void);"; done; echo '#include <stdio.h>'; echo 'int main(void) { printf("%d\n", 0'
+        { for i in $(seq 12); do echo "int f$i(void);"; done; echo '#include <stdio.h>'; printf '%s\n' 'int main(void) { printf("%d\n", 0'
           for i in $(seq 12); do echo "+ f$i()"; done; echo '); }'; } > src/main.c
         printf 'OBJECTS := $(patsubst src/%%.c,%%.o,$(wildcard src/*.c))\nprogram: $(OBJECTS)\n\tcc -o $@ $^\n%%.o: src/%%.c\n\tcc -c -o $@ $<\n' > Makefile
         make -s -j4; ./program; make -q; touch src/f3.c; make -j2 | wc -l
@@ -307,8 +307,8 @@ def test_descriptors_pass_through(box: Box) -> None:
     try:
         os.set_inheritable(write, True)
         script = f"echo through >&{write}; ls /proc/self/fd | wc -l"
-        inside = box.view(["/bin/sh", "-c", script], pass_fds=[write]).check()
-        native = box.native(["/bin/sh", "-c", script], pass_fds=[write]).check()
+        inside = box.view(["/bin/bash", "-c", script], pass_fds=[write]).check()
+        native = box.native(["/bin/bash", "-c", script], pass_fds=[write]).check()
         assert os.read(read, 100) == b"through\nthrough\n"
         assert inside.stdout == native.stdout
     finally:
