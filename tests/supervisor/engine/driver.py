@@ -1,7 +1,7 @@
 """Runs a function under a view with nothing but the engine: no daemon, no launcher.
 
-`run(body, view)` forks a supervisor, which forks the target. The target installs the filter and calls `body`; what that
-returns or raises comes back to the test. Both are killed when they take too long.
+`run(body, view)` forks a supervisor, which forks the target. The target installs the filter and calls `body`;
+what that returns or raises comes back to the test. Both are killed when they take too long.
 """
 
 import ctypes
@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vuosd.abi.syscalls import engine_rows
 from vuosd.supervisor.engine._engine import ffi, lib
+
+from vuosd.abi.syscalls import engine_rows
 from vuosd.supervisor.filter import build
 
 COOKIE = 0x5EED_0000_C0DE_0001
@@ -73,6 +74,15 @@ def syscall(nr: int, *args: object) -> int:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return int(result)
+
+
+def errno_of(call: Callable[..., object], *args: object) -> int:
+    """The errno with which the call fails."""
+    try:
+        call(*args)
+    except OSError as error:
+        return error.errno or 0
+    raise AssertionError("it did not fail")
 
 
 def _install(program: bytes, flags: int) -> int:
@@ -177,6 +187,6 @@ def run(body: Callable[[], Any], view: View, *, seconds: float = 20) -> Any:
     assert ended, "the supervisor hangs"
     assert status == 0, {4: "the target hangs"}.get(status, f"the supervisor ended with {status}")
     assert data, "the target died"
-    good, value = pickle.loads(data)
+    good, value = pickle.loads(data)  # noqa: S301  # our own child wrote it
     assert good, value
     return value
