@@ -188,12 +188,6 @@ class Daemon:
 
     def _greet(self, connection: socket.socket) -> None:
         """The launcher sends its request at once, so mostly it is there and no task is needed."""
-        refusal = self._refusal(connection)
-        if refusal:
-            log.warning("a connection was refused: %s", refusal)
-            messages.send_failure(connection, f"vuosd: {refusal}")
-            connection.close()
-            return
         try:
             self._first(connection, messages.receive(connection, flags=socket.MSG_DONTWAIT))
         except BlockingIOError:
@@ -213,10 +207,11 @@ class Daemon:
             connection.close()
             raise
 
-    def _refusal(self, connection: socket.socket) -> str:
+    def _refusal(self, connection: socket.socket, message: Message) -> str:
         """Why this peer may not talk to us, or "". The directory is closed to other users; this is the second lock."""
         pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid not in (os.geteuid(), 0):
+        if uid != os.geteuid() and (uid != 0 or message.type == Type.RUN):
+            # root may ask, but a view's supervisor must be of the user whose processes it serves
             return f"this is the daemon of user {os.geteuid()}, not of {uid}"
         if pid and members.tag_of(pid) is not None:
             # A member, or the worker that connects in its name.
@@ -232,6 +227,11 @@ class Daemon:
 
     def _first(self, connection: socket.socket, message: Message | None) -> None:
         if message is None:
+            connection.close()
+        elif refusal := self._refusal(connection, message):
+            log.warning("a connection was refused: %s", refusal)
+            message.close()
+            messages.send_failure(connection, f"vuosd: {refusal}")
             connection.close()
         elif message.type == Type.RUN:
             self._hand_off(connection, message)

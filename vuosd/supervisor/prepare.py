@@ -19,45 +19,21 @@ from vuosd.supervisor.request import Request, command, pairs
 from vuosd.supervisor.runtime import RuntimeUnavailable, control_path
 from vuosd.supervisor.scratch import Scratch, Sized, SizeUnavailable, parent
 from vuosd.supervisor.session import Placed
+from vuosd.supervisor.view import view_of
 from vuosd.views import (
     Entry,
     Kind,
     ProfileError,
     ProfileErrors,
     View,
-    available,
     hidden_command,
     hidden_cwd,
-    load,
-    missing_sources,
-    resolved,
 )
 from vuosd.views.document import error_at
 from vuosd.views.model import Position, Source
 from vuosd.views.table import fold, host_path, lookup
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
-
-
-def read_file(path: bytes) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def readlink(path: bytes) -> bytes | None:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return None
-
-
-def view_of(profile: bytes, env: Mapping[str, str], cwd: bytes) -> View:
-    """The view of a profile on this machine, complete but for the command; ProfileErrors with all that is wrong."""
-    view = available(resolved(load(profile, env=env, cwd=cwd, read=read_file), readlink), os.path.lexists)
-    errors = missing_sources(view, os.path.lexists)
-    if errors:
-        raise ProfileErrors(errors)
-    return view
 
 
 def prepare(request: Request, scratch: Scratch) -> Prepared:

@@ -21,12 +21,14 @@ _GOODBYE_SECONDS = 2.0
 
 class Ended(NamedTuple):
     reason: str
+    expected: bool = False
 
 
 def watch(running: "Running") -> Ended:
     """Returns when the session is over; its members may still be alive."""
     log.name = f"vuosd {running.prepared.name}"
-    log.info("session %s: %s", running.prepared.name, " ".join(map(os.fsdecode, running.request.arguments))[:200])
+    command = b" ".join(running.request.arguments[:16])
+    log.debug("session %x: %s", running.number, os.fsdecode(command)[:200])
     return trio.run(_Watch(running).run)
 
 
@@ -57,8 +59,8 @@ class _Watch:
                     nursery.start_soon(task)
         return self.ended
 
-    def end(self, reason: str) -> None:
-        self.ended = Ended(reason)
+    def end(self, reason: str, *, expected: bool = False) -> None:
+        self.ended = Ended(reason, expected)
         self.scope.cancel()
 
     async def keeper(self) -> None:
@@ -73,7 +75,7 @@ class _Watch:
             if message.type == Type.EXITED:
                 self.status = messages.PAIR.unpack(message.payload)[1]
             elif message.type == Type.BYE:
-                self.end("its last process has ended")
+                self.end("its last process has ended", expected=True)
                 return
 
     async def listener(self) -> None:
@@ -86,7 +88,7 @@ class _Watch:
         with trio.move_on_after(_GOODBYE_SECONDS):
             await self.said_goodbye.wait()  # the keeper has yet to reap the last one
             return
-        self.end("no process is left")
+        self.end("no process is left", expected=True)
 
     async def engine_log(self) -> None:
         sock = self.running.session.log

@@ -192,9 +192,9 @@ def _let_go_of_stderr() -> None:
 
 
 def _tear_down(running: Running, ended: "Ended") -> None:
-    log.info("session %s: ended: %s", running.prepared.name, ended.reason)
+    (log.debug if ended.expected else log.info)("session %x: ended: %s", running.number, ended.reason)
     if not members.kill(running.number):
-        log.warning("session %s: some processes do not die", running.prepared.name)
+        log.warning("session %x: some processes do not die", running.number)
     # A thread that never comes back from the kernel must not keep the session: then SIGALRM ends us, and the zygote cleans up.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_TEARDOWN_SECONDS)
