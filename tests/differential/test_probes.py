@@ -1,5 +1,7 @@
 """Each probe prints the same in a view as natively: return values, errnos, order of checks, all stat fields, what was left behind."""
 
+import os
+
 import pytest
 from differential import views
 from harness.box import Box
@@ -12,6 +14,16 @@ PROBES = [
 SHOWN = 60
 
 
+def _may_chroot(box: Box) -> dict[str, object]:
+    """In a view chroot needs no privilege: what it must be like is what it is natively for one who may."""
+    if box.identity.uid == 0:
+        return {}
+    if os.geteuid() != 0:
+        pytest.skip("only root can run the model: an unprivileged user with CAP_SYS_CHROOT")
+    ids = [f"--reuid={box.identity.uid}", f"--regid={box.identity.gid}", "--clear-groups"]
+    return {"outer": ["setpriv", *ids, "--inh-caps=+sys_chroot", "--ambient-caps=+sys_chroot", "--"]}
+
+
 @pytest.mark.kernel
 @pytest.mark.tmpfs
 @pytest.mark.parametrize("variant", views.ALL, ids=str)
@@ -19,7 +31,7 @@ SHOWN = 60
 def test_same_as_natively(box: Box, probe: tuple[str, ...], variant: views.Variant) -> None:
     bench = views.Bench(box)
     argv = [box.programs.probe(probe[0]), *probe[1:]]
-    native = bench.native(argv)
+    native = bench.native(argv, **(_may_chroot(box) if probe == ("roots",) else {}))
     inside = bench.inside(variant, argv)
     assert native.stdout.count("\n") > 20, native
     assert "SETUP" not in native.stdout, native.stdout[-300:]

@@ -113,9 +113,18 @@ class Box:
 
     # Running
 
-    def popen(self, argv: Sequence[Argument], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, **more: Any) -> "subprocess.Popen[bytes]":
+    def popen(
+        self,
+        argv: Sequence[Argument],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        outer: Sequence[Argument] | None = None,
+        **more: Any,
+    ) -> "subprocess.Popen[bytes]":
+        """Start, in this box's place and as its identity, unless `outer` is another way to start programs."""
         process = subprocess.Popen(
-            [os.fspath(word) for word in (*self.outer, *argv)],
+            [os.fspath(word) for word in (*(self.outer if outer is None else outer), *argv)],
             env={**self.env, **(env or {})},
             cwd=cwd or self.scratch,
             **{"stdin": subprocess.DEVNULL, "start_new_session": True, **more},
@@ -123,7 +132,9 @@ class Box:
         self.running.append(process)
         return process
 
-    def native(self, argv: Sequence[Argument], *, timeout: float = TIMEOUT, input: str | bytes | None = None, **more: Any) -> Result:
+    def native(
+        self, argv: Sequence[Argument], *, timeout: float = TIMEOUT, input: str | bytes | None = None, **more: Any
+    ) -> Result:
         """Run to the end, outside of any view."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as into:
             if input is not None:
@@ -140,11 +151,15 @@ class Box:
                 raise TookTooLong(f"{argv} took more than {timeout} s\n{_text(out)}\n{_text(err)}\n{tree}") from None
             return Result(argv, process.returncode, _text(out), _text(err))
 
-    def view(self, argv: Sequence[Argument], profile: str | Path | None = None, *, options: Sequence[str] = (), **more: Any) -> Result:
+    def view(
+        self, argv: Sequence[Argument], profile: str | Path | None = None, *, options: Sequence[str] = (), **more: Any
+    ) -> Result:
         """Run to the end in a view: `profile` is a file or the text of one, None the pass-through view."""
         return self.native([*self.vuos_run(profile, *options), *argv], **more)
 
-    def popen_view(self, argv: Sequence[Argument], profile: str | Path | None = None, **more: Any) -> "subprocess.Popen[bytes]":
+    def popen_view(
+        self, argv: Sequence[Argument], profile: str | Path | None = None, **more: Any
+    ) -> "subprocess.Popen[bytes]":
         return self.popen([*self.vuos_run(profile), *argv], **more)
 
     # The end

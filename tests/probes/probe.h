@@ -475,7 +475,13 @@ static void start(void)
 	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
 	signal(SIGPIPE, SIG_IGN);
 	umask(022);
-	if (!getcwd(home, sizeof home))
+	/* "..", which some calls change, must be nobody else's: work in a directory named tree, made if this is not it. */
+	if (!getcwd(home, sizeof home - 5))
 		exit(3);
+	if (strlen(home) < 5 || strcmp(home + strlen(home) - 5, "/tree")) {
+		mkdir("tree", 0755);
+		must(chdir("tree"), "tree");
+		strcat(home, "/tree");
+	}
 	make_tree();
 }
