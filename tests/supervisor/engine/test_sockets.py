@@ -146,7 +146,8 @@ class _Iovec(ctypes.Structure):
 
 class _Message(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("name_length", ctypes.c_uint), ("iov", ctypes.POINTER(_Iovec)),
-                ("iovlen", ctypes.c_size_t), ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t),
+                ("iovlen", ctypes.c_size_t), ("control", ctypes.c_void_p),
+                ("control_length", ctypes.c_size_t),
                 ("flags", ctypes.c_int), ("pad", ctypes.c_int), ("sent", ctypes.c_uint)]  # fmt: skip
 
 
