@@ -45,7 +45,6 @@ class _Watch:
     def __init__(self, running: "Running") -> None:
         self.running = running
         self.ended = Ended("")
-        self.status: int | None = None
         self.said_goodbye = trio.Event()
         self.scope = trio.CancelScope()
 
@@ -73,7 +72,7 @@ class _Watch:
                 return
             message.close()
             if message.type == Type.EXITED:
-                self.status = messages.PAIR.unpack(message.payload)[1]
+                self.running.status = messages.PAIR.unpack(message.payload)[1]
             elif message.type == Type.BYE:
                 self.end("its last process has ended", expected=True)
                 return
@@ -147,7 +146,7 @@ class _Watch:
             "profile": os.fsdecode(running.request.profile),
             "cwd": os.fsdecode((view.cwd if view else None) or running.request.cwd),
             "keep_tree": running.prepared.keep_tree,
-            "status": self.status,
+            "status": running.status,
             "entries": [
                 {
                     "type": KINDS[placed.kind],

@@ -13,9 +13,10 @@ belong to root.
 
 import os
 import resource
+import select
 import signal
 import socket
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from vuosd.supervisor import filter, members, messages
 from vuosd.supervisor.log import log
@@ -25,18 +26,16 @@ from vuosd.supervisor.request import Request, RequestError, read
 from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.session import Session
 
-if TYPE_CHECKING:
-    from vuosd.supervisor.watch import Ended
-
 _TEARDOWN_SECONDS = 20
+_SHORT_MILLISECONDS = 50
 
 
 class Running:
     """A session that has been set up, and what is known of it."""
 
-    def __init__(self, number: int, connection: socket.socket, channel: socket.socket | None) -> None:
+    def __init__(self, number: int, channel: socket.socket | None) -> None:
         self.number = number
-        self.connection = connection
+        self.connection: socket.socket
         self.channel = channel
         self.scratch = Scratch(number)
         self.request: Request
@@ -45,6 +44,12 @@ class Running:
         self.listener = -1
         self.child = 0
         self.keeper = 0
+        self.status: int | None = None
+        self.cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
+        self.privileged = os.geteuid() == 0
+        program = filter.build(cookie=self.cookie, privileged=self.privileged)
+        self.program = messages.memfd("filter", program)
+        self.program_length = len(program) // 8
 
 
 def main(number: int, *, channel: socket.socket | None = None, connection: socket.socket | None = None) -> NoReturn:
@@ -60,7 +65,9 @@ def main(number: int, *, channel: socket.socket | None = None, connection: socke
 
 def _main(number: int, channel: socket.socket | None, connection: socket.socket | None) -> int:
     members.mark_supervisor(number)
+    running = Running(number, channel)
     if channel is not None:
+        _rehearse(number)
         message = messages.receive(channel)
         if message is None:
             return 0
@@ -75,7 +82,7 @@ def _main(number: int, channel: socket.socket | None, connection: socket.socket 
             return 0
         if message is None:
             return 0
-    running = Running(number, connection, channel)
+    running.connection = connection
     try:
         _establish(running, message)
     except Refused as refused:
@@ -90,10 +97,50 @@ def _main(number: int, channel: socket.socket | None, connection: socket.socket 
         running.scratch.remove()
         messages.send_failure(connection, f"vuosd: {type(error).__name__}: {error}")
         return 0
-    from vuosd.supervisor.watch import watch  # imports trio, which a private worker has not needed so far
+    if not _ends_soon(running):
+        from vuosd.supervisor.watch import watch  # imports trio, which a private worker has not needed so far
 
-    _tear_down(running, watch(running))
+        ended = watch(running)
+        if not ended.expected:
+            log.info("session %x: ended: %s", number, ended.reason)
+            if not members.kill(number):
+                log.warning("session %x: some processes do not die", number)
+    _tear_down(running)
     return 0
+
+
+def _rehearse(number: int) -> None:
+    """Does once, for nobody, what stands between a request and the command: a forked process pays for each page that it
+    first writes to, and a spare has the time.
+    """
+    from vuosd.supervisor.request import Request
+
+    tag = number << members.STATE_BITS
+    Request(b"profile\0\0name\0\0argc\0001\0x\0envc\0001\0X=1\0", b"/")
+    os.close(messages.memfd("rehearsal", b"x"))
+    _may_read(os.getpid())
+    Session(tag=tag, cookie=1, broker=-1, enforce=False, privileged=False, broker_memory=False).stop()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        messages.send(ours, Type.SETUP, messages.SETUP.pack(0, 0, 0), [0])
+        message = messages.receive(theirs)
+        assert message
+        message.close()
+
+
+def _ends_soon(running: Running) -> bool:
+    """Most commands are short: such a session ends here, and needs no event loop (5 ms of CPU)."""
+    poller = select.poll()
+    poller.register(running.connection, select.POLLIN)
+    while poller.poll(_SHORT_MILLISECONDS):
+        message = messages.receive(running.connection, flags=socket.MSG_PEEK)
+        if message is None or message.type not in (Type.EXITED, Type.BYE):
+            return False
+        messages.receive(running.connection)
+        if message.type == Type.BYE:
+            return True
+        running.status = messages.PAIR.unpack(message.payload)[1]
+    return False
 
 
 def _establish(running: Running, message: Message) -> None:
@@ -109,16 +156,14 @@ def _establish(running: Running, message: Message) -> None:
         message.close()
     prepared = running.prepared = _prepare(request, running.scratch)
     tag = running.number << members.STATE_BITS
-    cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
-    privileged = os.geteuid() == 0
-    _send_setup(connection, prepared, tag, filter.build(cookie=cookie, privileged=privileged))
+    _send_setup(running, tag)
     broker = _receive_listener(running)
     session = running.session = Session(
         tag=tag,
-        cookie=cookie,
+        cookie=running.cookie,
         broker=broker,
         enforce=prepared.enforce,
-        privileged=privileged,
+        privileged=running.privileged,
         broker_memory=not _may_read(running.child),
     )
     for entry in prepared.placed:
@@ -140,9 +185,10 @@ def _prepare(request: Request, scratch: Scratch) -> Prepared:
     return prepare(request, scratch)
 
 
-def _send_setup(connection: socket.socket, prepared: Prepared, tag: int, program: bytes) -> None:
+def _send_setup(running: Running, tag: int) -> None:
+    prepared = running.prepared
     flags = SetupFlag(0)
-    fds = [messages.memfd("filter", program), messages.memfd("command", prepared.command)]
+    fds = [running.program, messages.memfd("command", prepared.command)]
     if prepared.landlock is not None:
         flags |= SetupFlag.LANDLOCK
         fds.append(prepared.landlock)
@@ -152,7 +198,8 @@ def _send_setup(connection: socket.socket, prepared: Prepared, tag: int, program
     if prepared.keep_tree:
         flags |= SetupFlag.KEEP_TREE
     try:
-        messages.send(connection, Type.SETUP, messages.SETUP.pack(flags, len(program) // 8, tag), fds)
+        payload = messages.SETUP.pack(flags, running.program_length, tag)
+        messages.send(running.connection, Type.SETUP, payload, fds)
     finally:
         for fd in fds:
             os.close(fd)
@@ -191,11 +238,9 @@ def _let_go_of_stderr() -> None:
     os.close(null)
 
 
-def _tear_down(running: Running, ended: "Ended") -> None:
-    (log.debug if ended.expected else log.info)("session %x: ended: %s", running.number, ended.reason)
-    if not members.kill(running.number):
-        log.warning("session %x: some processes do not die", running.number)
-    # A thread that never comes back from the kernel must not keep the session: then SIGALRM ends us, and the zygote cleans up.
+def _tear_down(running: Running) -> None:
+    # A thread that never comes back from the kernel must not keep the session: then SIGALRM ends us, and the
+    # zygote cleans up.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_TEARDOWN_SECONDS)
     running.session.stop()
