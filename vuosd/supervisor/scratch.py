@@ -167,7 +167,7 @@ def _leave(above: bytes) -> None:
 def _mounter(sock: socket.socket, wanted: Sequence[Sized]) -> None:
     """The child's life."""
     try:
-        _enter_namespace()
+        enter_namespace()
         descriptors = [_mount_one(one) for one in wanted]
         descriptors.append(os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
         while len(descriptors) > _FDS_A_MESSAGE:
@@ -181,7 +181,7 @@ def _mounter(sock: socket.socket, wanted: Sequence[Sized]) -> None:
         os._exit(1)
 
 
-def _enter_namespace() -> None:
+def enter_namespace() -> None:
     """A mount namespace of our own: as root as we are, else (Docker's root has no CAP_SYS_ADMIN) in a user namespace that
     maps the one user to itself, so that what the worker makes on the mounts has an owner there.
     """
