@@ -8,7 +8,6 @@
  */
 #include "again.h"
 
-#include <stdio.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -17,7 +16,7 @@ enum { ROOM = 64, PENDING = -1000000 };
 struct entry {
 	pid_t tid;
 	int nr;
-	int value;   /* a descriptor of ours, or (handles) one of the thread's; PENDING until the first step has ended */
+	int value; /* a descriptor of ours, or (handles) one of the thread's; PENDING until the first step has ended */
 	bool handle;
 	uint64_t age;
 };
@@ -98,7 +97,7 @@ static int begin(struct vu_call *call, bool handle)
 		if (again->entries[i].age < oldest->age)
 			oldest = &again->entries[i];
 	drop(oldest);
-	*oldest = (struct entry){call->tid, call->nr, PENDING, handle, ++again->clock};
+	*oldest = (struct entry){ call->tid, call->nr, PENDING, handle, ++again->clock };
 	pthread_mutex_unlock(&again->lock);
 	return 0;
 }
@@ -129,7 +128,7 @@ static void forget(struct vu_call *call, bool handle)
 }
 
 /* The caller sends its descriptor through `socket`, which is already its own. Offsets are those of the struct. */
-static int send_away(struct vu_call *call, int socket, int fd)
+static int send_away(struct vu_call *call, int socket, int fd, int64_t *result)
 {
 	struct {
 		struct msghdr header;
@@ -149,13 +148,13 @@ static int send_away(struct vu_call *call, int socket, int fd)
 	scratch.header.msg_iovlen = 1;
 	scratch.header.msg_control = (void *)offsetof(__typeof__(scratch), control);
 	scratch.header.msg_controllen = sizeof scratch.control.space;
-	scratch.vector = (struct iovec){(void *)offsetof(__typeof__(scratch), byte), 1};
-	scratch.control.header = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+	scratch.vector = (struct iovec){ (void *)offsetof(__typeof__(scratch), byte), 1 };
+	scratch.control.header = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
 	memcpy(CMSG_DATA(&scratch.control.header), &fd, sizeof fd);
 	struct vu_remote request = {
 		.nr = SYS_sendmsg,
 		.flags = VU_REMOTE_AGAIN,
-		.args = {(uint64_t)socket, 0, MSG_NOSIGNAL | MSG_DONTWAIT},
+		.args = { (uint64_t)socket, 0, MSG_NOSIGNAL | MSG_DONTWAIT },
 		.close_fd = socket,
 		.scratch_args = 1u << 1,
 		.scratch = &scratch,
@@ -163,7 +162,7 @@ static int send_away(struct vu_call *call, int socket, int fd)
 		.pointer_count = sizeof pointers / sizeof *pointers,
 		.pointers = pointers,
 	};
-	return vu_remote(call, &request);
+	return vu_remote_result(call, &request, result);
 }
 
 static int receive(int socket)
@@ -173,9 +172,10 @@ static int receive(int socket)
 		struct cmsghdr header;
 		char space[CMSG_SPACE(sizeof(int))];
 	} control;
-	struct iovec vector = {&byte, 1};
+	struct iovec vector = { &byte, 1 };
 	struct msghdr header = {
-		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+	};
 	if (recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0)
 		return -EBADF; /* it could not be sent: there is no such descriptor */
 	struct cmsghdr *first = CMSG_FIRSTHDR(&header);
@@ -200,9 +200,10 @@ int vu_again_descriptor(struct vu_call *call, int fd, int *verdict)
 		close(pair[1]);
 		return there < 0 ? there : result;
 	}
-	*verdict = send_away(call, there, fd);
-	if (*verdict < 0)
-		forget(call, false);
+	int64_t sent = -ESRCH;
+	*verdict = send_away(call, there, fd, &sent);
+	if (*verdict < 0 || sent == -EAGAIN || sent == -ESRCH)
+		forget(call, false); /* it was not made; the thread tries anew, or is dead */
 	else
 		finish(call, false, receive(pair[0]));
 	close(pair[0]);
@@ -226,25 +227,15 @@ int vu_again_handle(struct vu_call *call, int object, const char *host, int *ver
 		return number;
 	if (number < 0 && number != -ENOENT)
 		return number;
-	/* By its directory, so that a directory above that the caller may not search does not count. */
-	const char *name = strrchr(host, '/');
-	char *directory = call->work->scratch;
-	if (!name)
-		return -ENOENT;
-	snprintf(directory, sizeof call->work->scratch, "%.*s", name == host ? 1 : (int)(name - host), host);
-	VU_CLOSE int parent = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int there = parent < 0 ? -1 : vu_notify_inject(call, parent, true);
-	if (parent >= 0 && there < 0)
-		return there;
-	const char *text = parent < 0 ? host : name + 1;
+	/* By its text: no directory of the host is lent to a caller that may not see it. */
 	struct vu_remote request = {
 		.nr = SYS_openat,
 		.flags = VU_REMOTE_AGAIN,
-		.args = {parent < 0 ? (uint64_t)AT_FDCWD : (uint64_t)there, 0, O_PATH | O_NOFOLLOW | O_CLOEXEC},
-		.close_fd = there,
+		.args = { (uint64_t)AT_FDCWD, 0, O_PATH | O_NOFOLLOW | O_CLOEXEC },
+		.close_fd = -1,
 		.scratch_args = 1u << 1,
-		.scratch = text,
-		.scratch_len = (uint32_t)strlen(text) + 1,
+		.scratch = host,
+		.scratch_len = (uint32_t)strlen(host) + 1,
 	};
 	int error = begin(call, true);
 	if (error < 0)

@@ -180,8 +180,12 @@ static int getdents(struct vu_call *call, bool old)
 	VU_CLOSE int copy = vu_again_descriptor(call, fd, &verdict);
 	if (copy < 0)
 		return verdict >= 0 ? verdict : copy;
-	struct listing listing = {.call = call, .node = place.node, .fd = copy, .old = old, .data = call->work->data,
-				  .room = room < sizeof call->work->data ? room : sizeof call->work->data};
+	struct listing listing = { .call = call,
+				   .node = place.node,
+				   .fd = copy,
+				   .old = old,
+				   .data = call->work->data,
+				   .room = room < sizeof call->work->data ? room : sizeof call->work->data };
 	return merge(&listing);
 }
 

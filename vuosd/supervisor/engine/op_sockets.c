@@ -8,7 +8,8 @@
  * An enforcing view cannot leave an address in the caller's memory, where another thread may exchange it: Landlock does
  * not govern these sockets. There we connect, by a duplicate of the caller's socket; the peer sees our process id with the
  * caller's user. (bind is governed, by LANDLOCK_ACCESS_FS_MAKE_SOCK.) Datagrams with an address stay the caller's own
- * calls: their senders' process ids matter (sd_notify, the journal), and what is worth hiding listens on streams.
+ * calls: their senders' process ids matter (sd_notify, the journal), and what is worth hiding listens on streams. What
+ * stays open to a race there: an address that was none of these when we read it (connect of another family, a datagram).
  */
 #include "again.h"
 
@@ -46,8 +47,9 @@ static int read_path(struct vu_call *call, uint64_t address, uint64_t length, ch
 
 static bool set_address(struct target *target, const char *directory, const char *name)
 {
-	target->address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	int n = snprintf(target->address.sun_path, sizeof target->address.sun_path, "%s%s%s", directory, *name ? "/" : "", name);
+	target->address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	int n = snprintf(target->address.sun_path, sizeof target->address.sun_path, "%s%s%s", directory,
+			 *name ? "/" : "", name);
 	target->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n + 1);
 	target->close_fd = -1;
 	return n < (int)sizeof target->address.sun_path;
@@ -98,7 +100,7 @@ static int bind_at(struct vu_call *call, const struct vu_place *place)
 	}
 	struct vu_remote request = {
 		.nr = SYS_bind,
-		.args = {vu_argument(call, call->row->fd), 0, target.length},
+		.args = { vu_argument(call, call->row->fd), 0, target.length },
 		.close_fd = target.close_fd,
 		.scratch_args = 1u << 1,
 		.scratch = &target.address,
@@ -177,7 +179,7 @@ int vu_op_connect(struct vu_call *call)
 	struct vu_remote request = {
 		.nr = SYS_connect,
 		.flags = VU_REMOTE_BREAK,
-		.args = {vu_argument(call, call->row->fd), 0, target.length},
+		.args = { vu_argument(call, call->row->fd), 0, target.length },
 		.close_fd = target.close_fd,
 		.scratch_args = 1u << 1,
 		.scratch = &target.address,
@@ -199,15 +201,15 @@ static int aim(struct vu_call *call, uint64_t address, uint64_t length, struct v
 }
 
 /* nr is sendmsg, or sendmmsg with one message (which is what a struct mmsghdr begins with). */
-static int send_to(struct vu_call *call, const struct vu_place *place, const struct msghdr *message, const struct iovec *own,
-		   unsigned nr, uint64_t flags)
+static int send_to(struct vu_call *call, const struct vu_place *place, const struct msghdr *message,
+		   const struct iovec *own, unsigned nr, uint64_t flags)
 {
 	struct {
 		struct mmsghdr message;
 		struct iovec vector;
 		struct sockaddr_un address;
-	} scratch = {.message = {.msg_hdr = *message}};
-	static const uint32_t pointers[] = {offsetof(struct msghdr, msg_name), offsetof(struct msghdr, msg_iov)};
+	} scratch = { .message = { .msg_hdr = *message } };
+	static const uint32_t pointers[] = { offsetof(struct msghdr, msg_name), offsetof(struct msghdr, msg_iov) };
 	struct target target;
 	int verdict = -1, error = name_target(call, place, &target, &verdict);
 	if (error < 0)
@@ -224,7 +226,7 @@ static int send_to(struct vu_call *call, const struct vu_place *place, const str
 	struct vu_remote request = {
 		.nr = nr,
 		.flags = VU_REMOTE_BREAK,
-		.args = {vu_argument(call, call->row->fd), 0, nr == SYS_sendmsg ? flags : 1, flags},
+		.args = { vu_argument(call, call->row->fd), 0, nr == SYS_sendmsg ? flags : 1, flags },
 		.close_fd = target.close_fd,
 		.scratch_args = 1u << 1,
 		.scratch = &scratch,
@@ -237,19 +239,19 @@ static int send_to(struct vu_call *call, const struct vu_place *place, const str
 
 int vu_op_sendto(struct vu_call *call)
 {
-	VU_PLACE place = {.parent = -1, .fd = -1};
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	int aimed = aim(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), &place);
 	if (aimed <= 0)
 		return aimed < 0 ? aimed : VU_CONTINUE;
 	/* sendto needs its sixth argument; sendmsg leaves it to the cookie. */
-	const struct iovec vector = {(void *)call->args[1], call->args[2]};
+	const struct iovec vector = { (void *)call->args[1], call->args[2] };
 	return send_to(call, &place, &(struct msghdr){}, &vector, SYS_sendmsg, call->args[3]);
 }
 
 int vu_op_sendmsg(struct vu_call *call)
 {
 	struct msghdr message;
-	VU_PLACE place = {.parent = -1, .fd = -1};
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (vu_read(call, vu_argument(call, call->row->buf), &message, sizeof message) < 0 || !message.msg_namelen)
 		return VU_CONTINUE;
 	int aimed = aim(call, (uint64_t)message.msg_name, message.msg_namelen, &place);
@@ -285,7 +287,7 @@ int vu_op_sendmmsg(struct vu_call *call)
 		return VU_CONTINUE;
 	for (unsigned i = 0; i < count; i++) {
 		const struct msghdr message = messages[i].msg_hdr;
-		VU_PLACE place = {.parent = -1, .fd = -1};
+		VU_PLACE place = { .parent = -1, .fd = -1 };
 		if (!message.msg_namelen)
 			continue;
 		int aimed = aim(call, (uint64_t)message.msg_name, message.msg_namelen, &place);
@@ -295,7 +297,7 @@ int vu_op_sendmmsg(struct vu_call *call)
 			struct vu_remote request = {
 				.nr = SYS_sendmmsg,
 				.flags = VU_REMOTE_BREAK,
-				.args = {vu_argument(call, call->row->fd), address, i, flags},
+				.args = { vu_argument(call, call->row->fd), address, i, flags },
 				.close_fd = -1,
 			};
 			return vu_remote(call, &request);

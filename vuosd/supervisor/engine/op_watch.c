@@ -46,10 +46,9 @@ int vu_op_fanotify(struct vu_call *call)
 	VU_PLACE place;
 	if (!vu_argument(call, call->row->path) || (flags & FAN_MARK_FLUSH))
 		return VU_CONTINUE; /* a descriptor of the caller, or no object at all */
-	int error = vu_walk_argument(call,
-				     (flags & FAN_MARK_DONT_FOLLOW ? 0 : VU_FOLLOW) |
-					     (flags & FAN_MARK_ONLYDIR ? VU_DIRECTORY : 0),
-				     &place);
+	int error = vu_walk_argument(
+		call, (flags & FAN_MARK_DONT_FOLLOW ? 0 : VU_FOLLOW) | (flags & FAN_MARK_ONLYDIR ? VU_DIRECTORY : 0),
+		&place);
 	if (error < 0)
 		return error;
 	if (vu_may_continue(call, &place, false))
@@ -64,7 +63,8 @@ int vu_op_fanotify(struct vu_call *call)
 }
 
 /* Copy the handle out as do_sys_name_to_handle does: also on EOVERFLOW, for the size. */
-static int give_handle(struct vu_call *call, const struct file_handle *handle, bool overflow, const void *mount, size_t size)
+static int give_handle(struct vu_call *call, const struct file_handle *handle, bool overflow, const void *mount,
+		       size_t size)
 {
 	size_t length = sizeof *handle + (overflow ? 0 : handle->handle_bytes);
 	int error = vu_write(call, vu_argument(call, call->row->extra), mount, size);
@@ -96,7 +96,8 @@ int vu_op_name_to_handle(struct vu_call *call)
 	bool overflow = name_to_handle_at(place.fd, "", handle, &mount.id, (int)flags) < 0;
 	if (overflow && errno != EOVERFLOW)
 		return -errno;
-	return give_handle(call, handle, overflow, &mount, flags & HANDLE_MNT_ID_UNIQUE ? sizeof mount.unique : sizeof mount.id);
+	return give_handle(call, handle, overflow, &mount,
+			   flags & HANDLE_MNT_ID_UNIQUE ? sizeof mount.unique : sizeof mount.id);
 }
 
 int vu_op_open_by_handle(struct vu_call *call)

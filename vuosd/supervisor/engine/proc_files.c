@@ -26,8 +26,8 @@ enum format { MOUNTINFO, MOUNTS, MOUNTSTATS };
 struct line {
 	int id, parent;
 	const char *device, *root, *rest; /* rest: from the options on */
-	char *target;			  /* NULL: the view does not show it */
-	size_t length;			  /* of the target; 0 for "/" */
+	char *target; /* NULL: the view does not show it */
+	size_t length; /* of the target; 0 for "/" */
 };
 
 struct lines {
@@ -150,7 +150,7 @@ static int parse(struct vu_call *call, int fd, bool translate, struct lines *out
 			out->lines = more;
 		}
 		struct line *entry = &out->lines[out->count++];
-		*entry = (struct line){.id = atoi(word(&line))};
+		*entry = (struct line){ .id = atoi(word(&line)) };
 		entry->parent = atoi(word(&line));
 		entry->device = word(&line);
 		entry->root = word(&line);
@@ -176,7 +176,8 @@ static int parent_of(const struct lines *lines, const struct line *self, int oth
 	const struct line *best = NULL;
 	for (unsigned i = 0; i < lines->count; i++) {
 		const struct line *line = &lines->lines[i];
-		if (line == self || !line->target || line->length >= self->length || (best && line->length < best->length))
+		if (line == self || !line->target || line->length >= self->length ||
+		    (best && line->length < best->length))
 			continue;
 		if (!strncmp(line->target, self->target, line->length) && self->target[line->length] == '/')
 			best = line;
@@ -201,7 +202,7 @@ static void gather(const struct vu_mount *mount, const struct lines *host, struc
 {
 	struct statx stx = {};
 	const struct line *base = NULL;
-	*facts = (struct facts){.options = "rw,relatime", .type = "none", .super = "rw"};
+	*facts = (struct facts){ .options = "rw,relatime", .type = "none", .super = "rw" };
 	statx(mount->fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stx);
 	snprintf(facts->device, sizeof facts->device, "%u:%u", stx.stx_dev_major, stx.stx_dev_minor);
 	for (unsigned i = 0; (stx.stx_mask & STATX_MNT_ID) && i < host->count; i++)
@@ -258,7 +259,8 @@ static void print_entry(FILE *file, enum format format, const struct line *line,
 }
 
 /* The entries of the view that can be seen, in its order. */
-static int print_entries(struct vu_call *call, FILE *file, enum format format, struct lines *shown, const struct lines *host)
+static int print_entries(struct vu_call *call, FILE *file, enum format format, struct lines *shown,
+			 const struct lines *host)
 {
 	const struct vu_table *table = &call->session->table;
 	const char *root = vu_state_of(call)->root;
@@ -284,7 +286,7 @@ static int print_entries(struct vu_call *call, FILE *file, enum format format, s
 		    (head && *target && *target != '/'))
 			continue;
 		struct line *line = &lines[shown->count];
-		*line = (struct line){.id = (int)(highest + i), .target = strdup(*target ? target : "/")};
+		*line = (struct line){ .id = (int)(highest + i), .target = strdup(*target ? target : "/") };
 		if (!line->target)
 			break;
 		line->length = strcmp(line->target, "/") ? strlen(line->target) : 0;
@@ -361,7 +363,9 @@ static int print(struct vu_call *call, FILE *file, enum format format, int sourc
 /* Is this /proc/PID/NAME or /proc/PID/task/TID/NAME? */
 static int format_of(const struct vu_place *place)
 {
-	static const char *const names[] = {[MOUNTINFO] = "mountinfo", [MOUNTS] = "mounts", [MOUNTSTATS] = "mountstats"};
+	static const char *const names[] = {
+		[MOUNTINFO] = "mountinfo", [MOUNTS] = "mounts", [MOUNTSTATS] = "mountstats"
+	};
 	const char *slash = strrchr(place->view, '/');
 	struct statfs fs;
 	if (!slash || strncmp(slash, "/mount", 6) || !isdigit(slash[slash > place->view ? -1 : 0]))
