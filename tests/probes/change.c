@@ -9,7 +9,7 @@ enum { ATTRIBUTES = 1 }; /* changes the object itself, so never one outside of t
 		make_tree(); \
 		for (struct path *p = paths; p < paths + path_count; p++) { \
 			const char *path = p->text; \
-			if ((what) == ATTRIBUTES && (p->kind & OUTSIDE)) \
+			if ((p->kind & FRAGILE) || ((what) == ATTRIBUTES && (p->kind & OUTSIDE))) \
 				continue; \
 			errno = 0; \
 			result(name, p->label, expression); \

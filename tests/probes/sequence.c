@@ -19,6 +19,25 @@ static const char *locate(char *word, int *at)
 	return strcmp(word, "\\e") ? word : "";
 }
 
+/* Sequences are random: whoever wanders above the directory that holds the tree is put back. */
+static int wandered(const char *proc_link)
+{
+	char place[PATH_MAX];
+	ssize_t n = readlink(proc_link, place, sizeof place - 1);
+	size_t holder = strlen(home) - strlen("/tree");
+
+	if (n < 0)
+		return 1;
+	place[n] = 0;
+	return strncmp(place, home, holder) || (place[holder] && place[holder] != '/');
+}
+
+/* Absolute paths lead into the tree, or are not taken. */
+static int astray(const char *path)
+{
+	return path[0] == '/' && strncmp(path, home, strlen(home)) && strncmp(path, "/proc/self/cwd/", 15);
+}
+
 static void listing(int at, const char *path)
 {
 	int fd = S(openat, at, path, O_RDONLY | O_DIRECTORY), count = 0, bad = 0;
@@ -74,6 +93,11 @@ int main(void)
 		char *label = strdup(portable(buffer, strlen(buffer)));
 #define IS(name) (!strcmp(call, name))
 		errno = 0;
+		if (astray(path) || astray(path2)) {
+			say("%s astray\n", call);
+			free(label);
+			continue;
+		}
 		if (IS("open")) {
 			fd = S(openat, at, path, number | O_NONBLOCK, 0640);
 			if (fd >= 0 && (number & O_ACCMODE) != O_RDONLY && !(number & O_PATH))
@@ -111,6 +135,8 @@ int main(void)
 		else if (IS("chdir")) {
 			long n;
 			result(call, label, S(chdir, path));
+			if (wandered("/proc/self/cwd"))
+				say(" back %d", chdir(home));
 			n = S(getcwd, buffer, sizeof buffer);
 			say(" cwd %s", n < 0 ? strerrorname_np(errno) : portable(buffer, strlen(buffer)));
 		} else if (IS("opendir")) {
@@ -118,7 +144,8 @@ int main(void)
 			result(call, label, fd < 0 ? -1 : 0);
 			if (fd >= 0) {
 				close(slots[number & 7]);
-				slots[number & 7] = fcntl(fd, F_DUPFD_CLOEXEC, 100 + (number & 7));
+				snprintf(buffer, sizeof buffer, "/proc/self/fd/%d", fd);
+				slots[number & 7] = wandered(buffer) ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 100 + (number & 7));
 				close(fd);
 			}
 		} else if (IS("openat2")) {
