@@ -371,15 +371,19 @@ static int guided_call(struct tracee *t, struct vu_remote *call, uint8_t *saved,
 
 		clean_up(t, call, saved);
 		t->regs.rax = *result;
-		if (broken || (call->flags & VU_REMOTE_AGAIN)) {
+		if (broken) {
+			/* A handler that comes now decides, SA_RESTART or not, whether the thread's own call is made anew. */
+			t->regs.rax = -ERESTARTSYS;
+		} else if (call->flags & VU_REMOTE_AGAIN) {
 			t->regs.rip -= 2; /* as in again() */
 			t->regs.rax = t->regs.orig_rax;
 			t->regs.orig_rax = -1;
 		}
 		if (ptrace(PTRACE_SETREGS, t->tid, 0, &t->regs) < 0)
 			return -errno;
+		/* The interrupt sets TIF_SIGPENDING: without it nobody looks at -ERESTARTSYS on the way out. */
 		if (broken)
-			return -EAGAIN;
+			return ptrace(PTRACE_INTERRUPT, t->tid, 0, 0) < 0 ? -errno : -EAGAIN;
 	}
 	return r;
 }
