@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -17,7 +18,7 @@ from supervisor.engine.driver import USERS, View, bind, directory, errno_of, hid
 
 pytestmark = pytest.mark.kernel
 
-SENDMSG, SENDMMSG = 46, 307
+CONNECT, SENDMMSG = 42, 307
 
 
 @pytest.fixture
@@ -204,6 +205,29 @@ def test_full_backlog(tree: Path, enforce: bool) -> None:
         assert not thread.is_alive()
 
     run(body, view(tree, enforce=enforce))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_signal_while_waiting(tree: Path, restart: bool) -> None:
+    """A handler without SA_RESTART ends the wait, one with it does not."""
+
+    def body() -> None:
+        server, first = pair()
+        server.bind(str(tree / "v" / "s"))
+        server.listen(0)
+        first.connect(str(tree / "v" / "s"))
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.siginterrupt(signal.SIGALRM, not restart)
+        name = struct.pack("=H", socket.AF_UNIX) + os.fsencode(tree / "v" / "s")
+        second = socket.socket(socket.AF_UNIX)
+        signal.setitimer(signal.ITIMER_REAL, 0.25)
+        if restart:
+            threading.Timer(0.6, server.accept).start()
+            assert syscall(CONNECT, second.fileno(), name, len(name)) == 0
+        else:
+            assert errno_of(syscall, CONNECT, second.fileno(), name, len(name)) == errno.EINTR
+
+    run(body, view(tree))
 
 
 def test_killed_while_waiting(tree: Path) -> None:
