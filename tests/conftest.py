@@ -1,6 +1,7 @@
 """Fixtures for everything that runs programs: see tests/harness.
 
-`box` is what a test asks for; it is parametrised over the identities, and over the places with `@pytest.mark.places(...)`.
+`box` is what a test asks for; it is parametrised over the identities, and over the places with
+`@pytest.mark.places(...)`.
 """
 
 import os
@@ -19,7 +20,9 @@ from harness.programs import Programs
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--native", action="store_true", help="run everything natively: what fails then is a test's own noise, not the view's"
+        "--native",
+        action="store_true",
+        help="run everything natively: what fails then is a test's own noise, not the view's",
     )
 
 
@@ -53,7 +56,8 @@ def public() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared_memory(public: Path) -> Iterator[Path]:
-    """The same on a tmpfs, where there is one that programs can be run from; in a container there may not be."""
+    """The same on a tmpfs, where there is one that programs can be run from; in a container there may not
+    be."""
     if not os.path.isdir("/dev/shm") or os.statvfs("/dev/shm").f_flag & os.ST_NOEXEC:
         yield public
         return
@@ -69,7 +73,8 @@ def programs(public: Path) -> Programs:
 
 
 class Daemons:
-    """One vuosd for each identity and place, started when first wanted: what it leaks from one test to the next shows."""
+    """One vuosd for each identity and place, started when first wanted: what it leaks from one test to the
+    next shows."""
 
     def __init__(self, public: Path, programs: Programs) -> None:
         self.public, self.programs = public, programs
@@ -95,9 +100,13 @@ class Daemons:
             )
             log.close()
             socket = runtime / "vuosd" / "control"
-            if not processes.until(lambda: socket.exists() or process.poll() is not None) or process.poll() is not None:
+            if (
+                not processes.until(lambda: socket.exists() or process.poll() is not None)
+                or process.poll() is not None
+            ):
                 raise RuntimeError(f"vuosd did not start:\n{Path(log.name).read_text()}")
-            # The spare worker is part of the steady state: counted before it is there, it would look like a leak.
+            # The spare worker is part of the steady state: counted before it is there, it would look like a
+            # leak.
             processes.until(lambda: len(processes.descendants(process.pid)) >= 2, 2.0)
             self.started[key] = process, runtime
         process, runtime = self.started[key]
@@ -127,7 +136,13 @@ def daemons(public: Path, programs: Programs) -> Iterator[Daemons]:
 
 @pytest.fixture
 def box(
-    request: pytest.FixtureRequest, public: Path, shared_memory: Path, programs: Programs, daemons: Daemons, identity_name: str, place: places.Place
+    request: pytest.FixtureRequest,
+    public: Path,
+    shared_memory: Path,
+    programs: Programs,
+    daemons: Daemons,
+    identity_name: str,
+    place: places.Place,
 ) -> Iterator[Box]:
     identity = identities.get(identity_name)
     installed = installation.for_identity(identity, public)

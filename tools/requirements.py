@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Print what pyproject.toml asks for at run time and for one extra, one requirement a line, for pip -r.
 
-So the environment is made once and the package, which changes all day, is installed into it without asking an index.
+So the environment is made once and the package, which changes all day, is installed into it without asking an
+index.
 Usage: requirements.py EXTRA
 """
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Print the package's Python files (and py.typed), one a line, relative to vuosd/: what the wheel contains beside the extension.
+"""Print the package's Python files (and py.typed), one a line, relative to vuosd/: what the wheel contains
+beside the extension.
 
-meson has no globs on purpose; a package of many small files wants one. Each build reconfigures, so a new file is seen.
+meson has no globs on purpose; a package of many small files wants one. Each build reconfigures, so a new file
+is seen.
 """
 
 import pathlib

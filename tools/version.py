@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Print the version, which is written once: in vuosd/__init__.py. Read, not imported: the build has no dependencies yet."""
+"""Print the version, which is written once: in vuosd/__init__.py. Read, not imported: the build has no
+dependencies yet."""
 
 import pathlib
 import re

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  shell scripts and C programs as text, which no line break would make clearer
 """Real programs in a view notice nothing: each works, and gives what it gives natively."""
 
 import shutil
@@ -129,7 +130,15 @@ def test_node(box: Box, profile: Profile) -> None:
 @in_all_views
 def test_ssh_keygen(box: Box, profile: Profile) -> None:
     tool("ssh-keygen")
-    out = sh(box, profile, "ssh-keygen -q -t ed25519 -N '' -f key; ssh-keygen -y -f key | cut -d' ' -f1; stat -c %a key").check().stdout
+    out = (
+        sh(
+            box,
+            profile,
+            "ssh-keygen -q -t ed25519 -N '' -f key; ssh-keygen -y -f key | cut -d' ' -f1; stat -c %a key",
+        )
+        .check()
+        .stdout
+    )
     assert out == "ssh-ed25519\n600\n"
 
 
@@ -317,6 +326,8 @@ def test_descriptors_pass_through(box: Box) -> None:
 
 
 def test_environment_and_cwd(box: Box) -> None:
-    inside = box.view(["/bin/sh", "-c", "env | sort; pwd; umask; ulimit -a"], pass_through(box), cwd=work(box)).check()
+    inside = box.view(
+        ["/bin/sh", "-c", "env | sort; pwd; umask; ulimit -a"], pass_through(box), cwd=work(box)
+    ).check()
     native = box.native(["/bin/sh", "-c", "env | sort; pwd; umask; ulimit -a"], cwd=work(box)).check()
     assert inside.stdout == native.stdout

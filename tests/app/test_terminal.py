@@ -34,7 +34,9 @@ class Screen:
         self.tmux("send-keys", *keys)
 
     def shows(self, text: str) -> None:
-        assert processes.until(lambda: text in self.tmux("capture-pane", "-p")), self.tmux("capture-pane", "-p")
+        assert processes.until(lambda: text in self.tmux("capture-pane", "-p")), self.tmux(
+            "capture-pane", "-p"
+        )
 
     def close(self) -> None:
         self.tmux("kill-server")

@@ -28,7 +28,9 @@ def enforce(box: Box) -> str:
     return f'[view]\nenforce = true\n[[mount]]\ntype = "hide"\ntarget = "{hidden}"\n'
 
 
-in_all_views = pytest.mark.parametrize("profile", [pass_through, bind, enforce], ids=lambda view: view.__name__)
+in_all_views = pytest.mark.parametrize(
+    "profile", [pass_through, bind, enforce], ids=lambda view: view.__name__
+)
 
 
 def work(box: Box) -> Path:

@@ -1,4 +1,5 @@
-"""Each probe prints the same in a view as natively: return values, errnos, order of checks, all stat fields, what was left behind."""
+"""Each probe prints the same in a view as natively: return values, errnos, order of checks, all stat fields,
+what was left behind."""
 
 import os
 
@@ -6,11 +7,14 @@ import pytest
 from differential import views
 from harness.box import Box
 
+LOOKUPS = ("stat", "access", "readlink", "statfs", "xattr", "handle", "inotify", "chdir")
+CHANGES = ("names", "attributes")
+ALONE = ("open", "pairs", "dirfd", "list", "create", "sockets", "proc", "exec", "roots")
 PROBES = [
-    ("lookup", "stat"), ("lookup", "access"), ("lookup", "readlink"), ("lookup", "statfs"), ("lookup", "xattr"),
-    ("lookup", "handle"), ("lookup", "inotify"), ("lookup", "chdir"), ("open",), ("change", "names"), ("change", "attributes"),
-    ("pairs",), ("dirfd",), ("list",), ("create",), ("sockets",), ("proc",), ("exec",), ("roots",),
-]  # fmt: skip
+    *(("lookup", part) for part in LOOKUPS),
+    *(("change", part) for part in CHANGES),
+    *((name,) for name in ALONE),
+]
 SHOWN = 60
 
 

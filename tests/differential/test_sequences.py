@@ -1,5 +1,8 @@
-"""Hypothesis makes paths and sequences of calls over a small tree; the same sequence natively is the model."""
+"""Hypothesis makes paths and sequences of calls over a small tree; natively, the same sequence is the model."""
 
+import functools
+import operator
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -8,12 +11,22 @@ from harness.box import Box
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-COMPONENTS = [
-    "file", "dir", "sub", "deep", "link", "dirlink", "dangling", "loop", "uplink", "windinglink", "homelink", "emptydir", "new", "new2",
-    ".", "..", "hard", "sticky", "", "tree",
-]  # fmt: skip
-O = {"RDONLY": 0, "WRONLY": 1, "RDWR": 2, "CREAT": 0o100, "EXCL": 0o200, "TRUNC": 0o1000, "APPEND": 0o2000, "DIRECTORY": 0o200000,
-     "NOFOLLOW": 0o400000, "PATH": 0o10000000, "TMPFILE": 0o20200000}  # fmt: skip
+NAMES = (
+    "file dir sub deep link dirlink dangling loop uplink windinglink homelink emptydir new new2 hard sticky"
+)
+COMPONENTS = [*NAMES.split(), ".", "..", ""]
+OPEN = {
+    "WRONLY": os.O_WRONLY,
+    "RDWR": os.O_RDWR,
+    "CREAT": os.O_CREAT,
+    "EXCL": os.O_EXCL,
+    "TRUNC": os.O_TRUNC,
+    "APPEND": os.O_APPEND,
+    "DIRECTORY": os.O_DIRECTORY,
+    "NOFOLLOW": os.O_NOFOLLOW,
+    "PATH": os.O_PATH,
+    "TMPFILE": os.O_TMPFILE,
+}
 
 component = st.sampled_from(COMPONENTS)
 # Never a leading "/": what begins there is no path in the tree.
@@ -32,7 +45,8 @@ class Call:
         return "\t".join([self.name, *words, str(self.number)])
 
 
-# Absolute paths go through the tree, so that nothing outside of it is changed; ".." from its top is in the test's own scratch directory.
+# Absolute paths go through the tree, so that nothing outside of it is changed; ".." from its top is in the
+# test's own scratch directory.
 path = st.one_of(
     relative,
     relative.map(lambda text: "$HOME/" + text.replace("..", ".")),
@@ -41,15 +55,29 @@ path = st.one_of(
     relative.map(lambda text: text + "/"),
 ).map(lambda text: text if text.count("..") < 2 else text.replace("..", "."))
 
-flags = st.lists(st.sampled_from(sorted(O)), max_size=3, unique=True).map(lambda names: sum(O[name] for name in names))
+flags = st.lists(st.sampled_from(sorted(OPEN)), max_size=3, unique=True).map(
+    lambda names: functools.reduce(operator.or_, (OPEN[name] for name in names), 0)
+)
 call = st.one_of(
     st.builds(Call, st.just("open"), path, st.just(""), flags),
-    st.builds(Call, st.sampled_from(["stat", "lstat", "readlink", "list", "chdir", "mkdir", "unlink", "rmdir"]), path, st.just(""), st.just(0)),
+    st.builds(
+        Call,
+        st.sampled_from(["stat", "lstat", "readlink", "list", "chdir", "mkdir", "unlink", "rmdir"]),
+        path,
+        st.just(""),
+        st.just(0),
+    ),
     st.builds(Call, st.sampled_from(["access", "opendir"]), path, st.just(""), st.integers(0, 7)),
     st.builds(Call, st.just("rename"), path, path, st.sampled_from([0, 0, 1, 2])),
     st.builds(Call, st.just("link"), path, path, st.integers(0, 1)),
     st.builds(Call, st.just("symlink"), path, path, st.just(0)),
-    st.builds(Call, st.just("chmod"), path.map(lambda text: text.replace("..", ".").replace("uplink", "link")), st.just(""), st.sampled_from([0o755, 0o700, 0o644, 0, 0o500])),
+    st.builds(
+        Call,
+        st.just("chmod"),
+        path.map(lambda text: text.replace("..", ".").replace("uplink", "link")),
+        st.just(""),
+        st.sampled_from([0o755, 0o700, 0o644, 0, 0o500]),
+    ),
     st.builds(Call, st.just("truncate"), path, st.just(""), st.integers(0, 100)),
     st.builds(Call, st.just("openat2"), path, st.just(""), st.integers(0, 31)),
 )
@@ -64,7 +92,13 @@ def test_sequences(box: Box, variant: views.Variant) -> None:
     probe = box.programs.probe("sequence")
     home = str(bench.work / "tree")
 
-    @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=40,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.lists(st.lists(call, min_size=5, max_size=40), min_size=1, max_size=1))
     def same(sequences: list[list[Call]]) -> None:
         text = "\n".join(call.line(home) for call in sequences[0]) + "\n"

@@ -1,4 +1,5 @@
-"""The views in which a probe must print what it prints natively: the same tree is there, by one way or another."""
+"""The views in which a probe must print what it prints natively: the same tree is there, by one way or
+another."""
 
 import subprocess
 import tempfile
@@ -11,7 +12,8 @@ from harness.box import Argument, Box, Result
 
 @dataclass(frozen=True)
 class Variant:
-    """`profile(box, work, store)` is the text of a profile, or None; the tree is made in `store` when `bound`, else in `work`."""
+    """`profile(box, work, store)` is the text of a profile, or None; the tree is made in `store` when
+    `bound`, else in `work`."""
 
     name: str
     profile: Callable[[Path, Path, Path], str | None]
@@ -51,12 +53,16 @@ class Bench:
 
     def __init__(self, box: Box) -> None:
         self.box = box
-        self.work, self.store = box.scratch / "work", box.scratch / "store"
+        self.work, self.store = (
+            box.scratch / "work",
+            box.scratch / "kept",
+        )  # names of one length: sizes of links to them
         self.count = 0
         box.directory("unrelated")
 
     def _fresh(self, path: Path) -> None:
-        """What was there goes aside: removing trees that a test made unreadable is the box's business, at the end."""
+        """What was there goes aside: removing trees that a test made unreadable is the box's business, at the
+        end."""
         self.count += 1
         if path.exists():
             path.rename(self.box.scratch / f"old{self.count}")
@@ -80,10 +86,16 @@ class Bench:
 
 
 def differences(native: str, inside: str) -> list[str]:
-    """The lines that differ, "<" natively and ">" inside. By diff(1): difflib takes minutes for what differs much."""
-    with tempfile.NamedTemporaryFile("w", errors="surrogateescape") as one, tempfile.NamedTemporaryFile("w", errors="surrogateescape") as other:
+    """The lines that differ, "<" natively and ">" inside. By diff(1): difflib takes minutes for what differs
+    much."""
+    with (
+        tempfile.NamedTemporaryFile("w", errors="surrogateescape") as one,
+        tempfile.NamedTemporaryFile("w", errors="surrogateescape") as other,
+    ):
         for file, text in ((one, native), (other, inside)):
             file.write(text)
             file.flush()
-        done = subprocess.run(["diff", "-a", "--speed-large-files", one.name, other.name], capture_output=True, check=False)
+        done = subprocess.run(
+            ["diff", "-a", "--speed-large-files", one.name, other.name], capture_output=True, check=False
+        )
     return [line for line in done.stdout.decode(errors="replace").splitlines() if line.startswith(("<", ">"))]

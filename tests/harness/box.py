@@ -1,4 +1,5 @@
-"""One test's box: a scratch directory of an identity, in a place, with an installed vuosd; programs are run natively and in a view."""
+"""One test's box: a scratch directory of an identity, in a place, with an installed vuosd; programs are run
+natively and in a view."""
 
 import os
 import shutil
@@ -44,7 +45,9 @@ class Box:
     installation: Installation
     programs: Programs
     scratch: Path  # the identity's own, removed after the test
-    daemon: int | None = None  # process id of the vuosd whose socket is in `runtime`, or None: a private one for each run
+    daemon: int | None = (
+        None  # process id of the vuosd whose socket is in `runtime`, or None: a private one for each run
+    )
     runtime: Path | None = None
     pretend: bool = False  # views are no views: everything runs natively
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -78,7 +81,9 @@ class Box:
         if not self.identity.is_us:
             for top, directories, files in os.walk(path):
                 for name in ("", *directories, *files):
-                    os.chown(os.path.join(top, name), self.identity.uid, self.identity.gid, follow_symlinks=False)
+                    os.chown(
+                        os.path.join(top, name), self.identity.uid, self.identity.gid, follow_symlinks=False
+                    )
         return path
 
     def directory(self, name: str) -> Path:
@@ -97,7 +102,9 @@ class Box:
         return path
 
     def profile(self, text: str) -> Path:
-        with tempfile.NamedTemporaryFile("w", dir=self.scratch, prefix="view-", suffix=".toml", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=self.scratch, prefix="view-", suffix=".toml", delete=False
+        ) as file:
             file.write(text)
         os.chmod(file.name, 0o644)
         return Path(file.name)
@@ -133,14 +140,24 @@ class Box:
         return process
 
     def native(
-        self, argv: Sequence[Argument], *, timeout: float = TIMEOUT, input: str | bytes | None = None, **more: Any
+        self,
+        argv: Sequence[Argument],
+        *,
+        timeout: float = TIMEOUT,
+        input: str | bytes | None = None,
+        **more: Any,
     ) -> Result:
         """Run to the end, outside of any view."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as into:
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            tempfile.TemporaryFile() as into,
+        ):
             if input is not None:
                 into.write(input.encode() if isinstance(input, str) else input)
                 into.seek(0)
-            # Files and not pipes: who holds an end of a pipe after the command is dead must not keep the test waiting.
+            # Files and not pipes: who holds an end of a pipe after the command is dead must not keep the test
+            # waiting.
             process = self.popen(argv, **{"stdout": out, "stderr": err, "stdin": into, **more})
             try:
                 process.wait(timeout)
@@ -148,11 +165,18 @@ class Box:
                 tree = "\n".join(f"  {entry}" for entry in processes.descendants(process.pid))
                 processes.kill_tree(process.pid)
                 process.wait()
-                raise TookTooLong(f"{argv} took more than {timeout} s\n{_text(out)}\n{_text(err)}\n{tree}") from None
+                raise TookTooLong(
+                    f"{argv} took more than {timeout} s\n{_text(out)}\n{_text(err)}\n{tree}"
+                ) from None
             return Result(argv, process.returncode, _text(out), _text(err))
 
     def view(
-        self, argv: Sequence[Argument], profile: str | Path | None = None, *, options: Sequence[str] = (), **more: Any
+        self,
+        argv: Sequence[Argument],
+        profile: str | Path | None = None,
+        *,
+        options: Sequence[str] = (),
+        **more: Any,
     ) -> Result:
         """Run to the end in a view: `profile` is a file or the text of one, None the pass-through view."""
         return self.native([*self.vuos_run(profile, *options), *argv], **more)

@@ -1,6 +1,7 @@
 """Who runs a test: root and an unprivileged user when the tests run as root, else whoever runs them.
 
-The user is made once and kept: a test user in the password file is what a developer machine has anyway, and making one takes longer
+The user is made once and kept: a test user in the password file is what a developer machine has anyway, and
+making one takes longer
 than most tests.
 """
 
@@ -37,7 +38,16 @@ def unprivileged() -> Identity:
         entry = pwd.getpwnam(NAME)
     except KeyError:
         subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/bin/sh", NAME],
+            [
+                "useradd",
+                "--system",
+                "--no-create-home",
+                "--home-dir",
+                "/nonexistent",
+                "--shell",
+                "/bin/sh",
+                NAME,
+            ],
             check=True,
             capture_output=True,
         )

@@ -1,7 +1,9 @@
 """An installed vuosd that a given user can reach.
 
-The repository and .venv may lie where an unprivileged user cannot enter, and the interpreter under root's home. Then a copy is made in
-a directory of /tmp: from an interpreter of the same version that the user can reach, or else from a copy of ours.
+The repository and .venv may lie where an unprivileged user cannot enter, and the interpreter under root's
+home. Then a copy is made in
+a directory of /tmp: from an interpreter of the same version that the user can reach, or else from a copy of
+ours.
 """
 
 import os
@@ -38,7 +40,8 @@ def ours() -> Installation:
 
 
 def open_to_others(path: Path) -> bool:
-    """Whether anybody may follow `path` and execute (or enter) what is there. By modes: ACLs are not expected on an installation."""
+    """Whether anybody may follow `path` and execute (or enter) what is there. By modes: ACLs are not expected
+    on an installation."""
     path = Path(os.path.realpath(path))
     return all(part.stat().st_mode & stat.S_IXOTH for part in [path, *path.parents])
 
@@ -63,9 +66,13 @@ def interpreter() -> Path | None:
 
 
 def for_identity(identity: Identity, directory: Path) -> Installation:
-    """An installation that `identity` can use; `directory` (which must be open to it) is where a copy goes."""
+    """An installation that `identity` can use; `directory` (which must be open to it) is where a copy
+    goes."""
     here = ours()
-    reachable = all(open_to_others(path) for path in (here.bin / "python3", here.bin, Path(sys.base_prefix), Path(sys.prefix)))
+    reachable = all(
+        open_to_others(path)
+        for path in (here.bin / "python3", here.bin, Path(sys.base_prefix), Path(sys.prefix))
+    )
     if identity.is_us or reachable:
         return here
     target = directory / "installation"
@@ -78,17 +85,35 @@ def _copy(here: Installation, target: Path) -> None:
     python = interpreter()
     if python is None:
         raise RuntimeError(
-            f"no Python {sys.version_info.major}.{sys.version_info.minor} that an unprivileged user can reach: "
+            f"no Python {sys.version_info.major}.{sys.version_info.minor} that other users can reach: "
             "install the system's python3, or move this one out of a private home directory"
         )
     subprocess.run([python, "-m", "venv", "--without-pip", target], check=True, capture_output=True)
     purelib = target / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    wanted = ("vuosd", "cffi", "_cffi_backend", "trio", "msgspec", "pyseccomp", "attr", "attrs", "idna", "outcome", "sniffio", "sortedcontainers")
+    wanted = (
+        "vuosd",
+        "cffi",
+        "_cffi_backend",
+        "trio",
+        "msgspec",
+        "pyseccomp",
+        "attr",
+        "attrs",
+        "idna",
+        "outcome",
+        "sniffio",
+        "sortedcontainers",
+    )
     for path in Path(sysconfig.get_path("purelib")).iterdir():
         name = path.name.partition(".")[0].partition("-")[0]
         if name in wanted:
             if path.is_dir():
-                shutil.copytree(path, purelib / path.name, ignore=shutil.ignore_patterns("__pycache__", "tests", "_tests"), dirs_exist_ok=True)
+                shutil.copytree(
+                    path,
+                    purelib / path.name,
+                    ignore=shutil.ignore_patterns("__pycache__", "tests", "_tests"),
+                    dirs_exist_ok=True,
+                )
             else:
                 shutil.copy2(path, purelib / path.name)
     for script in SCRIPTS:
@@ -99,17 +124,24 @@ def _copy(here: Installation, target: Path) -> None:
     if here.vuos_run.exists():
         shutil.copy2(here.vuos_run, target / "bin")
     # Once, as root: the user may not write there, and without the byte code each start would compile it anew.
-    subprocess.run([target / "bin/python3", "-m", "compileall", "-q", purelib], check=False, capture_output=True)
+    subprocess.run(
+        [target / "bin/python3", "-m", "compileall", "-q", purelib], check=False, capture_output=True
+    )
 
 
-def with_wrapped_daemon(base: Installation, directory: Path, confine: Path, arguments: tuple[str, ...]) -> Installation:
-    """The same installation, whose vuosd is started through confine: the launcher looks for it beside itself."""
+def with_wrapped_daemon(
+    base: Installation, directory: Path, confine: Path, arguments: tuple[str, ...]
+) -> Installation:
+    """The same installation, whose vuosd is started through confine: the launcher looks for it beside
+    itself."""
     bin = directory / "wrapped"
     if not bin.exists():
         bin.mkdir()
         shutil.copy2(base.vuos_run, bin)
         for name in ("vuctl", "python3"):
             (bin / name).symlink_to(base.bin / name)
-        (bin / "vuosd").write_text(f'#!/bin/sh\nexec {confine} {" ".join(arguments)} -- {base.bin}/vuosd "$@"\n')
+        (bin / "vuosd").write_text(
+            f'#!/bin/sh\nexec {confine} {" ".join(arguments)} -- {base.bin}/vuosd "$@"\n'
+        )
         (bin / "vuosd").chmod(0o755)
     return Installation(bin)

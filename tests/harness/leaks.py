@@ -1,6 +1,8 @@
-"""What a test must leave as it was: processes, mounts, files of the runtime directory and /dev/shm, a daemon's descriptors.
+"""What a test must leave as it was: processes, mounts, files of the runtime directory and /dev/shm, a
+daemon's descriptors.
 
-A census before, one after; the difference is the leak. Ends are asynchronous (a worker sees its launcher's end a moment later), so
+A census before, one after; the difference is the leak. Ends are asynchronous (a worker sees its launcher's
+end a moment later), so
 the one after is repeated until it is clean or the deadline has passed.
 """
 
@@ -26,7 +28,11 @@ def listing(directory: Path) -> set[str]:
 def shared_memory() -> set[str]:
     """What is ours in /dev/shm, by name; the rest of the machine uses it too."""
     try:
-        return {f"/dev/shm/{name}" for name in os.listdir("/dev/shm") if "vuos" in name and not name.startswith("vuosd-tests-")}
+        return {
+            f"/dev/shm/{name}"
+            for name in os.listdir("/dev/shm")
+            if "vuos" in name and not name.startswith("vuosd-tests-")
+        }
     except OSError:
         return set()
 
@@ -64,7 +70,8 @@ class Census:
         return shared_memory().union(*map(listing, self.directories))
 
     def leaks(self, known: set[int]) -> list[str]:
-        """What is there now and was not, as text; `known` are processes whose end somebody still waits for."""
+        """What is there now and was not, as text; `known` are processes whose end somebody still waits
+        for."""
         processes.reap(known)
         found = []
         spare = self._spare()
@@ -76,16 +83,23 @@ class Census:
         for pid, count in self.descriptors.items():
             now = descriptors(pid)
             if len(now) > count:
-                found.append(f"descriptors of daemon {pid}: {count} before, now {len(now)}: {sorted(now.values())}")
+                found.append(
+                    f"descriptors of daemon {pid}: {count} before, now {len(now)}: {sorted(now.values())}"
+                )
         return found
 
     def _spare(self) -> set[int]:
-        """The daemon keeps one idle worker forked ahead: another than before after each session, but never two, and no child of it."""
+        """The daemon keeps one idle worker forked ahead: another than before after each session, but never
+        two, and no child of it."""
         spare = set()
         for daemon in self.daemons:
             below = processes.descendants(daemon)
             before = sum((process.pid, process.start) in self.processes for process in below)
-            new = [process for process in below if (process.pid, process.start) not in self.processes and process.state != "Z"]
+            new = [
+                process
+                for process in below
+                if (process.pid, process.start) not in self.processes and process.state != "Z"
+            ]
             had = sum(1 for _ in below) - len(new)
             if before == had and len(new) <= 1:
                 spare |= {process.pid for process in new}

@@ -1,6 +1,7 @@
 """The process tree below the tests, seen in /proc.
 
-We are a child subreaper (prctl(2)): an orphan of a test comes to us and not to init, so "everything a test started" stays one tree.
+We are a child subreaper (prctl(2)): an orphan of a test comes to us and not to init, so "everything a test
+started" stays one tree.
 """
 
 import ctypes
@@ -67,7 +68,8 @@ def descendants(root: int | None = None) -> list[Process]:
 
 
 def tag(pid: int) -> int | None:
-    """The session tag: the soft limit of RLIMIT_LOCKS, where it is not "unlimited". From outside the kernel tells the truth."""
+    """The session tag: the soft limit of RLIMIT_LOCKS, where it is not "unlimited". From outside the kernel
+    tells the truth."""
     try:
         with open(f"/proc/{pid}/limits") as file:
             for line in file:
@@ -80,7 +82,8 @@ def tag(pid: int) -> int | None:
 
 
 def reap(known: set[int]) -> None:
-    """Wait for dead orphans that came to us; `known` are somebody's own children, whose status is not ours to take."""
+    """Wait for dead orphans that came to us; `known` are somebody's own children, whose status is not ours to
+    take."""
     for process in descendants():
         if process.state == "Z" and process.ppid == os.getpid() and process.pid not in known:
             try:
@@ -90,7 +93,8 @@ def reap(known: set[int]) -> None:
 
 
 def kill_tree(root: int) -> None:
-    """SIGKILL to `root` and all below it, again until none is left: a tree that forks meanwhile is stopped first."""
+    """SIGKILL to `root` and all below it, again until none is left: a tree that forks meanwhile is stopped
+    first."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         alive = [process for process in descendants(root) if process.state != "Z"]

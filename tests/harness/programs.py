@@ -4,8 +4,18 @@ import subprocess
 from pathlib import Path
 
 PROBES = Path(__file__).parent.parent / "probes"
-FLAGS = ["-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-nonnull", "-Wno-int-conversion", "-Wno-unused-result",
-         "-Wno-format-truncation", "-Wno-format-overflow", "-Wno-missing-field-initializers", "-pthread"]  # fmt: skip
+QUIET = (  # what probes do on purpose
+    "nonnull int-conversion unused-result format-truncation format-overflow missing-field-initializers"
+)
+FLAGS = [
+    "-O1",
+    "-g",
+    "-D_GNU_SOURCE",
+    "-pthread",
+    "-Wall",
+    "-Wextra",
+    *(f"-Wno-{name}" for name in QUIET.split()),
+]
 
 
 class Programs:
@@ -24,7 +34,8 @@ class Programs:
         return output
 
     def probe(self, name: str) -> Path:
-        """tests/probes/NAME.c, static: it must run in any root, and libc's loader is no part of what is compared."""
+        """tests/probes/NAME.c, static: it must run in any root, and libc's loader is no part of what is
+        compared."""
         return self.build(PROBES / f"{name}.c", "-static")
 
     @property

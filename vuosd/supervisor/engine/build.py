@@ -1,7 +1,9 @@
 """Emit the C source of vuosd.supervisor.engine._engine from api.h (cffi, API mode).
 
-api.h is the single description: C compiles against it, cffi parses it. So it must stay within what both read: declarations,
-enums, plain structs, and no preprocessor lines other than the guard and #include, which are dropped here. Every call through
+api.h is the single description: C compiles against it, cffi parses it. So it must stay within what both read:
+declarations,
+enums, plain structs, and no preprocessor lines other than the guard and #include, which are dropped here.
+Every call through
 the binding is made without the GIL; that is cffi's rule, not ours.
 
 Usage: build.py API_H OUTPUT_C
