@@ -1,4 +1,4 @@
-"""Hypothesis makes paths and sequences of calls over a small tree; natively, the same sequence is the model."""
+"""Hypothesis makes paths and sequences of calls over a tree; natively, the same sequence is the model."""
 
 import functools
 import operator

@@ -174,6 +174,7 @@ static void chdir_calls(void)
 	char buffer[PATH_MAX];
 	long n;
 
+	say("here: %s\n", home);
 	for (struct path *p = paths; p < paths + path_count; p++) {
 		result("chdir", p->label, S(chdir, p->text));
 		n = S(getcwd, buffer, sizeof buffer);
