@@ -190,7 +190,7 @@ class Box:
 
     def census(self) -> leaks.Census:
         directories = (self.runtime,) if self.runtime else ()
-        return leaks.Census(directories, (self.daemon,) if self.daemon else ())
+        return leaks.Census(self.identity.uid, directories, (self.daemon,) if self.daemon else ())
 
     def finish(self, before: leaks.Census) -> list[str]:
         """End what the test left running, and say what stays behind of it all."""

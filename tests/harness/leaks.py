@@ -25,16 +25,17 @@ def listing(directory: Path) -> set[str]:
     return found
 
 
-def shared_memory() -> set[str]:
-    """What is ours in /dev/shm, by name; the rest of the machine uses it too."""
-    try:
-        return {
-            f"/dev/shm/{name}"
-            for name in os.listdir("/dev/shm")
-            if "vuos" in name and not name.startswith("vuosd-tests-")
-        }
-    except OSError:
-        return set()
+def shared_memory(uid: int) -> set[str]:
+    """What vuosd keeps in /dev/shm for this user; the rest of the machine uses it too."""
+    found = set()
+    for name in os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else ():
+        path = f"/dev/shm/{name}"
+        if "vuos" in name and not name.startswith("vuosd-tests-"):
+            try:
+                found |= {path} if os.lstat(path).st_uid == uid else set()
+            except FileNotFoundError:
+                pass
+    return found
 
 
 def descriptors(pid: int) -> dict[str, str]:
@@ -53,6 +54,7 @@ def descriptors(pid: int) -> dict[str, str]:
 
 @dataclass
 class Census:
+    uid: int
     directories: tuple[Path, ...]
     daemons: tuple[int, ...]
     processes: set[tuple[int, int]] = field(init=False)
@@ -67,7 +69,7 @@ class Census:
         self.descriptors = {pid: len(descriptors(pid)) for pid in self.daemons}
 
     def _files(self) -> set[str]:
-        return shared_memory().union(*map(listing, self.directories))
+        return shared_memory(self.uid).union(*map(listing, self.directories))
 
     def leaks(self, known: set[int]) -> list[str]:
         """What is there now and was not, as text; `known` are processes whose end somebody still waits
