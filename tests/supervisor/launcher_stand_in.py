@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from vuosd.supervisor import messages
+from vuosd.supervisor import messages, runtime
 from vuosd.supervisor.messages import Message, Type
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -39,9 +39,7 @@ class Launcher:
 
     @classmethod
     def at(cls, control: Path) -> "Launcher":
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sock.connect(str(control))
-        return cls(sock)
+        return cls(runtime.connect(control))
 
     def __enter__(self) -> "Launcher":
         return self
