@@ -1,6 +1,7 @@
 """The places are what they say, and a view works in each: also with a private daemon."""
 
 import pytest
+
 from harness import places
 from harness.box import Box
 
@@ -16,17 +17,15 @@ LISTING = [
 def test_view_in_every_place(box: Box) -> None:
     hidden = box.file("hidden/secret", "x")
     etc = box.scratch / "etc"
-    profile = (
-        f'[[mount]]
+    profile = f"""
+[[mount]]
 type = "hide"
 target = "{hidden}"
-'
-        f'[[mount]]
+[[mount]]
 type = "bind"
 source = "/etc"
 target = "{etc}"
-'
-    )
+"""
     assert box.view(LISTING, profile).check().stdout == box.native(LISTING).check().stdout
     script = f"cd {etc} && cat passwd && pwd; cat {hidden}"
     out = box.view(["/bin/sh", "-c", script], profile)
