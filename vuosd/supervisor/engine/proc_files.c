@@ -1,55 +1,15 @@
 /*
- * mountinfo, mounts and mountstats of /proc/PID: the kernel's own lines, with mount points where the view shows them, and
- * after them a line for each entry of the view. What the view hides is not listed.
- *
- * The result is a sealed memfd: a snapshot, as one read of the kernel's file is. The formats are those of
- * fs/proc_namespace.c, with its octal escapes.
+ * Files of procfs that tell paths: where the view differs from the host, the caller gets its own version, in a sealed
+ * memfd. It is a snapshot, as one read of the kernel's file is.
  */
 #include "proc_files.h"
 
 #include <ctype.h>
 #include <linux/magic.h>
-#include <stdio.h>
 #include <sys/mman.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
-#ifndef STATX_MNT_ID
-#define STATX_MNT_ID 0x1000U
-#endif
-
-#define BLANKS " \t\n\\"
-
-enum format { MOUNTINFO, MOUNTS, MOUNTSTATS };
-
-/* A line of mountinfo. Texts are escaped, as the kernel wrote them, but for `target`. */
-struct line {
-	int id, parent;
-	const char *device, *root, *rest; /* rest: from the options on */
-	char *target; /* NULL: the view does not show it */
-	size_t length; /* of the target; 0 for "/" */
-};
-
-struct lines {
-	char *text;
-	struct line *lines;
-	unsigned count, highest;
-};
-
-static void free_text(char **text)
-{
-	free(*text);
-}
-
-static void free_lines(struct lines *lines)
-{
-	for (unsigned i = 0; i < lines->count; i++)
-		free(lines->lines[i].target);
-	free(lines->lines);
-	free(lines->text);
-}
-
-static int read_all(int fd, char **out)
+int vu_proc_read(int fd, char **out)
 {
 	size_t have = 0, room = 0;
 	char *text = NULL;
@@ -76,303 +36,24 @@ static int read_all(int fd, char **out)
 	}
 }
 
-static void unescape(const char *text, size_t length, char *out)
-{
-	for (size_t i = 0; i < length; i++) {
-		if (text[i] == '\\' && i + 3 < length) {
-			*out++ = (char)((text[i + 1] - '0') << 6 | (text[i + 2] - '0') << 3 | (text[i + 3] - '0'));
-			i += 3;
-		} else {
-			*out++ = text[i];
-		}
-	}
-	*out = 0;
-}
-
-static void escape(FILE *file, const char *text)
-{
-	for (; *text; text++)
-		if (strchr(BLANKS, *text))
-			fprintf(file, "\\%03o", (unsigned char)*text);
-		else
-			fputc(*text, file);
-}
-
-/* Cuts the next word out of *text. */
-static char *word(char **text)
-{
-	char *start = *text;
-	*text += strcspn(start, " ");
-	if (**text)
-		*(*text)++ = 0;
-	return start;
-}
-
-static char *next_line(char **text)
-{
-	char *start = *text;
-	if (!*start)
-		return NULL;
-	*text += strcspn(start, "\n");
-	if (**text)
-		*(*text)++ = 0;
-	return start;
-}
-
-/* Where the view shows an escaped host path, relative to the caller's root; NULL: nowhere. */
-static const char *seen(struct vu_call *call, const char *path, size_t length)
-{
-	const struct vu_mount *mount;
-	const char *root = vu_state_of(call)->root, *view = call->work->text;
-	size_t head = strlen(root);
-	if (length >= VU_TEXT)
-		return NULL;
-	unescape(path, length, call->work->host);
-	if (vu_table_reverse(&call->session->table, call->work->host, NULL, call->work->text, &mount) < 0)
-		return NULL;
-	if (strncmp(view, root, head) || (view[head] && view[head] != '/' && head))
-		return NULL;
-	return view[head] ? view + head : "/";
-}
-
-static int parse(struct vu_call *call, int fd, bool translate, struct lines *out)
-{
-	int error = read_all(fd, &out->text);
-	char *text = out->text, *line;
-	unsigned room = 0;
-	if (error < 0)
-		return error;
-	while ((line = next_line(&text))) {
-		if (out->count == room) {
-			struct line *more = reallocarray(out->lines, room = room ? room * 2 : 64, sizeof *more);
-			if (!more)
-				return -ENOMEM;
-			out->lines = more;
-		}
-		struct line *entry = &out->lines[out->count++];
-		*entry = (struct line){ .id = atoi(word(&line)) };
-		entry->parent = atoi(word(&line));
-		entry->device = word(&line);
-		entry->root = word(&line);
-		char *host = word(&line);
-		entry->rest = line;
-		const char *target = host;
-		if (translate)
-			target = seen(call, host, strlen(host));
-		else
-			unescape(host, strlen(host), host);
-		if (target && !(entry->target = strdup(target)))
-			return -ENOMEM;
-		entry->length = target && strcmp(target, "/") ? strlen(target) : 0;
-		if (entry->id > (int)out->highest)
-			out->highest = (unsigned)entry->id;
-	}
-	return 0;
-}
-
-/* The mount that `path` lies on, other than at its own place `self`: the last of the longest. */
-static int parent_of(const struct lines *lines, const struct line *self, int otherwise)
-{
-	const struct line *best = NULL;
-	for (unsigned i = 0; i < lines->count; i++) {
-		const struct line *line = &lines->lines[i];
-		if (line == self || !line->target || line->length >= self->length ||
-		    (best && line->length < best->length))
-			continue;
-		if (!strncmp(line->target, self->target, line->length) && self->target[line->length] == '/')
-			best = line;
-	}
-	return best ? best->id : otherwise;
-}
-
-static bool listed(const struct lines *lines, int id)
-{
-	for (unsigned i = 0; i < lines->count; i++)
-		if (lines->lines[i].target && lines->lines[i].id == id)
-			return true;
-	return false;
-}
-
-/* What is told of an entry: that of the host's mount on which its source lies. */
-struct facts {
-	char device[32], *root, options[256], type[64], *source, super[256];
-};
-
-static void gather(const struct vu_mount *mount, const struct lines *host, struct facts *facts)
-{
-	struct statx stx = {};
-	const struct line *base = NULL;
-	*facts = (struct facts){ .options = "rw,relatime", .type = "none", .super = "rw" };
-	statx(mount->fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stx);
-	snprintf(facts->device, sizeof facts->device, "%u:%u", stx.stx_dev_major, stx.stx_dev_minor);
-	for (unsigned i = 0; (stx.stx_mask & STATX_MNT_ID) && i < host->count; i++)
-		if ((uint64_t)host->lines[i].id == stx.stx_mnt_id)
-			base = &host->lines[i];
-	if (base && mount->kind != VU_TMPFS) {
-		const char *rest = strstr(base->rest, " - ");
-		char *type = strdup(rest ? rest + 3 : ""), *next = type, *name;
-		snprintf(facts->device, sizeof facts->device, "%s", base->device);
-		snprintf(facts->options, sizeof facts->options, "%.*s", (int)strcspn(base->rest, " "), base->rest);
-		if (type && (name = word(&next)) && *name) {
-			snprintf(facts->type, sizeof facts->type, "%s", name);
-			facts->source = strdup(word(&next));
-			snprintf(facts->super, sizeof facts->super, "%s", next);
-		}
-		free(type);
-	} else if (mount->kind == VU_TMPFS) {
-		strcpy(facts->type, "tmpfs");
-		facts->source = strdup("tmpfs");
-	}
-	if (mount->readonly)
-		memcpy(facts->options, "ro", 2);
-	size_t size;
-	FILE *root = open_memstream(&facts->root, &size);
-	if (!root)
-		return;
-	bool below = base && mount->kind != VU_TMPFS && !strncmp(mount->source, base->target, base->length);
-	if (below) {
-		fputs(strcmp(base->root, "/") ? base->root : "", root);
-		escape(root, strcmp(mount->source, "/") ? mount->source + base->length : "");
-	}
-	if (fflush(root), !size)
-		fputc('/', root);
-	fclose(root);
-}
-
-static void print_entry(FILE *file, enum format format, const struct line *line, const struct facts *facts)
-{
-	const char *source = facts->source ? facts->source : "none";
-	if (format == MOUNTINFO) {
-		fprintf(file, "%d %d %s %s ", line->id, line->parent, facts->device, facts->root ? facts->root : "/");
-		escape(file, line->target);
-		fprintf(file, " %s - %s %s %s\n", facts->options, facts->type, source, facts->super);
-	} else if (format == MOUNTS) {
-		fprintf(file, "%s ", source);
-		escape(file, line->target);
-		const char *super = strchr(facts->super, ',');
-		fprintf(file, " %s %s%s 0 0\n", facts->type, facts->options, super ? super : "");
-	} else {
-		fprintf(file, "device %s mounted on ", source);
-		escape(file, line->target);
-		fprintf(file, " with fstype %s\n", facts->type);
-	}
-}
-
-/* The entries of the view that can be seen, in its order. */
-static int print_entries(struct vu_call *call, FILE *file, enum format format, struct lines *shown,
-			 const struct lines *host)
-{
-	const struct vu_table *table = &call->session->table;
-	const char *root = vu_state_of(call)->root;
-	size_t head = strlen(root);
-	int top = 0;
-	unsigned old = shown->count, highest = shown->highest > host->highest ? shown->highest : host->highest;
-	for (unsigned i = 0; i < host->count; i++)
-		if (!host->lines[i].length)
-			top = host->lines[i].parent;
-	struct line *lines = reallocarray(shown->lines, shown->count + table->count, sizeof *lines);
-	if (!lines)
-		return -ENOMEM;
-	shown->lines = lines;
-	const struct vu_mount **mounts = calloc(table->count, sizeof *mounts);
-	if (!mounts)
-		return -ENOMEM;
-	for (unsigned i = 1; i < table->count; i++) {
-		const struct vu_mount *mount = table->mounts[i];
-		struct vu_spot spot;
-		vu_table_find(table, mount->target, &spot);
-		const char *target = mount->target + head;
-		if (spot.mount != mount || mount->kind == VU_HIDE || strncmp(mount->target, root, head) ||
-		    (head && *target && *target != '/'))
-			continue;
-		struct line *line = &lines[shown->count];
-		*line = (struct line){ .id = (int)(highest + i), .target = strdup(*target ? target : "/") };
-		if (!line->target)
-			break;
-		line->length = strcmp(line->target, "/") ? strlen(line->target) : 0;
-		mounts[shown->count++ - old] = mount;
-	}
-	for (unsigned i = old; i < shown->count; i++) {
-		struct facts facts;
-		if (format == MOUNTINFO)
-			lines[i].parent = parent_of(shown, &lines[i], top);
-		gather(mounts[i - old], host, &facts);
-		print_entry(file, format, &lines[i], &facts);
-		free(facts.root);
-		free(facts.source);
-	}
-	free(mounts);
-	return 0;
-}
-
-static void print_mountinfo(FILE *file, const struct lines *shown)
-{
-	for (unsigned i = 0; i < shown->count; i++) {
-		const struct line *line = &shown->lines[i];
-		if (!line->target)
-			continue;
-		bool orphan = line->length && !listed(shown, line->parent);
-		fprintf(file, "%d %d %s %s ", line->id, orphan ? parent_of(shown, line, line->parent) : line->parent,
-			line->device, line->root);
-		escape(file, line->target);
-		fprintf(file, " %s\n", line->rest);
-	}
-}
-
-/* The lines of mounts and mountstats: the mount point is what stands between `before` and the next blank. */
-static void print_plain(struct vu_call *call, FILE *file, char *text, const char *before)
-{
-	char *line;
-	bool visible = true;
-	while ((line = next_line(&text))) {
-		char *point = strstr(line, before);
-		if (point && *line != '\t') {
-			point += strlen(before);
-			size_t length = strcspn(point, " ");
-			const char *target = seen(call, point, length);
-			if ((visible = target)) {
-				fwrite(line, 1, (size_t)(point - line), file);
-				escape(file, target);
-				fprintf(file, "%s\n", point + length);
-			}
-		} else if (visible) {
-			fprintf(file, "%s\n", line); /* statistics of the device above */
-		}
-	}
-}
-
-static int print(struct vu_call *call, FILE *file, enum format format, int source)
-{
-	struct lines shown = {}, host = {};
-	VU_CLOSE int own = openat(call->session->proc, "self/mountinfo", O_RDONLY | O_CLOEXEC);
-	int error = own < 0 ? -errno : parse(call, own, false, &host);
-	if (!error && format == MOUNTINFO && !(error = parse(call, source, true, &shown)))
-		print_mountinfo(file, &shown);
-	if (!error && format != MOUNTINFO) {
-		__attribute__((cleanup(free_text))) char *text = NULL;
-		if (!(error = read_all(source, &text)))
-			print_plain(call, file, text, format == MOUNTS ? " " : " mounted on ");
-	}
-	if (!error)
-		error = print_entries(call, file, format, &shown, &host);
-	free_lines(&shown);
-	free_lines(&host);
-	return error;
-}
-
-/* Is this /proc/PID/NAME or /proc/PID/task/TID/NAME? */
+/* Is this /proc/PID/NAME or /proc/PID/task/TID/NAME, of a NAME that we know? */
 static int format_of(const struct vu_place *place)
 {
-	static const char *const names[] = {
-		[MOUNTINFO] = "mountinfo", [MOUNTS] = "mounts", [MOUNTSTATS] = "mountstats"
+	static const struct {
+		const char *name;
+		enum vu_proc_format format;
+	} names[] = {
+		{"mountinfo", VU_PROC_MOUNTINFO}, {"mounts", VU_PROC_MOUNTS}, {"mountstats", VU_PROC_MOUNTSTATS},
+		{"maps", VU_PROC_MAPS},		  {"smaps", VU_PROC_MAPS},
 	};
 	const char *slash = strrchr(place->view, '/');
 	struct statfs fs;
-	if (!slash || strncmp(slash, "/mount", 6) || !isdigit(slash[slash > place->view ? -1 : 0]))
+	if (!slash || slash == place->view || !isdigit(slash[-1]))
 		return -ENOSYS;
-	for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
-		if (!strcmp(slash + 1, names[i]))
-			return fstatfs(place->fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC ? -ENOSYS : i;
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcmp(slash + 1, names[i].name))
+			return fstatfs(place->fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC ? -ENOSYS
+											    : (int)names[i].format;
 	return -ENOSYS;
 }
 
@@ -392,7 +73,8 @@ int vu_proc_file(struct vu_call *call, const struct vu_place *place)
 		vu_close(&copy);
 		return error;
 	}
-	int error = print(call, file, format, source);
+	int error = format == VU_PROC_MAPS ? vu_proc_print_maps(call, file, source)
+					   : vu_proc_print_mounts(call, file, (enum vu_proc_format)format, source);
 	if (fclose(file) && !error)
 		error = -errno;
 	if (!error && fcntl(memory, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
