@@ -135,6 +135,12 @@ class Launcher:
 
     def _become_command(self, program: bytes, count: int, tell: int, wait: int, setup: Message) -> None:
         try:
+            # Another launcher's connection must not live on in here.
+            for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, tell, wait, *setup.fds}:
+                try:
+                    os.close(fd)
+                except OSError:
+                    pass
             resource.setrlimit(10, (self.tag, resource.getrlimit(10)[1]))
             if messages.SetupFlag.CWD in self.flags:
                 os.fchdir(setup.fds[-1])
