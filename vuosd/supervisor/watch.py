@@ -86,7 +86,6 @@ class _Watch:
             await trio.lowlevel.wait_readable(poller.fileno())
         with trio.move_on_after(_GOODBYE_SECONDS):
             await self.said_goodbye.wait()  # the keeper has yet to reap the last one
-            return
         self.end("no process is left", expected=True)
 
     async def engine_log(self) -> None:
