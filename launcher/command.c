@@ -102,7 +102,8 @@ noreturn void become_command(const struct setup *setup, int sock)
 	char go;
 
 	/* We hold both ends of `sock`, the table being shared: KEEPER's death would not show there. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != setup->keeper)
+		_exit(EXIT_OURS);
 	if (set_tag(setup->tag) < 0)
 		fail(sock, STAGE_TAG);
 	if (setup->cwd >= 0 && fchdir(setup->cwd) < 0)
@@ -119,7 +120,7 @@ noreturn void become_command(const struct setup *setup, int sock)
 	if (write(sock, &ready, sizeof(ready)) != sizeof(ready) || read(sock, &go, 1) != 1)
 		_exit(EXIT_OURS);
 	prctl(PR_SET_PDEATHSIG, 0);
-	sigprocmask(SIG_SETMASK, &setup->mask, NULL);
+	set_signal_mask(setup->mask);
 	search_and_execute(&setup->command);
 	int error = errno;
 	complain(error, "%s", name);

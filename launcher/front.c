@@ -18,7 +18,6 @@ struct front {
 	int signals; /* signalfd */
 	pid_t keeper, command, group;
 	bool in_group; /* of the command still, as we lead the session: signals for the group reach the command without us */
-	sigset_t all;
 };
 
 static void note(const struct front *f, char c)
@@ -31,23 +30,28 @@ static struct report receive_report(const struct front *f)
 	struct report r;
 	ssize_t n;
 
+	/* A KEEPER that ends with notes unread resets the socket: that is told once, and before what it sent. */
 	do
 		n = recv(f->sock, &r, sizeof(r), 0);
-	while (n < 0 && errno == EINTR);
-	if (n == sizeof(r))
-		return r;
-	/* KEEPER has ended. If it was killed the worker sees that too, and ends the session. */
-	return (struct report){ REPORT_EXITED, SIGKILL };
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+	return n == sizeof(r) ? r : (struct report){ REPORT_GONE, 0 };
+}
+
+static uint64_t all_but(int signal_number)
+{
+	return ~(UINT64_C(1) << (signal_number - 1));
 }
 
 /* As the command ended. Its core dump, if any, is its own. */
 static noreturn void end_like(const struct front *f, int status)
 {
-	int signal_number = status & 0x7f;
-	sigset_t set;
+	int signal_number = status & 0x7f, kind;
 
 	note(f, NOTE_GOODBYE);
-	if (receive_report(f).kind != REPORT_STAYS)
+	do
+		kind = receive_report(f).kind;
+	while (kind != REPORT_STAYS && kind != REPORT_GONE);
+	if (kind == REPORT_GONE)
 		waitpid(f->keeper, NULL, 0);
 	if (!signal_number)
 		_exit(status >> 8 & 0xff);
@@ -55,9 +59,7 @@ static noreturn void end_like(const struct front *f, int status)
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(signal_number, SIG_DFL);
 	kill(getpid(), signal_number);
-	sigemptyset(&set);
-	sigaddset(&set, signal_number);
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	set_signal_mask(all_but(signal_number));
 	_exit(128 + signal_number);
 }
 
@@ -68,15 +70,12 @@ static noreturn void end_like(const struct front *f, int status)
 static void stop_like(struct front *f, int signal_number)
 {
 	bool back = !f->in_group && getpgid(f->command) != f->group && setpgid(0, f->group) == 0;
-	sigset_t set;
 
 	signal(signal_number, SIG_DFL);
 	kill(getpid(), signal_number);
-	sigemptyset(&set);
-	sigaddset(&set, signal_number);
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	set_signal_mask(all_but(signal_number));
 	/* Stopped here. */
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	set_signal_mask(ALL_SIGNALS);
 	if (back)
 		setpgid(0, f->keeper);
 }
@@ -122,6 +121,8 @@ static void hear_keeper(struct front *f)
 	case REPORT_CONTINUED: note(f, NOTE_CONTINUED); break;
 	case REPORT_EXITED: end_like(f, r.value);
 	case REPORT_FAILED: _exit(r.value);
+	/* KEEPER was killed. The worker sees that too, and ends the session. */
+	case REPORT_GONE: end_like(f, SIGKILL);
 	default: break;
 	}
 }
@@ -136,9 +137,9 @@ noreturn void be_front(int sock, pid_t keeper)
 		_exit(r.kind == REPORT_FAILED ? r.value : EXIT_OURS);
 	f.command = r.value;
 	f.group = getpgrp();
-	sigfillset(&f.all);
-	sigprocmask(SIG_BLOCK, &f.all, NULL);
-	f.signals = above_stdio(signalfd(-1, &f.all, SFD_CLOEXEC | SFD_NONBLOCK));
+	uint64_t all = ALL_SIGNALS;
+	set_signal_mask(all);
+	f.signals = above_stdio(syscall(SYS_signalfd4, -1, &all, sizeof(all), SFD_CLOEXEC | SFD_NONBLOCK));
 	f.in_group = setpgid(0, keeper) < 0;
 	const int ours[] = { f.sock, f.signals };
 	close_all_but(ours, 2);

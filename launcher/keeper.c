@@ -34,7 +34,7 @@ struct keeper {
 	int children; /* signalfd of SIGCHLD */
 	pid_t front_pid, command;
 	bool keep_tree, goodbye, exited, command_reaped, stays, broker_started;
-	bool continue_unseen; /* FRONT has yet to say that it noticed */
+	int continued_unseen; /* reports of CONTINUED that FRONT has yet to say it read */
 	struct setup setup;
 	struct broker broker;
 };
@@ -275,7 +275,7 @@ static void tell_stops(struct keeper *k)
 		if (info.si_code == CLD_STOPPED) {
 			report(k, REPORT_STOPPED, info.si_status);
 		} else if (info.si_code == CLD_CONTINUED) {
-			k->continue_unseen = true;
+			k->continued_unseen++;
 			report(k, REPORT_CONTINUED, 0);
 		}
 		info.si_pid = 0;
@@ -341,13 +341,12 @@ static void hear_front(struct keeper *k)
 		return;
 	if (n == 1) {
 		k->goodbye |= note == NOTE_GOODBYE;
-		if (note == NOTE_CONTINUED)
-			k->continue_unseen = false;
+		k->continued_unseen -= note == NOTE_CONTINUED;
 		return;
 	}
 	close(k->front);
 	k->front = -1;
-	k->continue_unseen = false;
+	k->continued_unseen = 0;
 	if (!k->goodbye && !k->keep_tree)
 		kill_tree(k->setup.tag);
 }
@@ -377,9 +376,9 @@ static noreturn void watch(struct keeper *k)
 		};
 		uint64_t drained[64];
 
-		if (k->continue_unseen)
+		if (k->continued_unseen)
 			wake_front(k);
-		if (poll(p, COUNT, k->continue_unseen ? 10 : -1) < 0)
+		if (poll(p, COUNT, k->continued_unseen ? 10 : -1) < 0)
 			continue;
 		if (p[CHILDREN].revents || p[DONE].revents) {
 			if (read(p[CHILDREN].revents ? k->children : k->broker.done, drained, sizeof(drained)) < 0)
@@ -397,7 +396,7 @@ static noreturn void watch(struct keeper *k)
 	_exit(0);
 }
 
-noreturn void keep(int session, int front, const sigset_t *mask)
+noreturn void keep(int session, int front, uint64_t mask)
 {
 	static struct keeper k;
 	struct sigaction on_child = { .sa_handler = SIG_DFL };
@@ -406,7 +405,8 @@ noreturn void keep(int session, int front, const sigset_t *mask)
 	k.session = session;
 	k.front = front;
 	k.front_pid = getppid();
-	k.setup.mask = *mask;
+	k.setup.mask = mask;
+	k.setup.keeper = getpid();
 	pthread_mutex_init(&k.broker.tracing, NULL);
 	/* An inherited SIG_IGN would reap our children behind our back; the command gets it back. */
 	sigaction(SIGCHLD, &on_child, &k.setup.on_child);

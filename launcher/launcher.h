@@ -73,6 +73,10 @@ int above_stdio(int fd);
 /* "vuos-run: …" and the text of `error` (if positive) on stderr. */
 void complain(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* rt_sigprocmask itself: glibc's keeps two real-time signals for its own use, which are the command's here. Returns the old mask. */
+uint64_t set_signal_mask(uint64_t mask);
+#define ALL_SIGNALS (~UINT64_C(0))
+
 /* ---- request.c ---- */
 
 struct strings {
@@ -97,7 +101,8 @@ struct setup {
 	uint32_t filter_length;
 	struct strings command;
 	int landlock, cwd;	  /* or -1 */
-	sigset_t mask;		  /* as FRONT got it */
+	pid_t keeper;
+	uint64_t mask;		  /* as FRONT got it */
 	struct sigaction on_child; /* likewise */
 };
 
@@ -114,8 +119,8 @@ noreturn void become_command(const struct setup *setup, int sock);
 
 /* ---- keeper.c, front.c, tree.c, broker.c ---- */
 
-/* On the front socket, KEEPER to FRONT. */
-enum report_kind { REPORT_STARTED, REPORT_STOPPED, REPORT_CONTINUED, REPORT_EXITED, REPORT_STAYS, REPORT_FAILED };
+/* On the front socket, KEEPER to FRONT; GONE stands for its end. */
+enum report_kind { REPORT_STARTED, REPORT_STOPPED, REPORT_CONTINUED, REPORT_EXITED, REPORT_STAYS, REPORT_FAILED, REPORT_GONE };
 
 struct report {
 	int32_t kind;
@@ -125,7 +130,7 @@ struct report {
 /* And FRONT to KEEPER: one byte each. */
 enum { NOTE_MOVED = 'm', NOTE_CONTINUED = 'c', NOTE_GOODBYE = 'g' };
 
-noreturn void keep(int session, int front, const sigset_t *mask);
+noreturn void keep(int session, int front, uint64_t mask);
 noreturn void be_front(int keeper_sock, pid_t keeper);
 /* Closes all descriptors but `keep`, in a table of our own from now on. */
 void close_all_but(const int *keep, int count);

@@ -86,7 +86,6 @@ static int send_request(int sock, const struct options *o)
 int main(int argc, char **argv)
 {
 	struct options options = parse(argc, argv);
-	sigset_t mask, all;
 	int pair[2];
 
 	int session = connect_to_daemon();
@@ -104,14 +103,13 @@ int main(int argc, char **argv)
 	pair[0] = above_stdio(pair[0]);
 	pair[1] = above_stdio(pair[1]);
 	/* KEEPER is deaf from its first instruction; FRONT is not, until the command exists. */
-	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &mask);
+	uint64_t mask = set_signal_mask(ALL_SIGNALS);
 	pid_t keeper = fork();
 	if (keeper == 0) {
 		close(pair[0]);
-		keep(session, pair[1], &mask);
+		keep(session, pair[1], mask);
 	}
-	sigprocmask(SIG_SETMASK, &mask, NULL);
+	set_signal_mask(mask);
 	if (keeper < 0) {
 		complain(errno, "cannot fork");
 		return EXIT_OURS;

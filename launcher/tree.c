@@ -20,12 +20,13 @@
 
 struct process {
 	pid_t pid, parent;
-	bool ours;
+	bool ours, dead;
 };
 
-static pid_t parent_of(pid_t pid)
+/* Its parent, and whether it is a zombie: one that is not ours to reap must not keep us. */
+static pid_t parent_of(pid_t pid, bool *dead)
 {
-	char path[32], text[512];
+	char path[32], text[512], state = 0;
 	int parent = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
@@ -37,8 +38,9 @@ static pid_t parent_of(pid_t pid)
 	text[n > 0 ? n : 0] = 0;
 	/* The name, in parentheses, may hold any character. */
 	const char *name_end = strrchr(text, ')');
-	if (!name_end || sscanf(name_end + 1, " %*c %d", &parent) != 1)
+	if (!name_end || sscanf(name_end + 1, " %c %d", &state, &parent) != 2)
 		return 0;
+	*dead = state == 'Z' || state == 'X';
 	return parent;
 }
 
@@ -68,7 +70,10 @@ static size_t list_processes(struct process **list, uint64_t tag)
 				break;
 			*list = more;
 		}
-		(*list)[count++] = (struct process){ pid, parent_of(pid), tagged(pid, tag) };
+		struct process *p = &(*list)[count++];
+
+		*p = (struct process){ .pid = pid, .ours = tagged(pid, tag) };
+		p->parent = parent_of(pid, &p->dead);
 	}
 	if (proc)
 		closedir(proc);
@@ -102,8 +107,7 @@ void kill_tree(uint64_t tag)
 
 		mark_descendants(list, count);
 		for (size_t i = 0; i < count; i++) {
-			if (list[i].ours && kill(list[i].pid, SIGKILL) == 0)
-				left++;
+			left += list[i].ours && !list[i].dead && kill(list[i].pid, SIGKILL) == 0;
 		}
 		free(list);
 		do

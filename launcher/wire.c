@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define FDS_SPACE CMSG_SPACE(MESSAGE_FDS * sizeof(int))
@@ -91,6 +92,14 @@ int above_stdio(int fd)
 		return fd;
 	close(fd);
 	return high;
+}
+
+uint64_t set_signal_mask(uint64_t mask)
+{
+	uint64_t old = 0;
+
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &old, sizeof(mask));
+	return old;
 }
 
 void complain(int error, const char *format, ...)

@@ -41,7 +41,9 @@ def test_no_daemon(command: str, directory: str) -> None:
 
 def test_ps_show_stop(daemon: DaemonProcess, tmp_path: Path) -> None:
     profile = tmp_path / "view.toml"
-    profile.write_text('[view]\nname = "mine"\n[[mount]]\ntype = "hide"\ntarget = "/mnt"\n[env]\nunset = ["X_*"]\n')
+    profile.write_text(
+        '[view]\nname = "mine"\n[[mount]]\ntype = "hide"\ntarget = "/mnt"\n[env]\nunset = ["X_*"]\n'
+    )
     assert "no view is running" in daemon.vuctl("show").stderr
     with daemon.launcher() as launcher:
         launcher.ask(["/bin/sleep", "100"], profile=str(profile))
@@ -106,7 +108,14 @@ def test_doctor() -> None:
     done = vuctl("doctor", "--json")
     report = json.loads(done.stdout)
     names = {finding["name"] for finding in report["findings"]}
-    assert {"kernel", "Landlock", "seccomp user notification", "ptrace of others", "libseccomp", "daemon"} <= names
+    assert {
+        "kernel",
+        "Landlock",
+        "seccomp user notification",
+        "ptrace of others",
+        "libseccomp",
+        "daemon",
+    } <= names
     assert all(finding["why"] for finding in report["findings"])
     assert done.returncode == (0 if report["runs"] else 1)
     assert "Views run here" in vuctl("doctor").stdout or not report["runs"]
@@ -136,5 +145,7 @@ def test_vuosd_options() -> None:
 def test_vuctl_imports_nothing_heavy() -> None:
     code = "import sys; sys.argv = ['vuctl', '--version']; from vuosd.cli.main import main\ntry: main()\nexcept SystemExit: pass\n"
     code += "print([name for name in ('trio', 'msgspec', 'rich', 'cffi') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20
+    )
     assert done.stdout.splitlines()[-1] == "[]"

@@ -21,12 +21,18 @@ class DaemonProcess:
         self.control = self.runtime / "vuosd" / "control"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "vuosd.cli.vuosd"], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [sys.executable, "-m", "vuosd.cli.vuosd"],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def ready(self) -> "DaemonProcess":
         """Its spare is there."""
-        assert processes.until(lambda: self.process.poll() is not None or bool(self.workers())), self.log.read_text()
+        assert processes.until(lambda: self.process.poll() is not None or bool(self.workers())), (
+            self.log.read_text()
+        )
         assert self.process.poll() is None, self.log.read_text()
         return self
 
@@ -43,7 +49,11 @@ class DaemonProcess:
         return {tag.session: pid for pid, tag in tags.items() if tag and tag.state == members.SUPERVISOR}
 
     def zygote(self) -> int:
-        (pid,) = (process.pid for process in processes.descendants(self.process.pid) if process.ppid == self.process.pid)
+        (pid,) = (
+            process.pid
+            for process in processes.descendants(self.process.pid)
+            if process.ppid == self.process.pid
+        )
         return pid
 
     def vuctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":

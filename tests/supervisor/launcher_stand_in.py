@@ -1,4 +1,5 @@
-"""A launcher in Python, for tests of daemon and worker by themselves: the messages that vuos-run sends, no more.
+"""A launcher in Python, for tests of daemon and worker by themselves: the messages that vuos-run sends, no
+more.
 
 It keeps step by step control, so a test can leave out, break or delay any message.
 """
@@ -19,9 +20,21 @@ _PIDFD_GETFD, _SECCOMP = 438, 317
 _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1 << 3, 1 << 5
 
 
-def request(arguments: Sequence[str], *, profile: str = "", name: str = "", env: dict[str, str] | None = None) -> bytes:
+def request(
+    arguments: Sequence[str], *, profile: str = "", name: str = "", env: dict[str, str] | None = None
+) -> bytes:
     environment = [f"{key}={value}" for key, value in (env if env is not None else dict(os.environ)).items()]
-    words = ["profile", profile, "name", name, "argc", str(len(arguments)), *arguments, "envc", str(len(environment))]
+    words = [
+        "profile",
+        profile,
+        "name",
+        name,
+        "argc",
+        str(len(arguments)),
+        *arguments,
+        "envc",
+        str(len(environment)),
+    ]
     return b"".join(os.fsencode(word) + b"\0" for word in [*words, *environment])
 
 

@@ -89,7 +89,12 @@ def test_a_worker_holds_no_socket_of_another_session(daemon: DaemonProcess) -> N
 
 def test_second_instance_names_the_first(daemon: DaemonProcess) -> None:
     second = subprocess.run(
-        [sys.executable, "-m", "vuosd.cli.vuosd"], env=daemon.env, capture_output=True, text=True, check=False, timeout=20
+        [sys.executable, "-m", "vuosd.cli.vuosd"],
+        env=daemon.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
     )
     assert second.returncode == 1
     assert f"already running (process {daemon.process.pid}" in second.stderr
@@ -188,7 +193,9 @@ def test_another_protocol_version(daemon: DaemonProcess) -> None:
         )
 
 
-@pytest.mark.parametrize("data", [b"x", b"GET / HTTP/1.1\r\n\r\n", HEADER.pack(b"VUOS", 1, 99, 0), HEADER.pack(b"VUOS", 1, 1, 5)])
+@pytest.mark.parametrize(
+    "data", [b"x", b"GET / HTTP/1.1\r\n\r\n", HEADER.pack(b"VUOS", 1, 99, 0), HEADER.pack(b"VUOS", 1, 1, 5)]
+)
 def test_nonsense_is_refused(daemon: DaemonProcess, data: bytes) -> None:
     with daemon.launcher() as launcher:
         launcher.connection.send(data)

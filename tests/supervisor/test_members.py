@@ -36,7 +36,9 @@ def test_tag_goes_to_children_and_orphans(session: int) -> None:
 
 
 def test_kill_is_faster_than_a_tree_that_forks(session: int) -> None:
-    process = start(session, 0, "/bin/sh", "-c", "while :; do (sleep 0.05; sleep 0.05) & done 2>/dev/null; wait")
+    process = start(
+        session, 0, "/bin/sh", "-c", "while :; do (sleep 0.05; sleep 0.05) & done 2>/dev/null; wait"
+    )
     assert processes.until(lambda: len(members.of_session(session)) > 20)
     assert members.kill(session)
     process.wait(5)

@@ -13,7 +13,9 @@ def content(profile: bytes, name: bytes, arguments: list[bytes], environment: li
 
 
 @given(word, word, words.filter(bool), words)
-def test_what_was_asked_is_read(profile: bytes, name: bytes, arguments: list[bytes], environment: list[bytes]) -> None:
+def test_what_was_asked_is_read(
+    profile: bytes, name: bytes, arguments: list[bytes], environment: list[bytes]
+) -> None:
     request = Request(content(profile, name, arguments, environment))
     assert (request.profile, request.name) == (profile, name)
     assert (request.arguments, request.environment) == (arguments, environment)

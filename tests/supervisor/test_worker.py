@@ -32,7 +32,9 @@ class Private:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         env = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "vuosd.cli.vuosd", f"--private={theirs.fileno()}"], pass_fds=[theirs.fileno()], env=env
+            [sys.executable, "-m", "vuosd.cli.vuosd", f"--private={theirs.fileno()}"],
+            pass_fds=[theirs.fileno()],
+            env=env,
         )
         theirs.close()
         self.started.append(process)
@@ -158,7 +160,8 @@ chmod 0 /mnt/a/b/f /mnt/a/b; chmod 500 /mnt/a
 def test_command_starts_in_the_view_s_directory(daemon: DaemonProcess | Private, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     text = profile(
-        tmp_path, f'[view]\ncwd = "/mnt/x"\n[[mount]]\ntype = "bind"\ntarget = "/mnt/x"\nsource = "{tmp_path}/there"\n'
+        tmp_path,
+        f'[view]\ncwd = "/mnt/x"\n[[mount]]\ntype = "bind"\ntarget = "/mnt/x"\nsource = "{tmp_path}/there"\n',
     )
     with daemon.launcher() as launcher:
         launcher.ask(["/bin/sh", "-c", "test $(pwd) = /mnt/x; echo > made"], profile=text)
@@ -219,7 +222,9 @@ def test_launcher_that_goes_away_early(daemon: DaemonProcess | Private, tmp_path
 
 def test_killed_worker_leaves_nothing(daemon: DaemonProcess | Private, tmp_path: Path) -> None:
     with daemon.launcher() as launcher:
-        launcher.ask(["/bin/sh", "-c", "mkdir -p /mnt/a; chmod 0 /mnt/a; sleep 100"], profile=profile(tmp_path, TMPFS))
+        launcher.ask(
+            ["/bin/sh", "-c", "mkdir -p /mnt/a; chmod 0 /mnt/a; sleep 100"], profile=profile(tmp_path, TMPFS)
+        )
         launcher.start()
         launcher.release()
         session = launcher.tag >> members.STATE_BITS
@@ -249,5 +254,8 @@ def test_ten_thousand_entries(daemon: DaemonProcess | Private, tmp_path: Path) -
         pytest.skip("the hard limit of descriptors is below what the view needs")
     begin = time.monotonic()
     with daemon.launcher() as launcher:
-        assert launcher.run(["/bin/sh", "-c", "test -e /mnt/9999/passwd && ! test -e /mnt/10000"], profile=text) == 0
+        assert (
+            launcher.run(["/bin/sh", "-c", "test -e /mnt/9999/passwd && ! test -e /mnt/10000"], profile=text)
+            == 0
+        )
     assert time.monotonic() - begin < 20

@@ -8,8 +8,12 @@ from vuosd.cli.output import print_text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("profile", nargs="+", metavar="PROFILE", help="a path, or a name as for vuos-run --view")
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing about a profile without mistakes")
+    parser.add_argument(
+        "profile", nargs="+", metavar="PROFILE", help="a path, or a name as for vuos-run --view"
+    )
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="say nothing about a profile without mistakes"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

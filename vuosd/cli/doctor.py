@@ -1,4 +1,6 @@
-"""`vuctl doctor`: what this machine gives to views, what is missing, and why it matters. Exit 0 if views can run."""
+"""`vuctl doctor`: what this machine gives to views, what is missing, and why it matters. Exit 0 if views can
+run.
+"""
 
 import argparse
 

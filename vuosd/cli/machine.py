@@ -1,7 +1,8 @@
-"""What `vuctl doctor` tries out on this machine. Everything is tried, not looked up, where that leaves no trace.
+"""What `vuctl doctor` tries out on this machine. Everything is tried, not looked up, where that leaves no
+trace.
 
-A *finding* says what was asked, how it stands ("good", "limited", "missing"), what was found, and why it matters. Only
-"missing" keeps views from running.
+A *finding* says what was asked, how it stands ("good", "limited", "missing"), what was found, and why it
+matters. Only "missing" keeps views from running.
 """
 
 import ctypes
@@ -75,8 +76,10 @@ def kernel() -> Finding:
     state = GOOD if numbers >= (6, 1) else MISSING
     if platform.machine() != "x86_64":
         return Finding("kernel", MISSING, f"Linux {release} on {platform.machine()}", "views need x86-64")
-    why = "6.1 is the oldest that views run on" if state == MISSING or numbers >= (6, 6) else (
-        "from 6.6 on each trapped call costs a third"
+    why = (
+        "6.1 is the oldest that views run on"
+        if state == MISSING or numbers >= (6, 6)
+        else ("from 6.6 on each trapped call costs a third")
     )
     return Finding("kernel", state, f"Linux {release}", why)
 
@@ -92,7 +95,12 @@ def notification() -> Finding:
     result = _in_child(_listen)
     if result == -errno.EBUSY:
         found = "another program already listens to this process"
-        return Finding("seccomp user notification", MISSING, found, "this shell is in a view, or in a container that uses it")
+        return Finding(
+            "seccomp user notification",
+            MISSING,
+            found,
+            "this shell is in a view, or in a container that uses it",
+        )
     if result < 0:
         return Finding("seccomp user notification", MISSING, _text(result), why)
     return Finding("seccomp user notification", GOOD, "works, with WAIT_KILLABLE_RECV", why)
@@ -103,7 +111,12 @@ def _listen() -> int:
     program = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
     buffer = ctypes.create_string_buffer(program)
     _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    return min(_syscall(_SECCOMP, 1, _NEW_LISTENER | _WAIT_KILLABLE_RECV, struct.pack("H6xQ", 1, ctypes.addressof(buffer))), 0)
+    return min(
+        _syscall(
+            _SECCOMP, 1, _NEW_LISTENER | _WAIT_KILLABLE_RECV, struct.pack("H6xQ", 1, ctypes.addressof(buffer))
+        ),
+        0,
+    )
 
 
 def landlock() -> Finding:
@@ -125,7 +138,12 @@ def ptrace() -> Finding:
     found = f"Yama ptrace_scope {scope}; tracing {'works' if result >= 0 else _text(result)}, reading memory "
     found += "works" if read >= 0 else _text(read)
     if result >= 0 and read >= 0:
-        return Finding("ptrace of others", GOOD, found, "chdir, execve and memory of a view's processes are reached directly")
+        return Finding(
+            "ptrace of others",
+            GOOD,
+            found,
+            "chdir, execve and memory of a view's processes are reached directly",
+        )
     why = "only ancestors may look into a process, so vuos-run does it for the daemon: slower"
     return Finding("ptrace of others", LIMITED, found, why)
 
@@ -149,7 +167,11 @@ def _with_sibling(attempt: Callable[[int], int]) -> int:
 
 
 def _seize(pid: int) -> int:
-    return 0 if _LIBC.ptrace(ctypes.c_long(_PTRACE_SEIZE), ctypes.c_long(pid), None, None) == 0 else -ctypes.get_errno()
+    return (
+        0
+        if _LIBC.ptrace(ctypes.c_long(_PTRACE_SEIZE), ctypes.c_long(pid), None, None) == 0
+        else -ctypes.get_errno()
+    )
 
 
 def _read_memory(pid: int) -> int:
@@ -179,7 +201,9 @@ def kcmp() -> Finding:
 def clone3() -> Finding:
     result = _syscall(_CLONE3, 0, 0)
     found = "not there: a seccomp profile such as Docker's" if result == -errno.ENOSYS else "allowed"
-    return Finding("clone3", GOOD, found, "programs fall back to clone; only said because it shows an outer profile")
+    return Finding(
+        "clone3", GOOD, found, "programs fall back to clone; only said because it shows an outer profile"
+    )
 
 
 def user_namespaces() -> Finding:
@@ -188,7 +212,10 @@ def user_namespaces() -> Finding:
     if result >= 0:
         return Finding("private mounts", GOOD, "allowed", why)
     found = _text(result)
-    for path in ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "/proc/sys/kernel/unprivileged_userns_clone"):
+    for path in (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "/proc/sys/kernel/unprivileged_userns_clone",
+    ):
         try:
             with open(path) as file:
                 found += f"; {os.path.basename(path)} is {file.read().strip()}"
@@ -223,7 +250,9 @@ def runtime_directory() -> Finding:
     except runtime.RuntimeUnavailable:
         return Finding("runtime directory", LIMITED, "XDG_RUNTIME_DIR is not set", why)
     except OSError as error:
-        return Finding("runtime directory", LIMITED, f"{os.environ['XDG_RUNTIME_DIR']}: {error.strerror}", why)
+        return Finding(
+            "runtime directory", LIMITED, f"{os.environ['XDG_RUNTIME_DIR']}: {error.strerror}", why
+        )
     if status.st_uid != os.geteuid():
         return Finding("runtime directory", LIMITED, f"{path} belongs to user {status.st_uid}", why)
     if not os.access(path, os.W_OK | os.X_OK):
@@ -280,7 +309,12 @@ def daemon() -> Finding:
     if reply["version"] != __version__:
         found = f"version {reply['version']}, and this is {__version__}"
         return Finding("daemon", LIMITED, found, "`vuctl stop` ends it; the next is of this version")
-    return Finding("daemon", GOOD, f"version {reply['version']}, process {reply['pid']}, sessions: {reply['sessions']}", why)
+    return Finding(
+        "daemon",
+        GOOD,
+        f"version {reply['version']}, process {reply['pid']}, sessions: {reply['sessions']}",
+        why,
+    )
 
 
 _CHECKS = (

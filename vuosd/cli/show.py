@@ -10,7 +10,10 @@ from vuosd.control.client import ControlError, ask
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "view", nargs="?", metavar="VIEW", help="its name, or the number of a process in it; needed when several run"
+        "view",
+        nargs="?",
+        metavar="VIEW",
+        help="its name, or the number of a process in it; needed when several run",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -38,7 +41,9 @@ def _print(view: dict[str, Any]) -> None:
         "running for": age(time.time() - view["since"]),
         "processes": f"{len(processes)}: {listed}",
         "enforce": "yes" if view["enforce"] else "no",
-        "when vuos-run is killed": "its processes live on" if view["keep_tree"] else "its processes are killed",
+        "when vuos-run is killed": "its processes live on"
+        if view["keep_tree"]
+        else "its processes are killed",
         "calls": ", ".join(f"{count} {name}" for name, count in view["stats"].items()),
     }
     for name, value in facts.items():

@@ -1,4 +1,6 @@
-"""`vuosd`: the daemon. The options are read by hand: the launcher waits for `--private`, and argparse costs 10 ms."""
+"""`vuosd`: the daemon. The options are read by hand: the launcher waits for `--private`, and argparse costs
+10 ms.
+"""
 
 import sys
 

@@ -2,5 +2,6 @@
 
     vuctl ── client.ask({"command": "ps"}) ──▶ daemon ── server.answer ──▶ {"sessions": [...]} or {"error": "..."}
 
-A *request* is an object with a "command"; a *reply* is an object, and has "error", a sentence, when the request failed.
+A *request* is an object with a "command"; a *reply* is an object, and has "error", a sentence, when the
+request failed.
 """

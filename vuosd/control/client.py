@@ -48,7 +48,9 @@ def exchange(sock: socket.socket, command: str, **arguments: Any) -> dict[str, A
     except TimeoutError:
         raise ControlError(f"vuosd does not answer within {_SECONDS:.0f} s") from None
     except messages.VersionError as error:
-        raise ControlError(f"vuosd speaks {error}: it is of another version; end it and start this one") from None
+        raise ControlError(
+            f"vuosd speaks {error}: it is of another version; end it and start this one"
+        ) from None
     except (OSError, messages.ProtocolError) as error:
         raise ControlError(f"vuosd: {error}") from None
     if message is None:

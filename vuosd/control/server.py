@@ -24,12 +24,19 @@ async def answer(daemon: Daemon, request: bytes) -> bytes:
     command = asked.pop("command", None)
     handler = _COMMANDS.get(command) if isinstance(command, str) else None
     if handler is None:
-        return msgspec.json.encode({"error": f"unknown command {command!r}: vuctl and vuosd are of different versions"})
+        return msgspec.json.encode(
+            {"error": f"unknown command {command!r}: vuctl and vuosd are of different versions"}
+        )
     return msgspec.json.encode(await handler(daemon, asked))
 
 
 async def ping(daemon: Daemon, asked: Reply) -> Reply:
-    return {"pid": os.getpid(), "version": __version__, "started": daemon.started, "sessions": len(daemon.sessions)}
+    return {
+        "pid": os.getpid(),
+        "version": __version__,
+        "started": daemon.started,
+        "sessions": len(daemon.sessions),
+    }
 
 
 async def ps(daemon: Daemon, asked: Reply) -> Reply:
@@ -67,9 +74,15 @@ async def show(daemon: Daemon, asked: Reply) -> Reply:
     wanted = asked.get("view")
     found = [worker for worker in daemon.sessions if worker.about and _matches(worker.about, wanted)]
     if not found:
-        return {"error": "no view is running" if wanted is None else f"no view named {wanted!r}, and no process of that number in one"}
+        return {
+            "error": "no view is running"
+            if wanted is None
+            else f"no view named {wanted!r}, and no process of that number in one"
+        }
     if len(found) > 1:
-        listed = ", ".join(f"{worker.about['name']} ({worker.about['pid']})" for worker in found if worker.about)
+        listed = ", ".join(
+            f"{worker.about['name']} ({worker.about['pid']})" for worker in found if worker.about
+        )
         return {"error": f"which one? {listed}: give the number of a process"}
     shown = await found[0].ask("show")
     if shown is None:
@@ -84,7 +97,9 @@ def _matches(about: Reply, wanted: object) -> bool:
         return True
     if isinstance(wanted, str) and wanted.isdigit():
         tag = members.tag_of(int(wanted)) if len(wanted) < 10 else None
-        return int(wanted) in (about["pid"], about["keeper"]) or (tag is not None and tag.session == about["session"])
+        return int(wanted) in (about["pid"], about["keeper"]) or (
+            tag is not None and tag.session == about["session"]
+        )
     return False
 
 

@@ -13,7 +13,7 @@
     session.py    the engine's session        filter.py, floor.py   BPF program, Landlock ruleset
     engine/       C: answers the notifications
 
-The nouns: the *daemon* is one process of a user, the *zygote* its warm child that only forks, a *worker* serves one
-*session*, which is one run of the launcher; the *spare* is a worker that waits for its session; the *members* of a
-session are the processes under its filter.
+The nouns: the *daemon* is one process of a user, the *zygote* its warm child that only forks, a *worker*
+serves one *session*, which is one run of the launcher; the *spare* is a worker that waits for its session;
+the *members* of a session are the processes under its filter.
 """

@@ -1,8 +1,9 @@
-"""The daemon: accepts launchers and vuctl on the control socket, hands each launcher to the spare worker, keeps the list.
+"""The daemon: accepts launchers and vuctl on the control socket, hands each launcher to the spare worker,
+keeps the list.
 
-It serves no session itself, so nothing that a session does can hold it up, and when it is killed the sessions go on.
-SIGTERM, SIGINT, SIGHUP and `vuctl stop` end it, and with it all sessions: `vuctl stop` refuses while there are any, unless
-it is forced.
+It serves no session itself, so nothing that a session does can hold it up, and when it is killed the sessions
+go on. SIGTERM, SIGINT, SIGHUP and `vuctl stop` end it, and with it all sessions: `vuctl stop` refuses while
+there are any, unless it is forced.
 """
 
 import os
@@ -68,7 +69,9 @@ def _end_early(number: int, _: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def _become_zygote(place: Place, listener: socket.socket, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+def _become_zygote(
+    place: Place, listener: socket.socket, ours: socket.socket, theirs: socket.socket
+) -> NoReturn:
     try:
         place.forget()
         listener.close()
@@ -208,7 +211,9 @@ class Daemon:
             raise
 
     def _refusal(self, connection: socket.socket, message: Message) -> str:
-        """Why this peer may not talk to us, or "". The directory is closed to other users; this is the second lock."""
+        """Why this peer may not talk to us, or "". The directory is closed to other users; this is the second
+        lock.
+        """
         pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         if uid != os.geteuid() and (uid != 0 or message.type == Type.RUN):
             # root may ask, but a view's supervisor must be of the user whose processes it serves
@@ -306,7 +311,9 @@ class Daemon:
             self._stop.set()
 
     async def _control(self, connection: socket.socket, request: bytes) -> None:
-        """One question of vuctl. The connection of one that stops us stays open until we have ended: that is the answer."""
+        """One question of vuctl. The connection of one that stops us stays open until we have ended: that is
+        the answer.
+        """
         try:
             messages.send_large(connection, Type.REPLY, await self.answer(self, request))
         except OSError:

@@ -1,7 +1,7 @@
 """The log: lines on stderr, which systemd takes to the journal; $VUOSD_LOG names a file instead.
 
-logging of the standard library would cost a private start 15 ms, so this is the little of it that is needed; the last
-lines are kept, for `vuctl show`.
+logging of the standard library would cost a private start 15 ms, so this is the little of it that is needed;
+the last lines are kept, for `vuctl show`.
 """
 
 import os

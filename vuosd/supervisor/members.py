@@ -1,8 +1,8 @@
 """The processes of a session, found by the tag on each: the soft limit of RLIMIT_LOCKS.
 
-The kernel hands the limit down over fork and execve and has not looked at it since Linux 2.4 (fs/locks.c), so a scan of
-/proc with prlimit(2) finds every member, whoever has become its parent. A worker carries its session's number too, with
-the highest state: not a member, but known as what it is.
+The kernel hands the limit down over fork and execve and has not looked at it since Linux 2.4 (fs/locks.c), so
+a scan of /proc with prlimit(2) finds every member, whoever has become its parent. A worker carries its
+session's number too, with the highest state: not a member, but known as what it is.
 """
 
 import os

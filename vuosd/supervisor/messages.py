@@ -1,7 +1,7 @@
 """Messages between launcher, daemon, workers and vuctl: a header, a payload, descriptors by SCM_RIGHTS.
 
-All sockets are SOCK_SEQPACKET, so a message is one sendmsg(2) and one recvmsg(2). What does not fit into a packet goes in
-a memfd that comes with it.
+All sockets are SOCK_SEQPACKET, so a message is one sendmsg(2) and one recvmsg(2). What does not fit into a
+packet goes in a memfd that comes with it.
 """
 
 import array
@@ -159,9 +159,7 @@ def send_failure(sock: socket.socket, text: str, status: int = 125) -> None:
 
 
 def version_failure(version: int) -> str:
-    return (
-        f"vuosd speaks protocol {VERSION}, vuos-run {version}: they are of different versions; run `vuctl stop`"
-    )
+    return f"vuosd speaks protocol {VERSION}, vuos-run {version}: they are of different versions; run `vuctl stop`"
 
 
 def memfd(name: str, content: bytes) -> int:

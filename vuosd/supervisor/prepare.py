@@ -2,8 +2,8 @@
 
     Request ──load, resolve, check──▶ View ──open, make──▶ Prepared
 
-Everything that can be wrong is found here, before the command exists. The run without a profile takes none of this, and
-imports none of it.
+Everything that can be wrong is found here, before the command exists. The run without a profile takes none of
+this, and imports none of it.
 """
 
 import errno
@@ -53,7 +53,11 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         landlock = _floor(entries, scratch) if view.enforce else None
     except ProfileErrors as found:
         text = str(found)
-        more = f"\n({len(found.errors)} mistakes; `vuctl check` shows all)" if len(text) > LONGEST_TEXT - 200 else ""
+        more = (
+            f"\n({len(found.errors)} mistakes; `vuctl check` shows all)"
+            if len(text) > LONGEST_TEXT - 200
+            else ""
+        )
         raise Refused(text[: LONGEST_TEXT - 200] + more) from None
     rules = view.env
     unchanged = not (rules.set or rules.unset)
@@ -65,6 +69,7 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         placed=placed,
         command=request.command if unchanged else command(request.arguments, pairs(rules.apply(env).items())),
         cwd=_cwd(lookup(table, start), start, request.cwd, placed, view),
+        start=start,
         landlock=landlock,
     )
 
@@ -75,8 +80,8 @@ def _error_about(view: View, where: Position, message: str, hint: str = "") -> P
 
 
 def _hidden_command(view: View, request: Request, env: Mapping[str, str], cwd: bytes) -> list[ProfileError]:
-    """Errors when every file of the host that could be the command is withheld. What only a foreign root has is found by
-    execve(2).
+    """Errors when every file of the host that could be the command is withheld. What only a foreign root has
+    is found by execve(2).
     """
     name = request.arguments[0]
     first: list[ProfileError] = []
@@ -127,7 +132,7 @@ class _Placer:
 
     def _place(self, entry: Entry, fd: int | None) -> Placed:
         if entry.kind is Kind.HIDE:
-            return Placed(entry.kind, False, entry.target)
+            return Placed(entry.kind, False, entry.target, source_path=entry.source or b"")
         try:
             if fd is None:
                 source = self.scratch.make(entry.mode) if entry.kind is Kind.TMPFS else entry.source

@@ -1,4 +1,6 @@
-"""What a session is made of once everything has been looked up. Imports nothing, so that the run without a profile is quick."""
+"""What a session is made of once everything has been looked up. Imports nothing, so that the run without a
+profile is quick.
+"""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +20,9 @@ class Refused(Exception):
 
 
 class Prepared(NamedTuple):
-    """`view` is None without a profile. The descriptors are the session's."""
+    """`view` is None without a profile. `start` is the view path of the directory the command starts in. The
+    descriptors are the session's.
+    """
 
     name: str
     command: bytes
@@ -27,4 +31,5 @@ class Prepared(NamedTuple):
     keep_tree: bool = False
     placed: "Sequence[Placed]" = ()
     cwd: int | None = None
+    start: bytes = b"/"
     landlock: int | None = None

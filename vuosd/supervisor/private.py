@@ -1,7 +1,7 @@
 """`vuosd --private=FD`: one session without a daemon, for the launcher at the other end of a socket.
 
-This process forks the worker before it has imported anything, and stays only to clean up when the worker is killed; so it
-costs little, and a session has somebody to end it.
+This process forks the worker before it has imported anything, and stays only to clean up when the worker is
+killed; so it costs little, and a session has somebody to end it.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The daemon's place: $XDG_RUNTIME_DIR/vuosd with its socket and its lock.
 
-The lock is a POSIX record lock (fcntl(2)): it goes with its process, however that ends, no child inherits it, and
-F_GETLK names its holder, so nothing need be written into the file.
+The lock is a POSIX record lock (fcntl(2)): it goes with its process, however that ends, no child inherits it,
+and F_GETLK names its holder, so nothing need be written into the file.
 """
 
 import errno
@@ -47,7 +47,9 @@ def control_path(env: Mapping[str, str]) -> Path:
 
 
 def connect(path: Path) -> socket.socket:
-    """A connection to the daemon; OSError (ENOENT, ECONNREFUSED) when none runs. The path may be of any length."""
+    """A connection to the daemon; OSError (ENOENT, ECONNREFUSED) when none runs. The path may be of any
+    length.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -84,7 +86,10 @@ class Place:
             self._enter()
             try:
                 self._lock = os.open(
-                    "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self._directory
+                    "lock",
+                    os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+                    0o600,
+                    dir_fd=self._directory,
                 )
             except FileNotFoundError:
                 continue

@@ -1,14 +1,14 @@
 """A session's private directories: its tmpfs entries.
 
-Without a size an entry is a directory of the host's shared memory or temporary directory, closed to others and removed
-at the end: that costs some 50 µs. With a size it is a tmpfs of its own, mounted on such a directory in a mount namespace that
-nobody lives in: a child makes the namespace, mounts, hands over the root of each mount and the namespace itself
-(an open /proc/PID/ns/mnt keeps it alive, namespaces(7)), and ends. The mounts go with the last descriptor, however the
-worker ends; the host's mount table never shows them; and a path of theirs reads as one of the directory beneath, which is
-how the engine knows it.
+Without a size an entry is a directory of the host's shared memory or temporary directory, closed to others
+and removed at the end: that costs some 50 µs. With a size it is a tmpfs of its own, mounted on such a
+directory in a mount namespace that nobody lives in: a child makes the namespace, mounts, hands over the root
+of each mount and the namespace itself (an open /proc/PID/ns/mnt keeps it alive, namespaces(7)), and ends. The
+mounts go with the last descriptor, however the worker ends; the host's mount table never shows them; and a
+path of theirs reads as one of the directory beneath, which is how the engine knows it.
 
-All of a session's directories lie in one, named by the session's number, so that whoever cleans up after a worker that
-was killed needs to know nothing else.
+All of a session's directories lie in one, named by the session's number, so that whoever cleans up after a
+worker that was killed needs to know nothing else.
 """
 
 import errno
@@ -104,7 +104,13 @@ def clean_up(session: int) -> None:
 def parents() -> Iterator[bytes]:
     """Where the directories of this user's sessions may be, best first."""
     seen = set()
-    for place in ("/dev/shm", os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp", "/var/tmp"):
+    for place in (
+        "/dev/shm",
+        os.environ.get("XDG_RUNTIME_DIR"),
+        os.environ.get("TMPDIR"),
+        "/tmp",
+        "/var/tmp",
+    ):
         if place and place.startswith("/") and place not in seen:
             seen.add(place)
             yield os.fsencode(place).rstrip(b"/") + b"/vuosd-%d" % os.geteuid()
@@ -182,8 +188,9 @@ def _mounter(sock: socket.socket, wanted: Sequence[Sized]) -> None:
 
 
 def enter_namespace() -> None:
-    """A mount namespace of our own: as root as we are, else (Docker's root has no CAP_SYS_ADMIN) in a user namespace that
-    maps the one user to itself, so that what the worker makes on the mounts has an owner there.
+    """A mount namespace of our own: as root as we are, else (Docker's root has no CAP_SYS_ADMIN) in a user
+    namespace that maps the one user to itself, so that what the worker makes on the mounts has an owner
+    there.
     """
     uid, gid = os.geteuid(), os.getegid()
     if uid != 0 or _call("unshare", _CLONE_NEWNS) < 0:
@@ -229,8 +236,8 @@ def _errno() -> int:
 def remove_tree(path: bytes) -> None:
     """Remove a directory of ours with all that is in it, whatever its modes and however deep.
 
-    A directory found inside is emptied by moving its own directories up, so neither a long path nor many descriptors
-    are ever needed.
+    A directory found inside is emptied by moving its own directories up, so neither a long path nor many
+    descriptors are ever needed.
     """
     try:
         os.chmod(path, 0o700)
@@ -249,7 +256,9 @@ def remove_tree(path: bytes) -> None:
                 try:
                     for below in os.listdir(inner):
                         if not _unlinked(below, inner):
-                            os.chmod(below, 0o700, dir_fd=inner)  # a directory that moves is written to: its ".."
+                            os.chmod(
+                                below, 0o700, dir_fd=inner
+                            )  # a directory that moves is written to: its ".."
                             os.rename(below, f"{mark}{moved}", src_dir_fd=inner, dst_dir_fd=top)
                             moved += 1
                 finally:

@@ -14,7 +14,9 @@ _COUNTS = [name for name, _ in ffi.typeof("struct vu_stats").fields]
 
 
 class Placed(NamedTuple):
-    """One entry as the engine wants it; `source` is an O_PATH descriptor that the session keeps."""
+    """One entry as the engine wants it; `source` is an O_PATH descriptor that the session keeps. What a HIDE
+    entry withholds is a path only.
+    """
 
     kind: int
     readonly: bool
@@ -46,10 +48,15 @@ class Session:
 
     def add(self, entry: Placed) -> None:
         flags = lib.VU_ENTRY_READONLY if entry.readonly else 0
-        path = entry.source_path if entry.source >= 0 else ffi.NULL
-        _check(lib.vu_session_entry(self._session, entry.kind, flags, entry.target, entry.source, path))
+        _check(
+            lib.vu_session_entry(
+                self._session, entry.kind, flags, entry.target, entry.source, entry.source_path or ffi.NULL
+            )
+        )
 
-    def start(self, listener: int) -> None:
+    def start(self, listener: int, start: bytes = b"/") -> None:
+        """`start` is the view path of the command's first directory."""
+        _check(lib.vu_session_cwd(self._session, start))
         _check(lib.vu_session_start(self._session, listener))
 
     def stats(self) -> dict[str, int]:

@@ -19,7 +19,9 @@ def readlink(path: bytes) -> bytes | None:
 
 
 def view_of(profile: bytes, env: Mapping[str, str], cwd: bytes) -> View:
-    """The view of a profile on this machine, complete but for the command; ProfileErrors with all that is wrong."""
+    """The view of a profile on this machine, complete but for the command; ProfileErrors with all that is
+    wrong.
+    """
     view = available(resolved(load(profile, env=env, cwd=cwd, read=read_file), readlink), os.path.lexists)
     errors = missing_sources(view, os.path.lexists)
     if errors:

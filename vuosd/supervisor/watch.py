@@ -1,4 +1,6 @@
-"""What a worker does while its session runs: it waits, in trio, for what ends the session and for questions about it."""
+"""What a worker does while its session runs: it waits, in trio, for what ends the session and for questions
+about it.
+"""
 
 import os
 import select
@@ -51,7 +53,12 @@ class _Watch:
     async def run(self) -> Ended:
         with self.scope:
             async with trio.open_nursery() as nursery:
-                tasks: list[Callable[[], Awaitable[None]]] = [self.keeper, self.listener, self.engine_log, self.signals]
+                tasks: list[Callable[[], Awaitable[None]]] = [
+                    self.keeper,
+                    self.listener,
+                    self.engine_log,
+                    self.signals,
+                ]
                 if self.running.channel is not None:
                     tasks.append(self.daemon)
                 for task in tasks:
@@ -78,8 +85,8 @@ class _Watch:
                 return
 
     async def listener(self) -> None:
-        """The listener hangs up when no process has the filter any more. Asking for no events leaves EPOLLHUP, which
-        is always told; asking for readability would wake us for each notification.
+        """The listener hangs up when no process has the filter any more. Asking for no events leaves
+        EPOLLHUP, which is always told; asking for readability would wake us for each notification.
         """
         with select.epoll() as poller:
             poller.register(self.running.listener, 0)

@@ -4,11 +4,12 @@
     then trio: the keeper's socket, the listener's hang-up, the engine's log, the daemon's questions
     the end: members killed, engine stopped, directories removed, os._exit
 
-The worker exits 0 when it has cleaned up itself; whatever else it ends with, the zygote (or the private daemon's guard) does it.
+The worker exits 0 when it has cleaned up itself; whatever else it ends with, the zygote (or the private
+daemon's guard) does it.
 
-It stays dumpable: a process in an enforcing view cannot trace or read what is outside its Landlock domain (the
-ptrace_access_check hook of security/landlock/task.c), and without the flag /proc/self of an ordinary user's worker would
-belong to root.
+It stays dumpable: a process in an enforcing view cannot trace or read what is outside its Landlock domain
+(the ptrace_access_check hook of security/landlock/task.c), and without the flag /proc/self of an ordinary
+user's worker would belong to root.
 """
 
 import os
@@ -52,8 +53,12 @@ class Running:
         self.program_length = len(program) // 8
 
 
-def main(number: int, *, channel: socket.socket | None = None, connection: socket.socket | None = None) -> NoReturn:
-    """The worker's life: a spare gets its launcher by `channel` from the daemon, a private one has it from the start."""
+def main(
+    number: int, *, channel: socket.socket | None = None, connection: socket.socket | None = None
+) -> NoReturn:
+    """The worker's life: a spare gets its launcher by `channel` from the daemon, a private one has it from
+    the start.
+    """
     status = 1
     try:
         status = _main(number, channel, connection)
@@ -110,8 +115,8 @@ def _main(number: int, channel: socket.socket | None, connection: socket.socket 
 
 
 def _rehearse(number: int) -> None:
-    """Does once, for nobody, what stands between a request and the command: a forked process pays for each page that it
-    first writes to, and a spare has the time.
+    """Does once, for nobody, what stands between a request and the command: a forked process pays for each
+    page that it first writes to, and a spare has the time.
     """
     from vuosd.supervisor.request import Request
 
@@ -168,7 +173,7 @@ def _establish(running: Running, message: Message) -> None:
     )
     for entry in prepared.placed:
         session.add(entry)
-    session.start(running.listener)
+    session.start(running.listener, prepared.start)
     if running.channel is None:
         _let_go_of_stderr()
     messages.send(connection, Type.READY)
@@ -226,12 +231,16 @@ def _may_read(pid: int) -> bool:
     byte = ctypes.create_string_buffer(1)
     local = (ctypes.c_void_p * 2)(ctypes.addressof(byte), 1)
     remote = (ctypes.c_void_p * 2)(8, 1)  # unmapped: EFAULT comes after the permission
-    result = libc.process_vm_readv(pid, local, ctypes.c_ulong(1), remote, ctypes.c_ulong(1), ctypes.c_ulong(0))
+    result = libc.process_vm_readv(
+        pid, local, ctypes.c_ulong(1), remote, ctypes.c_ulong(1), ctypes.c_ulong(0)
+    )
     return bool(result >= 0 or ctypes.get_errno() == 14)
 
 
 def _let_go_of_stderr() -> None:
-    """A private worker has it from the launcher, for a start that fails; a reader of that pipe must see its end."""
+    """A private worker has it from the launcher, for a start that fails; a reader of that pipe must see its
+    end.
+    """
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd in (0, 1, 2):
         os.dup2(null, fd)

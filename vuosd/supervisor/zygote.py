@@ -2,9 +2,9 @@
 
     daemon ──SPARE (the worker's end of a socket)──▶ zygote ──FORKED (session, pid), ENDED (pid, status)──▶ daemon
 
-It is forked from the daemon before that has threads or a trio loop, has none itself, and imports all that a worker needs, so
-a fork is a few milliseconds and the pages are shared. It ignores SIGTERM and ends when the daemon has gone and
-its last worker too: sessions outlive a daemon that was killed.
+It is forked from the daemon before that has threads or a trio loop, has none itself, and imports all that a
+worker needs, so a fork is a few milliseconds and the pages are shared. It ignores SIGTERM and ends when the
+daemon has gone and its last worker too: sessions outlive a daemon that was killed.
 """
 
 import gc

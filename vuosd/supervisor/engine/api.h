@@ -105,7 +105,10 @@ struct vu_stats {
 typedef struct vu_session vu_session;
 
 vu_session *vu_session_new(const struct vu_options *options, const struct vu_row *rows, uint32_t count);
-/* source: O_PATH descriptor, kept by the session; source_path: its path in the supervisor's namespace. Both unused for VU_HIDE. */
+/*
+ * source: O_PATH descriptor, kept by the session; source_path: its path in the supervisor's namespace. VU_HIDE has no
+ * descriptor; its source_path, which may be NULL, is what it withholds.
+ */
 int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source, const char *source_path);
 /* The view path of the directory that the first process starts in: which of the entries that show it was meant. */
 int vu_session_cwd(vu_session *session, const char *view);

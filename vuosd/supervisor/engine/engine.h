@@ -111,7 +111,8 @@ void vu_table_find(const struct vu_table *table, const char *view, struct vu_spo
 const struct vu_node *vu_node_child(const struct vu_node *node, const char *name, size_t length);
 /*
  * Host path → view path, into out[VU_TEXT]; the mount by which it is seen. Where several show it: `prefer`, then the
- * one at the same place as on the host, then the innermost. -ENOENT when the view shows it nowhere.
+ * one at the same place as on the host, then the innermost. Shown nowhere: -EACCES if an entry hides it, -ENOENT if others
+ * lie over it.
  */
 int vu_table_reverse(const struct vu_table *table, const char *host, const struct vu_mount *prefer, char *out,
 		     const struct vu_mount **mount);
@@ -160,6 +161,7 @@ struct vu_place {
 	int fd;			    /* O_PATH of the object; -1 when it does not exist or was not wanted */
 	bool native;		    /* the caller's kernel would arrive at this same object: may be continued */
 	bool held;		    /* one of the caller's own descriptors: judged when it was opened */
+	bool covered;		    /* nameless, because the view shows something else there */
 	bool nameless;		    /* no path leads there: see vu_walk */
 	bool readonly;
 	bool hidden;	 /* VU_WANT_PARENT: the last name is hidden by the view */

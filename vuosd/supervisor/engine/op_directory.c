@@ -81,6 +81,8 @@ int vu_op_getcwd(struct vu_call *call)
 	int error = vu_walk_descriptor(call, 0, AT_FDCWD, &place);
 	if (error < 0)
 		return error;
+	if (place.covered)
+		return -ENOENT;
 	if (place.nameless)
 		return VU_CONTINUE; /* a deleted one, or one that is too deep to be named */
 	const char *root = vu_state_of(call)->root, *path = place.view;

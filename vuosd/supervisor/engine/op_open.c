@@ -88,6 +88,25 @@ static int open_path_only(struct vu_call *call, struct vu_place *place, int flag
 	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
 }
 
+/* With O_NOFOLLOW, which fcntl(2) shows and a magic link does not take: by its name, and then it must be the same object. */
+static int open_by_name(struct vu_call *call, const struct vu_place *place, int flags)
+{
+	struct open_how how = {.flags = (uint64_t)((flags & ~(O_CREAT | O_EXCL)) | O_CLOEXEC | O_NOCTTY) & VALID_FLAGS,
+			       .resolve = RESOLVE_NO_SYMLINKS};
+	struct vu_spot spot;
+	struct stat here, there;
+	vu_table_find(&call->session->table, *place->view ? place->view : "/", &spot);
+	VU_CLOSE int fd = place->magic || !*spot.rest
+				  ? -1
+				  : (int)syscall(SYS_openat2, spot.mount->fd, spot.rest, &how, sizeof how);
+	if (fd < 0 || fstat(fd, &here) < 0 || fstat(place->fd, &there) < 0 || here.st_dev != there.st_dev ||
+	    here.st_ino != there.st_ino)
+		return vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
+	int result = fd;
+	fd = -1;
+	return result;
+}
+
 static int open_existing(struct vu_call *call, struct vu_place *place, int flags)
 {
 	struct stat st;
@@ -110,7 +129,8 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		return VU_CONTINUE; /* may wait, or make a controlling terminal; the Landlock floor governs opens */
 	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))
 		return vu_slow_open(call, place->fd, flags);
-	VU_CLOSE int fd = vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
+	VU_CLOSE int fd = flags & O_NOFOLLOW ? open_by_name(call, place, flags)
+					     : vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL));
 	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
 }
 

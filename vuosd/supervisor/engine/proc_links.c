@@ -59,8 +59,8 @@ int vu_proc_link(struct vu_call *call, const struct vu_place *place, char *out, 
 		host[n - (ssize_t)tail] = 0;
 	const struct vu_state *state = vu_state_of(call);
 	int error = vu_table_reverse(&call->session->table, host, state->cwd_mount, view, &mount);
-	if (error < 0)
-		return -EACCES; /* it lies where the view shows nothing */
+	if (error < 0) /* hidden; or an object of its own that entries lie over, which keeps its name */
+		return error == -EACCES || !strcmp(name, "cwd") ? -EACCES : 0;
 	size_t root = strlen(state->root);
 	const char *seen = view;
 	if (root && !strncmp(seen, state->root, root) && (!seen[root] || seen[root] == '/'))

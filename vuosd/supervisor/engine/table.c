@@ -104,7 +104,7 @@ int vu_table_add(struct vu_table *table, int kind, bool readonly, const char *ta
 	mount->target = strdup(target);
 	mount->source = strdup(source ? source : "");
 	struct vu_node *node = make_path(&table->view, target);
-	struct vu_node *origin = kind == VU_HIDE ? NULL : make_path(&table->host, source);
+	struct vu_node *origin = source && *source ? make_path(&table->host, source) : NULL;
 	table->mounts[table->count++] = mount;
 	if (!mount->target || !mount->source || !node || (!origin && kind != VU_HIDE))
 		return -ENOMEM;
@@ -204,11 +204,16 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 		     const struct vu_mount **mount)
 {
 	const struct vu_mount *found = NULL;
+	bool withheld = false;
 	int rank = 0;
 	const struct vu_node *node = &table->host;
 	const char *path = host;
 	for (;;) {
 		for (const struct vu_mount *m = node->mount; m; m = m->next_at_source) {
+			if (m->kind == VU_HIDE) {
+				withheld = true;
+				continue;
+			}
 			int r = m == prefer ? 3 : m->identity ? 2 : 1;
 			if (r >= rank && seen_by(table, m, host, out)) { /* ">=": the innermost of equals */
 				found = m;
@@ -221,7 +226,7 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 			break;
 	}
 	if (!found)
-		return -ENOENT;
+		return withheld ? -EACCES : -ENOENT;
 	seen_by(table, found, host, out);
 	*mount = found;
 	return 0;

@@ -256,13 +256,16 @@ static int resolve(struct vu_walk *walk, bool follow, bool directory, struct vu_
 		if (dot || is_dot_dot(walk->rest, end)) {
 			walk->trailing = true;
 			walk->rest = end;
-			if (dot)
-				continue;
 			if (fd < 0) { /* the start: it may be a descriptor of a file */
 				vu_walk_find(walk, &spot);
 				if ((fd = open_spot(&spot, O_DIRECTORY | O_NOFOLLOW)) < 0)
 					return fd;
 			}
+			/* Even "." is looked up, which takes search permission: fs/namei.c may_lookup. */
+			if (faccessat(fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+				return -errno;
+			if (dot)
+				continue;
 			vu_close(&fd);
 			int error = go_up(walk);
 			if (error < 0)
@@ -490,7 +493,7 @@ static int start(struct vu_walk *walk, int dirfd)
 	}
 	int error = vu_table_reverse(&call->session->table, work->host, walk->state->cwd_mount, walk->view, &walk->start);
 	if (error < 0)
-		return error;
+		return error; /* ENOENT, EACCES: a directory that the view does not show */
 	walk->length = strcmp(walk->view, "/") ? strlen(walk->view) : 0;
 	walk->view[walk->length] = 0;
 	return 0;
@@ -519,7 +522,8 @@ int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *
 	struct vu_walk walk = {.call = call, .state = vu_state_of(call), .view = call->work->view[slot], .clean = true};
 	clear(place, walk.view);
 	int result = start(&walk, fd);
-	if (result == 1) { /* nothing of the view's tree */
+	place->covered = result == -ENOENT || result == -EACCES;
+	if (result == 1 || place->covered) { /* nothing of the view's tree */
 		place->held = place->native = place->nameless = true;
 		place->mount = call->session->table.root;
 		return 0;
@@ -569,6 +573,8 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 		int result = start(&walk, dirfd);
 		if (result == -EBADF)
 			call->native_error = true;
+		if (result == -EACCES)
+			result = -ENOENT; /* what is hidden is not there */
 		if (result < 0)
 			return result;
 		if (result == 1)

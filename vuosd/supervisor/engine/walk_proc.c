@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 
 static bool is_magic(const char *name, const char *directory)
@@ -26,6 +27,41 @@ static bool names(const char *path, const struct stat *object)
 	return !lstat(path, &st) && st.st_dev == object->st_dev && st.st_ino == object->st_ino;
 }
 
+/* Whose link it is: the last number among the components before the name. Is that thread one of this session's? */
+static bool of_member(const struct vu_walk *walk)
+{
+	const char *end = strrchr(walk->view, '/');
+	while (end && end > walk->view) {
+		const char *start = memrchr(walk->view, '/', (size_t)(end - walk->view));
+		if (!start)
+			break;
+		if (strspn(start + 1, "0123456789") == (size_t)(end - start - 1)) {
+			struct rlimit limit;
+			uint64_t tag = walk->call->session->options.tag;
+			return !prlimit(atoi(start + 1), RLIMIT_LOCKS, NULL, &limit) &&
+			       limit.rlim_cur >> VU_STATE_BITS == tag >> VU_STATE_BITS;
+		}
+		end = start;
+	}
+	return false;
+}
+
+/*
+ * A pipe, a socket, a memfd, a deleted file, a file that entries of the view lie over (a program's own output, say): an
+ * object, but no place. Landlock keeps members from those of other processes; it does not see that we look for them.
+ */
+static int take_object(struct vu_walk *walk, int *object, mode_t mode, const char *rest, struct vu_place *place)
+{
+	if (*rest || walk->trailing_path)
+		return S_ISDIR(mode) ? -ENOENT : -ENOTDIR;
+	if (walk->call->session->enforce && !of_member(walk))
+		return -EACCES;
+	place->fd = *object;
+	*object = -1;
+	place->magic = true;
+	return VU_COMPLETE;
+}
+
 static int jump(struct vu_walk *walk, const struct vu_spot *spot, const char *rest, struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
@@ -41,38 +77,27 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, const char *re
 	if (n < 0 || fstat(object, &st) < 0)
 		return -errno;
 	work->host[n] = 0;
-	if (*work->host == '/' && names(work->host, &st)) {
-		if (vu_table_reverse(&session->table, work->host, walk->state->cwd_mount, walk->view, &mount) < 0)
-			return walk->withheld = true, -ENOENT;
-		if (S_ISLNK(st.st_mode)) {
-			/* An O_PATH descriptor of a link: the magic link leads to the link itself, and no further. */
-			if (*rest || walk->trailing_path)
-				return -ENOTDIR;
-			place->fd = object;
-			object = -1;
-			place->magic = true;
-			return VU_COMPLETE;
-		}
-		walk->length = strcmp(walk->view, "/") ? strlen(walk->view) : 0;
-		walk->view[walk->length] = 0;
-		if (!walk->absolute) {
-			walk->start = mount;
-		} else if (!mount->identity) {
-			/* From here on the caller's kernel is where we are, though by another name. */
-			walk->absolute = false;
-			walk->start = mount;
-		}
-		return vu_walk_prepend(walk, "", rest);
+	if (*work->host != '/' || !names(work->host, &st))
+		return take_object(walk, &object, st.st_mode, rest, place);
+	int error = vu_table_reverse(&session->table, work->host, walk->state->cwd_mount, work->scratch, &mount);
+	if (error == -EACCES || (error < 0 && S_ISDIR(st.st_mode))) {
+		walk->withheld = true;
+		return -ENOENT;
 	}
-	/* A pipe, a socket, a memfd, a deleted file: an object, but no place. */
-	if (*rest)
-		return S_ISDIR(st.st_mode) ? -ENOENT : -ENOTDIR;
-	if (walk->trailing_path && !S_ISDIR(st.st_mode))
-		return -ENOTDIR;
-	place->fd = object;
-	object = -1;
-	place->magic = true;
-	return VU_COMPLETE;
+	/* An O_PATH descriptor of a link: the magic link leads to the link itself, and no further. */
+	if (error < 0 || S_ISLNK(st.st_mode))
+		return take_object(walk, &object, st.st_mode, rest, place);
+	walk->length = strcmp(work->scratch, "/") ? strlen(work->scratch) : 0;
+	memcpy(walk->view, work->scratch, walk->length);
+	walk->view[walk->length] = 0;
+	if (!walk->absolute) {
+		walk->start = mount;
+	} else if (!mount->identity) {
+		/* From here on the caller's kernel is where we are, though by another name. */
+		walk->absolute = false;
+		walk->start = mount;
+	}
+	return vu_walk_prepend(walk, "", rest);
 }
 
 int vu_walk_proc(struct vu_walk *walk, const struct vu_spot *spot, int link, size_t before, const char *rest,
