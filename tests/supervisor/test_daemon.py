@@ -242,7 +242,8 @@ def test_systemd_activation(tmp_path: Path) -> None:
     listener.bind("control")
     os.chdir("/")
     listener.listen()
-    starter = "import os,sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
+    starter = "import os,sys; os.dup2(int(sys.argv[1]), 3);"
+    starter += "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
     starter += "os.execv(sys.executable, [sys.executable, '-m', 'vuosd.cli.vuosd'])"
     process = subprocess.Popen(
         [sys.executable, "-c", starter, str(listener.fileno())],

@@ -22,7 +22,8 @@ def session() -> Iterator[int]:
 
 def start(session: int, state: int, *command: str) -> "subprocess.Popen[bytes]":
     tag = session << members.STATE_BITS | state
-    script = f"import os,resource,sys; resource.setrlimit(10, ({tag}, resource.RLIM_INFINITY)); os.execv(sys.argv[1], sys.argv[1:])"
+    script = f"import os,resource,sys; resource.setrlimit(10, ({tag}, resource.RLIM_INFINITY));"
+    script += "os.execv(sys.argv[1], sys.argv[1:])"
     return subprocess.Popen([sys.executable, "-c", script, *command])
 
 

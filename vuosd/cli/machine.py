@@ -142,7 +142,7 @@ def ptrace() -> Finding:
             "ptrace of others",
             GOOD,
             found,
-            "chdir, execve and memory of a view's processes are reached directly",
+            "a view's processes are reached directly",
         )
     why = "only ancestors may look into a process, so vuos-run does it for the daemon: slower"
     return Finding("ptrace of others", LIMITED, found, why)
@@ -181,7 +181,7 @@ def _read_memory(pid: int) -> int:
 
 
 def pidfd_getfd() -> Finding:
-    why = "used to reach a descriptor of a view's process; without it the process is asked to make the call itself: slower"
+    why = "reaches a descriptor of a view's process; without it the process makes the call itself: slower"
     result = _in_child(_get_descriptor)
     if result < 0:
         return Finding("pidfd_getfd", LIMITED, _text(result), why)
@@ -207,7 +207,7 @@ def clone3() -> Finding:
 
 
 def user_namespaces() -> Finding:
-    why = "tmpfs entries with a size are mounts in a namespace of our own; without them such a profile is refused"
+    why = "a tmpfs with a size is a mount in a namespace of our own; else such a profile is refused"
     result = _in_child(_new_namespace)
     if result >= 0:
         return Finding("private mounts", GOOD, "allowed", why)
@@ -318,6 +318,7 @@ def daemon() -> Finding:
 
 
 _CHECKS = (
-    kernel, notification, engine, libseccomp, landlock, ptrace, pidfd_getfd, kcmp, clone3, user_namespaces, private_directories,
+    kernel, notification, engine, libseccomp, landlock, ptrace, pidfd_getfd, kcmp, clone3, user_namespaces,
+    private_directories,
     runtime_directory, daemon, fuse,
 )  # fmt: skip

@@ -7,8 +7,8 @@ import sys
 USAGE = """\
 usage: vuosd [--help] [--version]
 
-Serves vuos-run on $XDG_RUNTIME_DIR/vuosd/control until SIGTERM, SIGINT or `vuctl stop`, which end the views that still
-run. vuos-run works without it, and then starts a private one for each run.
+Serves vuos-run on $XDG_RUNTIME_DIR/vuosd/control until SIGTERM, SIGINT or `vuctl stop`, which end the views
+that still run. vuos-run works without it, and then starts a private one for each run.
 
 environment:
   XDG_RUNTIME_DIR   where the control socket is made

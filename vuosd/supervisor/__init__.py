@@ -2,16 +2,19 @@
 
     vuos-run ──RUN──▶ daemon.py ──the connection──▶ worker.py ──SETUP, READY──▶ vuos-run
                           │ "another spare"             ▲ forks, reaps
-                          └──────▶ zygote.py ───────────┘        vuos-run ──▶ private.py ──▶ worker.py (no daemon)
+                          └──────▶ zygote.py ───────────┘
+    vuos-run ──RUN──▶ private.py ──forks──▶ worker.py        (no daemon)
 
     messages.py   what goes over the sockets
     runtime.py    the runtime directory: socket and lock of the daemon
     members.py    a session's processes, found by the tag that the kernel keeps on each
     request.py    what the launcher asks for, and the command it gets back
-    prepare.py    profile → View → descriptors, or what is wrong with it
+    worker.py     the handshake, the end; watch.py is what it waits for in between, in trio
+    view.py       a profile on this machine
+    prepare.py    profile → View → descriptors, or what is wrong with it; prepared.py is the result
     scratch.py    private directories of a session, and their removal
     session.py    the engine's session        filter.py, floor.py   BPF program, Landlock ruleset
-    engine/       C: answers the notifications
+    engine/       C: answers the notifications        log.py   lines on stderr
 
 The nouns: the *daemon* is one process of a user, the *zygote* its warm child that only forks, a *worker*
 serves one *session*, which is one run of the launcher; the *spare* is a worker that waits for its session;

@@ -296,7 +296,8 @@ class Daemon:
             worker.channel.close()
             self.workers.discard(worker)
             if self.spare is worker:
-                self.spare = None  # the next launcher makes one; a spare that dies at birth must not make us fork for ever
+                # The next launcher makes one: a spare that dies at birth must not make us fork for ever.
+                self.spare = None
 
     async def _zygote_says(self) -> None:
         """Its messages are news only; its end is ours, for without it there are no more sessions."""

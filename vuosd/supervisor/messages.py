@@ -159,7 +159,8 @@ def send_failure(sock: socket.socket, text: str, status: int = 125) -> None:
 
 
 def version_failure(version: int) -> str:
-    return f"vuosd speaks protocol {VERSION}, vuos-run {version}: they are of different versions; run `vuctl stop`"
+    spoken = f"vuosd speaks protocol {VERSION}, vuos-run {version}"
+    return f"{spoken}: they are of different versions; run `vuctl stop`"
 
 
 def memfd(name: str, content: bytes) -> int:

@@ -1,4 +1,4 @@
-"""What the launcher asks for, and the command that it gets back: lists of NUL-terminated strings in memfds."""
+"""What the launcher asks for, and the command it gets back: lists of NUL-terminated strings in memfds."""
 
 import os
 from collections.abc import Iterable, Sequence

@@ -126,7 +126,7 @@ class Place:
         return int(_FLOCK.unpack(fcntl.fcntl(self._lock, fcntl.F_GETLK, asked))[4])
 
     def listen(self) -> socket.socket:
-        """The control socket. What a dead daemon left of its own is in the way of nobody: we hold the lock."""
+        """The control socket, in place of what a dead daemon has left: we hold the lock."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             try:

@@ -1,4 +1,4 @@
-"""The engine's session as Python holds it: filled in, started with a listener, asked for its counts, stopped."""
+"""The engine's session as Python holds it: filled in, started with a listener, asked for counts, stopped."""
 
 import os
 import socket

@@ -1,6 +1,6 @@
 """One session, from the launcher's request to the end of its last process.
 
-    receive RUN ─▶ prepare ─▶ SETUP ─▶ LISTENER ─▶ the engine starts ─▶ READY      (blocking: nobody else to serve yet)
+    receive RUN ─▶ prepare ─▶ SETUP ─▶ LISTENER ─▶ the engine starts ─▶ READY      (blocking)
     then trio: the keeper's socket, the listener's hang-up, the engine's log, the daemon's questions
     the end: members killed, engine stopped, directories removed, os._exit
 

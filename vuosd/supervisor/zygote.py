@@ -1,6 +1,6 @@
 """The zygote: a warm process that forks workers, reaps them, and cleans up after those that did not.
 
-    daemon ──SPARE (the worker's end of a socket)──▶ zygote ──FORKED (session, pid), ENDED (pid, status)──▶ daemon
+    daemon ──SPARE (the worker's end of a socket)──▶ zygote ──FORKED, ENDED──▶ daemon
 
 It is forked from the daemon before that has threads or a trio loop, has none itself, and imports all that a
 worker needs, so a fork is a few milliseconds and the pages are shared. It ignores SIGTERM and ends when the

@@ -311,6 +311,14 @@ static inline bool vu_may_continue(const struct vu_call *call, const struct vu_p
 		return false;
 	return place->held || (place->native && !call->session->enforce);
 }
+/*
+ * Is the answer ours, and not the kernel's? Then the arguments are checked here, and before the error of the walk is
+ * returned where the kernel checks them before it looks at the path.
+ */
+static inline bool vu_ours(const struct vu_call *call, int verdict)
+{
+	return verdict != VU_CONTINUE && !(verdict < 0 && call->native_error && !call->session->enforce);
+}
 /* "/proc/self/fd/N" for system calls that know no descriptor form. */
 const char *vu_fd_path(int fd, char buffer[32]);
 /* Open the object of an O_PATH descriptor anew with real flags; never blocks on a FIFO (checked by the caller). */

@@ -40,8 +40,7 @@ static int find(struct vu_call *call, unsigned at, unsigned allowed, bool change
 /* `verdict` of find(), unless the answer is ours and another check comes before it. */
 static int first(const struct vu_call *call, int verdict, int check)
 {
-	bool ours = verdict == FOUND || (verdict < 0 && (!call->native_error || call->session->enforce));
-	return ours && check < 0 ? check : verdict;
+	return vu_ours(call, verdict) && check < 0 ? check : verdict;
 }
 
 #define AT_STATX_SYNC (AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
@@ -156,10 +155,10 @@ int vu_op_utime(struct vu_call *call)
 	struct utimbuf buffer;
 	struct timespec times[2] = {};
 	uint64_t address = vu_argument(call, call->row->buf);
-	int verdict = find(call, 0, 0, true, &place);
+	int verdict = find(call, 0, 0, true, &place), error;
+	if (vu_ours(call, verdict) && address && (error = vu_read(call, address, &buffer, sizeof buffer)) < 0)
+		return error;
 	if (verdict != FOUND)
-		return verdict;
-	if (address && (verdict = vu_read(call, address, &buffer, sizeof buffer)) < 0)
 		return verdict;
 	if (address) {
 		times[0].tv_sec = buffer.actime;
@@ -180,15 +179,19 @@ int vu_op_utimes(struct vu_call *call)
 		verdict = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->dirfd), &held);
 		return verdict < 0 ? verdict : held.readonly ? -EROFS : VU_CONTINUE;
 	}
-	if ((verdict = find(call, 0, 0, true, &place)) != FOUND)
+	verdict = find(call, 0, 0, true, &place);
+	if (!vu_ours(call, verdict))
 		return verdict;
-	if (address && (verdict = vu_read(call, address, given, sizeof given)) < 0)
-		return verdict;
+	int error = address ? vu_read(call, address, given, sizeof given) : 0;
+	if (error < 0)
+		return error;
 	for (int i = 0; address && i < 2; i++) {
 		if (given[i].tv_usec < 0 || given[i].tv_usec >= 1000000)
 			return -EINVAL;
 		times[i] = (struct timespec){given[i].tv_sec, given[i].tv_usec * 1000};
 	}
+	if (verdict != FOUND)
+		return verdict;
 	return set_times(call, &place, address ? times : NULL);
 }
 
@@ -206,10 +209,10 @@ int vu_op_utimensat(struct vu_call *call)
 	if (address && !vu_read(call, address, times, sizeof times) && times[0].tv_nsec == UTIME_OMIT &&
 	    times[1].tv_nsec == UTIME_OMIT)
 		return VU_CONTINUE; /* says 0 without a look at the path: fs/utimes.c */
-	if ((verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place)) != FOUND)
-		return verdict;
-	if (address && (verdict = vu_read(call, address, times, sizeof times)) < 0)
-		return verdict;
+	verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
+	int error = vu_ours(call, verdict) && address ? vu_read(call, address, times, sizeof times) : 0;
+	if (error < 0 || verdict != FOUND)
+		return error < 0 ? error : verdict;
 	return set_times(call, &place, address ? times : NULL);
 }
 
@@ -286,10 +289,9 @@ int vu_op_getxattr(struct vu_call *call)
 	VU_PLACE place;
 	char name[256];
 	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW, false, &place);
-	if (verdict != FOUND)
-		return verdict;
-	if ((verdict = read_name(call, name)) < 0)
-		return verdict;
+	int error = vu_ours(call, verdict) ? read_name(call, name) : 0;
+	if (error < 0 || verdict != FOUND)
+		return error < 0 ? error : verdict;
 	return get_value(call, &place, name, vu_argument(call, call->row->buf), vu_argument(call, call->row->size));
 }
 
@@ -300,7 +302,7 @@ int vu_op_setxattr(struct vu_call *call)
 	int flags = (int)vu_argument(call, call->row->mode);
 	size_t size = vu_argument(call, call->row->size);
 	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW, true, &place);
-	if (verdict == VU_CONTINUE || first(call, verdict, -1) != -1)
+	if (!vu_ours(call, verdict))
 		return verdict;
 	int error = read_value(call, name, vu_argument(call, call->row->buf), size, flags);
 	if (error < 0 || verdict != FOUND)
@@ -322,9 +324,10 @@ int vu_op_removexattr(struct vu_call *call)
 	VU_PLACE place;
 	char name[256];
 	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW, true, &place);
-	if (verdict != FOUND)
-		return verdict;
-	return (verdict = read_name(call, name)) < 0 ? verdict : remove_name(call, &place, name);
+	int error = vu_ours(call, verdict) ? read_name(call, name) : 0;
+	if (error < 0 || verdict != FOUND)
+		return error < 0 ? error : verdict;
+	return remove_name(call, &place, name);
 }
 
 /* struct xattr_args of setxattrat and getxattrat, include/uapi/linux/xattr.h (Linux 6.13). */
@@ -355,14 +358,16 @@ int vu_op_getxattrat(struct vu_call *call)
 	VU_PLACE place;
 	struct xattr_arguments given;
 	char name[256];
-	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, false, &place);
-	if (verdict != FOUND)
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, false, &place), error;
+	if (!vu_ours(call, verdict))
 		return verdict;
-	if ((verdict = read_arguments(call, &given)) < 0)
-		return verdict;
+	if ((error = read_arguments(call, &given)) < 0)
+		return error;
 	if (given.flags)
 		return -EINVAL;
-	return (verdict = read_name(call, name)) < 0 ? verdict : get_value(call, &place, name, given.value, given.size);
+	if ((error = read_name(call, name)) < 0 || verdict != FOUND)
+		return error < 0 ? error : verdict;
+	return get_value(call, &place, name, given.value, given.size);
 }
 
 int vu_op_setxattrat(struct vu_call *call)
@@ -371,7 +376,7 @@ int vu_op_setxattrat(struct vu_call *call)
 	struct xattr_arguments given;
 	char name[256];
 	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place), error;
-	if (verdict == VU_CONTINUE || first(call, verdict, -1) != -1)
+	if (!vu_ours(call, verdict))
 		return verdict;
 	if ((error = read_arguments(call, &given)) < 0 ||
 	    (error = read_value(call, name, given.value, given.size, (int)given.flags)) < 0)
@@ -395,9 +400,10 @@ int vu_op_removexattrat(struct vu_call *call)
 	VU_PLACE place;
 	char name[256];
 	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
-	if (verdict != FOUND)
-		return verdict;
-	return (verdict = read_name(call, name)) < 0 ? verdict : remove_name(call, &place, name);
+	int error = vu_ours(call, verdict) ? read_name(call, name) : 0;
+	if (error < 0 || verdict != FOUND)
+		return error < 0 ? error : verdict;
+	return remove_name(call, &place, name);
 }
 
 /* file_getattr(2) and file_setattr(2), Linux 6.17: fixed-size structs that we need not understand. */

@@ -58,13 +58,16 @@ int vu_op_mknod(struct vu_call *call)
 {
 	VU_PLACE place;
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &place);
+	mode_t mode = (mode_t)vu_argument(call, call->row->mode), type = mode & S_IFMT;
+	/* fs/namei.c may_mknod comes before the path. */
+	if (vu_ours(call, error) && type && !S_ISREG(mode) && !S_ISCHR(mode) && !S_ISBLK(mode) && !S_ISFIFO(mode) && !S_ISSOCK(mode))
+		return S_ISDIR(mode) ? -EPERM : -EINVAL;
 	if (error < 0)
 		return error;
 	if (vu_may_continue(call, &place, true) && !place.mountpoint)
 		return VU_CONTINUE;
 	if ((error = may_create(&place)) < 0)
 		return error;
-	mode_t mode = (mode_t)vu_argument(call, call->row->mode);
 	mode = (mode & S_IFMT) | vu_create_mode(call, place.parent, mode & 07777);
 	if (mknodat(place.parent, place.name, mode, (dev_t)vu_argument(call, call->row->extra)) < 0)
 		return -errno;
@@ -75,14 +78,13 @@ int vu_op_symlink(struct vu_call *call)
 {
 	VU_PLACE place;
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &place);
-	if (error < 0)
-		return error;
-	if (vu_may_continue(call, &place, true) && !place.mountpoint)
-		return VU_CONTINUE;
-	if ((error = may_create(&place)) < 0)
-		return error;
+	if (!vu_ours(call, error) || (!error && vu_may_continue(call, &place, true) && !place.mountpoint))
+		return error < 0 ? error : VU_CONTINUE;
 	char *text = call->work->path[1];
-	if ((error = vu_read_string(call, vu_argument(call, call->row->buf), text, PATH_MAX)) < 0)
+	int length = vu_read_string(call, vu_argument(call, call->row->buf), text, PATH_MAX);
+	if (length <= 0)
+		return length < 0 ? length : -ENOENT;
+	if (error < 0 || (error = may_create(&place)) < 0)
 		return error;
 	return symlinkat(text, place.parent, place.name) < 0 ? -errno : vu_answer(call, 0);
 }
@@ -92,12 +94,12 @@ int vu_op_unlink(struct vu_call *call)
 	VU_PLACE place;
 	unsigned flags = (unsigned)vu_argument(call, call->row->flags) | call->row->implied;
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &place);
+	if (!error && vu_may_continue(call, &place, true) && !place.node)
+		return VU_CONTINUE;
+	if (vu_ours(call, error) && (flags & ~(unsigned)AT_REMOVEDIR))
+		return -EINVAL;
 	if (error < 0)
 		return error;
-	if (vu_may_continue(call, &place, true) && !place.node)
-		return VU_CONTINUE;
-	if (flags & ~(unsigned)AT_REMOVEDIR)
-		return -EINVAL;
 	if ((error = may_remove(&place)) < 0)
 		return error;
 	return unlinkat(place.parent, place.name, (int)flags) < 0 ? -errno : vu_answer(call, 0);
@@ -110,13 +112,14 @@ int vu_op_link(struct vu_call *call)
 	unsigned flags = (unsigned)vu_argument(call, call->row->flags);
 	int error = vu_walk_argument(
 		call, (flags & AT_SYMLINK_FOLLOW ? VU_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &old);
+	bool bad = flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH);
 	if (error < 0)
-		return error;
+		return vu_ours(call, error) && bad ? -EINVAL : error;
 	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
-		return error;
+		return vu_ours(call, error) && bad ? -EINVAL : error;
 	if (vu_may_continue(call, &old, false) && vu_may_continue(call, &new, true) && !new.mountpoint)
 		return VU_CONTINUE;
-	if (flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH))
+	if (bad)
 		return -EINVAL;
 	if (old.held) {
 		char name[24];
@@ -138,14 +141,15 @@ int vu_op_rename(struct vu_call *call)
 	VU_PLACE new = {.parent = -1, .fd = -1};
 	unsigned flags = (unsigned)vu_argument(call, call->row->flags);
 	static const unsigned noreplace = 1, exchange = 2, whiteout = 4;
+	bool bad = flags & ~(noreplace | exchange | whiteout) || ((flags & (noreplace | whiteout)) && (flags & exchange));
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &old);
 	if (error < 0)
-		return error;
+		return vu_ours(call, error) && bad ? -EINVAL : error;
 	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
-		return error;
+		return vu_ours(call, error) && bad ? -EINVAL : error;
 	if (vu_may_continue(call, &old, true) && vu_may_continue(call, &new, true) && !old.node && !new.node)
 		return VU_CONTINUE;
-	if (flags & ~(noreplace | exchange | whiteout) || ((flags & (noreplace | whiteout)) && (flags & exchange)))
+	if (bad)
 		return -EINVAL;
 	if (new.hidden)
 		return -EACCES;

@@ -14,7 +14,7 @@ int vu_op_readlink(struct vu_call *call)
 	unsigned empty = call->row->dirfd >= 0 ? VU_EMPTY_OK : 0; /* readlinkat(2): an O_PATH descriptor of the link */
 	int error = vu_walk_argument(call, empty, &place);
 	if (error < 0)
-		return error;
+		return vu_ours(call, error) && size <= 0 ? -EINVAL : error;
 	if (place.held || (size <= 0 && vu_may_continue(call, &place, false)))
 		return VU_CONTINUE;
 	if (size <= 0)
