@@ -90,41 +90,37 @@ class Worker:
         self.since = 0.0
         self.busy = False
         self._asking = trio.Lock()
-        self._answers, self._questions = trio.open_memory_channel[bytes](1)
+        self._number = 0
+        self._answers, self._questions = trio.open_memory_channel[dict[str, Any]](1)
 
     async def listen(self) -> None:
         """Takes in what the worker says, until it has gone."""
         try:
             with self._answers:
                 while (message := await receive(self.channel)) is not None:
-                    payload = messages.large(message)
-                    if self.about is None:
-                        self.about = msgspec.json.decode(payload, type=dict[str, Any])
-                    else:
-                        try:
-                            self._answers.send_nowait(payload)
-                        except trio.WouldBlock:
-                            pass  # nobody waits for it any more
+                    said = msgspec.json.decode(messages.large(message), type=dict[str, Any])
+                    if said["number"] == 0:
+                        self.about = said["answer"]
+                    elif said["number"] == self._number:  # not a late answer to somebody who has given up
+                        self._answers.send_nowait(said["answer"])
         except (OSError, messages.ProtocolError, msgspec.DecodeError) as error:
             log.warning("a worker's channel broke: %s", error)
 
     async def ask(self, question: str) -> dict[str, Any] | None:
         """The worker's answer; None when it gives none in time."""
         async with self._asking:
-            try:
-                self._questions.receive_nowait()  # a late answer to somebody who has given up
-            except (trio.WouldBlock, trio.EndOfChannel):
-                pass
+            self._number += 1
             try:
                 self.tell(question)
                 with trio.move_on_after(_ANSWER_SECONDS):
-                    return msgspec.json.decode(await self._questions.receive(), type=dict[str, Any])
+                    return await self._questions.receive()
             except (OSError, trio.EndOfChannel):
                 pass
+            self._number += 1
         return None
 
     def tell(self, what: str) -> None:
-        request = msgspec.json.encode({"ask": what})
+        request = msgspec.json.encode({"ask": what, "number": self._number})
         messages.send(self.channel, Type.CONTROL, request, flags=socket.MSG_DONTWAIT)
 
 

@@ -118,17 +118,17 @@ class _Watch:
         assert channel is not None
         encode = msgspec.json.encode
         try:
-            messages.send_large(channel, Type.REPLY, encode(self.about()))
+            about = encode({"number": 0, "answer": self.about()})
+            messages.send_large(channel, Type.REPLY, about)
             while (message := await receive(channel)) is not None:
-                ask = msgspec.json.decode(messages.large(message), type=dict[str, Any]).get("ask")
-                if ask == "end":
+                question = msgspec.json.decode(messages.large(message), type=dict[str, Any])
+                if question["ask"] == "end":
                     self.end("vuosd ends")
-                elif ask == "stats":
-                    messages.send_large(channel, Type.REPLY, encode(self.running.session.stats()))
-                elif ask == "show":
-                    messages.send_large(channel, Type.REPLY, encode(self.show()))
-                else:
-                    messages.send_large(channel, Type.REPLY, encode({"error": f"unknown question {ask!r}"}))
+                    return
+                answer = self.show() if question["ask"] == "show" else self.running.session.stats()
+                messages.send_large(
+                    channel, Type.REPLY, encode({"number": question["number"], "answer": answer})
+                )
         except OSError:
             return
 
@@ -137,10 +137,10 @@ class _Watch:
         running = self.running
         return {
             "session": running.number,
-            "name": running.prepared.name,
+            "name": _text(os.fsencode(running.prepared.name)),
             "pid": running.child,
             "keeper": running.keeper,
-            "command": [os.fsdecode(word) for word in running.request.arguments],
+            "command": [_text(word) for word in running.request.arguments],
             "enforce": running.prepared.enforce,
         }
 
@@ -149,27 +149,36 @@ class _Watch:
         running, view = self.running, self.running.prepared.view
         return {
             **self.about(),
-            "profile": os.fsdecode(running.request.profile),
-            "cwd": os.fsdecode((view.cwd if view else None) or running.request.cwd),
+            "profile": _text(running.request.profile),
+            "cwd": _text((view.cwd if view else None) or running.request.cwd),
             "keep_tree": running.prepared.keep_tree,
             "status": running.status,
             "entries": [
                 {
                     "type": KINDS[placed.kind],
-                    "target": os.fsdecode(placed.target),
-                    "source": os.fsdecode(placed.source_path),
+                    "target": _text(placed.target),
+                    "source": _text(placed.source_path),
                     "readonly": placed.readonly,
                 }
                 for placed in running.prepared.placed
             ],
             "env": {
-                "set": dict(view.env.set) if view else {},
+                "set": {
+                    _text(os.fsencode(key)): _text(os.fsencode(value)) for key, value in view.env.set.items()
+                }
+                if view
+                else {},
                 "unset": list(view.env.unset) if view else [],
                 "keep": list(view.env.keep) if view else [],
             },
             "stats": running.session.stats(),
-            "log": list(log.last),
+            "log": [_text(os.fsencode(line)) for line in log.last],
         }
 
 
 KINDS = {1: "bind", 2: "hide", 3: "tmpfs", 4: "root"}
+
+
+def _text(name: bytes) -> str:
+    """For JSON, which has no place for names that are not UTF-8."""
+    return name.decode("utf-8", "backslashreplace")

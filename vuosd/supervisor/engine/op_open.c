@@ -68,12 +68,11 @@ static int ask_to_open(struct vu_call *call, const struct open_how *how, const c
  */
 static int open_path_only(struct vu_call *call, struct vu_place *place, int flags)
 {
-	struct open_how how = {.flags = (uint64_t)(flags & VALID_PATH_FLAGS) | O_NOFOLLOW, .resolve = RESOLVE_NO_SYMLINKS};
+	struct open_how how = {.flags = (uint64_t)(flags & VALID_PATH_FLAGS), .resolve = RESOLVE_NO_SYMLINKS};
 	char *path = call->work->host;
 	struct stat here, there;
 	char number[32];
 	if (place->magic) { /* an object without a path: by the link of procfs that led to it */
-		how.flags &= ~(uint64_t)O_NOFOLLOW;
 		how.resolve = 0;
 		return ask_to_open(call, &how, place->view);
 	}
@@ -236,6 +235,7 @@ int vu_op_openat2(struct vu_call *call)
 		return -EAGAIN;
 	unsigned walk = (how.resolve & RESOLVE_NO_SYMLINKS ? VU_NO_LINKS : 0) |
 			(how.resolve & RESOLVE_NO_MAGICLINKS ? VU_NO_MAGIC : 0) |
+			(how.resolve & RESOLVE_NO_XDEV ? VU_NO_MOUNTS : 0) |
 			(how.resolve & RESOLVE_BENEATH ? VU_BENEATH : 0) | (how.resolve & RESOLVE_IN_ROOT ? VU_IN_ROOT : 0);
 	return do_open(call, (int)how.flags, (mode_t)how.mode, walk);
 }

@@ -192,6 +192,8 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 		if (!*spot.rest)
 			continue; /* an entry's own target is no link */
 		VU_CLOSE int link = open_below(spot.mount->fd, spot.rest, O_NOFOLLOW);
+		if (link == -ELOOP)
+			break; /* the start itself is a link, held by a descriptor */
 		if (link < 0)
 			return link;
 		ssize_t n = readlinkat(link, "", work->link, PATH_MAX);
@@ -396,6 +398,7 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			return error;
 		if (place->magic)
 			return -ENOENT; /* a directory that has been removed */
+		walk->trailing = walk->trailing_path = false;
 		vu_close(&place->parent);
 		place->parent = place->fd;
 		place->fd = -1;
@@ -556,6 +559,19 @@ static int follow_path(struct vu_walk *walk, const char *path, struct vu_place *
 	return 0;
 }
 
+/* RESOLVE_NO_XDEV: start and end lie on one mount, of the host and of the view. */
+static int same_mount(const struct vu_spot *from, const struct vu_spot *to, int end)
+{
+	struct statx here, there;
+	VU_CLOSE int start = open_spot(from, O_NOFOLLOW);
+	if (start < 0)
+		return start;
+	if (syscall(SYS_statx, start, "", AT_EMPTY_PATH, STATX_MNT_ID, &here) < 0 ||
+	    syscall(SYS_statx, end, "", AT_EMPTY_PATH, STATX_MNT_ID, &there) < 0)
+		return -errno;
+	return here.stx_mnt_id == there.stx_mnt_id && from->mount == to->mount ? 0 : -EXDEV;
+}
+
 int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigned flags, struct vu_place *place)
 {
 	struct vu_walk walk = {.call = call, .state = vu_state_of(call), .flags = flags, .view = call->work->view[slot],
@@ -581,7 +597,17 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 			return only_kernel(call, dirfd, place);
 		walk.scope = walk.length;
 	}
+	struct vu_spot origin;
+	if (flags & VU_NO_MOUNTS) {
+		memcpy(call->work->text, walk.view, walk.length + 1);
+		vu_table_find(&call->session->table, *call->work->text ? call->work->text : "/", &origin);
+	}
 	int error = follow_path(&walk, path, place);
+	if (!error && (flags & VU_NO_MOUNTS)) {
+		struct vu_spot spot;
+		vu_walk_find(&walk, &spot);
+		error = place->magic ? -EXDEV : same_mount(&origin, &spot, place->fd < 0 ? place->parent : place->fd);
+	}
 	if (error < 0) {
 		struct vu_spot spot;
 		vu_walk_find(&walk, &spot);
