@@ -34,6 +34,7 @@ struct keeper {
 	int children; /* signalfd of SIGCHLD */
 	pid_t front_pid, command;
 	bool keep_tree, goodbye, exited, command_reaped, stays, broker_started;
+	bool stopped;	      /* the command, as last reported */
 	int continued_unseen; /* reports of CONTINUED that FRONT has yet to say it read */
 	struct setup setup;
 	struct broker broker;
@@ -268,26 +269,29 @@ static void tell_stops(struct keeper *k)
 {
 	siginfo_t info = { 0 };
 
-	/* Taken up again when the remote call is over. */
-	if (pthread_mutex_trylock(&k->broker.tracing) != 0)
-		return;
 	while (waitid(P_PID, k->command, &info, WSTOPPED | WCONTINUED | WNOHANG | __WNOTHREAD) == 0 && info.si_pid) {
 		if (info.si_code == CLD_STOPPED) {
+			k->stopped = true;
 			report(k, REPORT_STOPPED, info.si_status);
 		} else if (info.si_code == CLD_CONTINUED) {
+			k->stopped = false;
 			k->continued_unseen++;
 			report(k, REPORT_CONTINUED, 0);
 		}
 		info.si_pid = 0;
 	}
-	pthread_mutex_unlock(&k->broker.tracing);
 }
 
-/* FRONT stops itself on a report: if this signal overtakes that, it is sent again until FRONT has read the report. */
-static void wake_front(const struct keeper *k)
+/*
+ * FRONT stops itself on a report: if this signal overtakes that, it is sent again until FRONT has read that the command continued.
+ * Never after a newer report of a stop: FRONT would run while the command does not. Whether to look again soon.
+ */
+static bool wake_front(const struct keeper *k)
 {
-	if (k->front >= 0 && getppid() == k->front_pid)
-		kill(k->front_pid, SIGCONT);
+	if (!k->continued_unseen || k->stopped || k->front < 0 || getppid() != k->front_pid)
+		return false;
+	kill(k->front_pid, SIGCONT);
+	return true;
 }
 
 static void command_exited(struct keeper *k, const siginfo_t *info)
@@ -305,7 +309,7 @@ static void command_exited(struct keeper *k, const siginfo_t *info)
  * Reaps orphans, and the command once FRONT has said goodbye: until then its zombie keeps pid and process group from being reused.
  * FRONT then waits to hear whether we stay; if not, it reaps us: a container's first process may reap nobody.
  */
-static bool nobody_left(struct keeper *k)
+static bool reap(struct keeper *k)
 {
 	if (!k->exited)
 		tell_stops(k);
@@ -329,6 +333,20 @@ static bool nobody_left(struct keeper *k)
 		}
 		waitid(P_PID, info.si_pid, &info, WEXITED | WNOHANG | __WALL | __WNOTHREAD);
 	}
+}
+
+/*
+ * A child that the broker's thread traces reports its ptrace stops to every waiter of this process, even to one who asked for
+ * exits only (wait_task_stopped() in kernel/exit.c). So nobody waits meanwhile; it is taken up again when the call is over.
+ */
+static bool nobody_left(struct keeper *k)
+{
+	if (pthread_mutex_trylock(&k->broker.tracing) != 0)
+		return false;
+	bool nobody = reap(k);
+
+	pthread_mutex_unlock(&k->broker.tracing);
+	return nobody;
 }
 
 /* Notes of FRONT, or its end. */
@@ -376,9 +394,7 @@ static noreturn void watch(struct keeper *k)
 		};
 		uint64_t drained[64];
 
-		if (k->continued_unseen)
-			wake_front(k);
-		if (poll(p, COUNT, k->continued_unseen ? 10 : -1) < 0)
+		if (poll(p, COUNT, wake_front(k) ? 10 : -1) < 0)
 			continue;
 		if (p[CHILDREN].revents || p[DONE].revents) {
 			if (read(p[CHILDREN].revents ? k->children : k->broker.done, drained, sizeof(drained)) < 0)
