@@ -45,9 +45,8 @@ def operations(program: str, *options: str, budget: int) -> Take:
         empty = run(place, column, [*base, "-m", "0", tree], daemon=daemon)
         full = run(place, column, [*base, "-m", str(budget), tree], daemon=daemon)
         best, middle, count = full.output.split()
-        return Sample(
-            float(best) / 1e9, float(middle) / 1e9, max(full.cpu - empty.cpu, 0) / max(int(count), 1)
-        )
+        more = full.cpu - empty.cpu  # not positive when the empty run was the one that was disturbed
+        return Sample(float(best) / 1e9, float(middle) / 1e9, more / int(count) if more > 0 else None)
 
     return take
 
