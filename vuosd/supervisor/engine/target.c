@@ -48,7 +48,7 @@ static uint64_t own_capabilities(void)
  * Looking at a target takes our own capabilities, also while we act with the caller's: CAP_SYS_PTRACE must not count
  * for the paths that the caller opens under /proc.
  */
-static void inspect(struct vu_call *call, bool begin)
+void vu_inspect(struct vu_call *call, bool begin)
 {
 	if (call->assumed) {
 		uint64_t own = own_capabilities();
@@ -75,9 +75,9 @@ static ssize_t try_transfer(struct vu_call *call, uint64_t address, void *data, 
 
 static ssize_t transfer(struct vu_call *call, uint64_t address, void *data, size_t size, bool out)
 {
-	inspect(call, true);
+	vu_inspect(call, true);
 	ssize_t n = try_transfer(call, address, data, size, out);
-	inspect(call, false);
+	vu_inspect(call, false);
 	if (n == -EPERM || n == -EACCES)
 		call->blind = true;
 	return n;
@@ -214,6 +214,8 @@ static int assume(struct vu_call *call, bool real)
 		return error;
 	struct vu_credentials *c = &call->credentials;
 	uint64_t own = own_capabilities();
+	if (call->assumed) /* the effective ids, and now the real ones */
+		set_effective(own, own);
 	if (syscall(SYS_setgroups, c->group_count, c->groups) < 0)
 		return -errno;
 	syscall(SYS_setfsgid, real ? c->rgid : c->fsgid);
@@ -266,9 +268,9 @@ int vu_target_link(struct vu_call *call, const char *name, char *out, size_t roo
 {
 	char path[64];
 	snprintf(path, sizeof path, "%d/%s", call->tid, name);
-	inspect(call, true);
+	vu_inspect(call, true);
 	ssize_t n = readlinkat(call->session->proc, path, out, room - 1);
-	inspect(call, false);
+	vu_inspect(call, false);
 	if (n < 0)
 		return -errno;
 	out[n] = 0;
@@ -279,9 +281,9 @@ int vu_target_open(struct vu_call *call, const char *name)
 {
 	char path[64];
 	snprintf(path, sizeof path, "%d/%s", call->tid, name);
-	inspect(call, true);
+	vu_inspect(call, true);
 	int fd = openat(call->session->proc, path, O_PATH | O_CLOEXEC);
-	inspect(call, false);
+	vu_inspect(call, false);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -290,9 +292,9 @@ int vu_target_descriptor(struct vu_call *call, int fd)
 	VU_CLOSE int process = (int)syscall(SYS_pidfd_open, vu_tgid(call), 0);
 	if (process < 0)
 		return -errno;
-	inspect(call, true);
+	vu_inspect(call, true);
 	int copy = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
-	inspect(call, false);
+	vu_inspect(call, false);
 	return copy < 0 ? -errno : copy;
 }
 
@@ -306,9 +308,9 @@ const struct vu_state *vu_state_of(struct vu_call *call)
 	unsigned number = 0, count = atomic_load_explicit(&session->state_count, memory_order_acquire);
 	if (count > 1) {
 		struct rlimit limit;
-		inspect(call, true);
+		vu_inspect(call, true);
 		int error = prlimit(call->tid, RLIMIT_LOCKS, NULL, &limit);
-		inspect(call, false);
+		vu_inspect(call, false);
 		if (!error) {
 			number = limit.rlim_cur & VU_STATE_MASK;
 			if (number >= count)
@@ -355,12 +357,12 @@ int vu_state_set(struct vu_call *call, const char *root, const struct vu_mount *
 		return number;
 	struct rlimit limit = {(call->session->options.tag & ~VU_STATE_MASK) | (unsigned)number, RLIM_INFINITY};
 	struct rlimit old;
-	inspect(call, true);
+	vu_inspect(call, true);
 	int error = prlimit(call->tid, RLIMIT_LOCKS, NULL, &old) < 0 ? -errno : 0;
 	limit.rlim_max = old.rlim_max;
 	if (!error && prlimit(call->tid, RLIMIT_LOCKS, &limit, NULL) < 0)
 		error = -errno;
-	inspect(call, false);
+	vu_inspect(call, false);
 	if (error < 0)
 		return error;
 	call->state = call->session->states[number];
