@@ -106,6 +106,21 @@ static int open_by_name(struct vu_call *call, const struct vu_place *place, int 
 	return result;
 }
 
+/*
+ * The descriptor goes to the caller. Who writes relies on his close being the last one (ETXTBSY of what is executed next,
+ * IN_CLOSE_WRITE), so ours is gone before he goes on; who only reads is spared the second round trip.
+ */
+static int give(struct vu_call *call, int *fd, int flags)
+{
+	if (*fd < 0)
+		return *fd;
+	if (!writes(flags))
+		return vu_notify_descriptor(call, *fd, flags & O_CLOEXEC);
+	int there = vu_notify_inject(call, *fd, flags & O_CLOEXEC);
+	vu_close(fd);
+	return there < 0 ? there : vu_answer(call, there);
+}
+
 static int open_existing(struct vu_call *call, struct vu_place *place, int flags)
 {
 	struct stat st;
@@ -130,7 +145,7 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		return vu_slow_open(call, place->fd, flags);
 	VU_CLOSE int fd = flags & O_NOFOLLOW ? open_by_name(call, place, flags)
 					     : vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL));
-	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+	return give(call, &fd, flags);
 }
 
 static int open_new(struct vu_call *call, struct vu_place *place, int flags, mode_t mode)
@@ -145,7 +160,7 @@ static int open_new(struct vu_call *call, struct vu_place *place, int flags, mod
 				 vu_create_mode(call, place->parent, mode & 07777));
 	if (fd < 0)
 		return errno == EEXIST && !(flags & O_EXCL) ? -EAGAIN : -errno;
-	return vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+	return give(call, &fd, flags);
 }
 
 static int open_temporary(struct vu_call *call, struct vu_place *place, int flags, mode_t mode)
@@ -155,7 +170,7 @@ static int open_temporary(struct vu_call *call, struct vu_place *place, int flag
 	char path[32];
 	VU_CLOSE int fd = open(vu_fd_path(place->fd, path), (flags & ~O_NOFOLLOW) | O_CLOEXEC,
 			       vu_create_mode(call, place->fd, mode & 07777));
-	return fd < 0 ? -errno : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+	return fd < 0 ? -errno : give(call, &fd, flags);
 }
 
 static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
