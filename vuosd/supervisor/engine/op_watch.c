@@ -7,6 +7,8 @@
  */
 #include "again.h"
 
+#include <linux/capability.h>
+#include <stdio.h>
 #include <sys/fanotify.h>
 #include <sys/inotify.h>
 
@@ -100,9 +102,74 @@ int vu_op_name_to_handle(struct vu_call *call)
 			   flags & HANDLE_MNT_ID_UNIQUE ? sizeof mount.unique : sizeof mount.id);
 }
 
+/* Does the view show the object, and may it be opened so? One that has no name (deleted) is hidden by no entry. */
+static int judge_handle(struct vu_call *call, int fd, int flags)
+{
+	struct stat object, named;
+	const struct vu_mount *mount;
+	char *host = call->work->host, number[16];
+	snprintf(number, sizeof number, "%d", fd);
+	ssize_t n = readlinkat(call->session->self_fd, number, host, sizeof call->work->host - 1);
+	if (n < 0 || fstat(fd, &object) < 0)
+		return -errno;
+	host[n] = 0;
+	if (lstat(host, &named) < 0 || named.st_dev != object.st_dev || named.st_ino != object.st_ino)
+		return call->session->enforce ? -ESTALE : 0;
+	if (vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &mount) < 0)
+		return -ESTALE;
+	bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+	return mount->readonly && writes && !(flags & O_PATH) ? -EROFS : 0;
+}
+
+/* The object behind the caller's handle, as O_PATH. */
+static int decode_handle(struct vu_call *call, int mount_fd)
+{
+	struct file_handle *handle = (struct file_handle *)call->work->data;
+	uint64_t address = vu_argument(call, call->row->buf);
+	struct stat st;
+	char name[24];
+	VU_CLOSE int place = vu_target_open(call, vu_descriptor_name(mount_fd, name));
+	if (place < 0 || fstat(place, &st) < 0)
+		return -EBADF;
+	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+		return -ESTALE; /* of a pipe or a socket: no file system that knows handles */
+	VU_CLOSE int anchor = vu_reopen(call->session, place, O_RDONLY | O_NONBLOCK);
+	if (anchor < 0)
+		return anchor;
+	int error = vu_read(call, address, handle, sizeof *handle);
+	if (error < 0)
+		return error;
+	if (!handle->handle_bytes || handle->handle_bytes > MAX_HANDLE_SZ)
+		return -EINVAL;
+	if ((error = vu_read(call, address, handle, sizeof *handle + handle->handle_bytes)) < 0)
+		return error;
+	return vu_result(open_by_handle_at(anchor, handle, O_PATH | O_CLOEXEC));
+}
+
+/*
+ * A handle names an inode past every path, for those with CAP_DAC_READ_SEARCH (the kernel says EPERM to others): what it
+ * leads to is looked up in the view.
+ */
 int vu_op_open_by_handle(struct vu_call *call)
 {
-	/* A handle names an inode past every path, so past the view; what an ordinary user gets anyway. */
-	(void)call;
-	return -EPERM;
+	const uint64_t search = UINT64_C(1) << CAP_DAC_READ_SEARCH;
+	bool enforce = call->session->enforce;
+	int flags = (int)vu_argument(call, call->row->flags);
+	int error = vu_target_credentials(call);
+	if (error < 0)
+		return error;
+	if (!call->session->privileged || !(call->credentials.effective & search))
+		return enforce ? -EPERM : VU_CONTINUE;
+	VU_CLOSE int object = decode_handle(call, (int)vu_argument(call, call->row->fd));
+	if (object < 0)
+		return enforce ? object : VU_CONTINUE;
+	if ((error = judge_handle(call, object, flags)) < 0 || !enforce)
+		return error < 0 ? error : VU_CONTINUE;
+	struct stat st;
+	if (!(flags & O_PATH) && !fstat(object, &st) && S_ISLNK(st.st_mode))
+		return -ELOOP;
+	if (flags & O_PATH)
+		return -EPERM; /* such a descriptor cannot be handed over */
+	VU_CLOSE int fd = vu_reopen(call->session, object, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
+	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
 }
