@@ -257,3 +257,12 @@ def _raw(nr: int, *args: int) -> Callable[[ctypes.CDLL], int]:
 )
 def test_the_kernel_takes_it(call: tuple[int, ...], result: int) -> None:
     assert _under(build(cookie=COOKIE, privileged=False), _raw(*call)) == result
+
+
+def test_under_enforcement_the_cookie_opens_only_what_landlock_governs(privileged: bool) -> None:
+    program = build(cookie=COOKIE, privileged=privileged, enforce=True)
+    sends = build(cookie=COOKIE, privileged=privileged, enforce=True, sends=True)
+    args = (0, 0, 0, 0, 0, COOKIE)
+    passing = {row.name for row in ROWS if row.remote and run(program, row.nr, args) == ALLOW}
+    assert passing == {"execve", "execveat", "bind"}
+    assert {row.name for row in ROWS if row.remote and run(sends, row.nr, args) == ALLOW} == passing | {"sendmsg"}

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from errno import ENOSYS
 
 from vuosd.abi import constants as c
-from vuosd.abi.rows import LONG, Level, Row
+from vuosd.abi.rows import LONG, Level, Op, Row
 from vuosd.abi.syscalls import FIRST_GAP, LAST, ROWS
 
 COOKIE_ARGUMENT = 5
@@ -41,16 +41,24 @@ _PLACEHOLDER = 0x9E3779B1_85EBCA77
 _ENOSYS = c.SECCOMP_RET_ERRNO | ENOSYS
 
 
-def build(*, cookie: int, privileged: bool) -> bytes:
+_GOVERNED = (Op.EXECVE, Op.BIND)
+"""What Landlock bounds of the calls that are made remotely."""
+
+
+def build(*, cookie: int, privileged: bool, enforce: bool = False, sends: bool = False) -> bytes:
     """The program of one session.
 
     A handled call that the engine also makes remotely passes when its sixth argument is `cookie`, a random
-    number of 64 bits. `privileged`: the supervisor acts with its callers' credentials, so it must hear when
+    number of 64 bits. It is no secret from the process it is used in: /proc/PID/task/TID/syscall shows the
+    registers of a thread that waits in such a call. So under enforcement it opens nothing but what the Landlock
+    floor bounds in any case, and sendmsg where the machine leaves no other way to get at a descriptor (`sends`).
+
+    `privileged`: the supervisor acts with its callers' credentials, so it must hear when
     they change.
     """
     assert 0 < cookie <= LONG
     program = bytearray()
-    for code, yes, no, value in _INSTRUCTION.iter_unpack(_template(privileged)):
+    for code, yes, no, value in _INSTRUCTION.iter_unpack(_template(privileged, enforce, sends)):
         if code & 0x7 == 0x5:  # a jump: the placeholder's halves are compared, never loaded or returned
             value = {_PLACEHOLDER >> 32: cookie >> 32, _PLACEHOLDER & 0xFFFFFFFF: cookie & 0xFFFFFFFF}.get(
                 value, value
@@ -60,8 +68,8 @@ def build(*, cookie: int, privileged: bool) -> bytes:
 
 
 @functools.cache
-def _template(privileged: bool) -> bytes:
-    program = _prologue() + _body(privileged)
+def _template(privileged: bool, enforce: bool, sends: bool) -> bytes:
+    program = _prologue() + _body(privileged, enforce, sends)
     values = [value for _, _, _, value in _INSTRUCTION.iter_unpack(program)]
     high, low = values.count(_PLACEHOLDER >> 32), values.count(_PLACEHOLDER & 0xFFFFFFFF)
     assert high == low > 0, "the cookie is compared in halves, each as often as the other"
@@ -93,7 +101,11 @@ def _prologue() -> bytes:
     return b"".join(program)
 
 
-def _body(privileged: bool) -> bytes:
+def _remote(row: Row, enforce: bool, sends: bool) -> bool:
+    return row.remote and (not enforce or row.op in _GOVERNED or (sends and row.op is Op.SENDMSG))
+
+
+def _body(privileged: bool, enforce: bool, sends: bool) -> bytes:
     import pyseccomp
 
     program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
@@ -102,7 +114,7 @@ def _body(privileged: bool) -> bytes:
         if row.level is Level.NATIVE or (row.privileged and not privileged):
             continue
         action = pyseccomp.NOTIFY if row.level is Level.HANDLED else pyseccomp.ERRNO(row.errno)
-        for condition in _conditions(row):
+        for condition in _conditions(row._replace(remote=_remote(row, enforce, sends))):
             program.add_rule_exactly(action, row.nr, *condition)
     with open(os.memfd_create("filter"), "r+b") as file:
         program.export_bpf(file)

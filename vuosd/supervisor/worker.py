@@ -29,6 +29,7 @@ from vuosd.supervisor.session import Session
 
 _TEARDOWN_SECONDS = 20
 _SHORT_MILLISECONDS = 50
+_PIDFD_GETFD = 438
 
 
 class Running:
@@ -48,7 +49,15 @@ class Running:
         self.status: int | None = None
         self.cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
         self.privileged = os.geteuid() == 0
-        program = filter.build(cookie=self.cookie, privileged=self.privileged)
+        self._take(filter.build(cookie=self.cookie, privileged=self.privileged))
+
+    def enforce(self) -> None:
+        """The filter that was made while we were a spare is for views that do not."""
+        os.close(self.program)
+        sends = not _may_duplicate()
+        self._take(filter.build(cookie=self.cookie, privileged=self.privileged, enforce=True, sends=sends))
+
+    def _take(self, program: bytes) -> None:
         self.program = messages.memfd("filter", program)
         self.program_length = len(program) // 8
 
@@ -160,6 +169,8 @@ def _establish(running: Running, message: Message) -> None:
     finally:
         message.close()
     prepared = running.prepared = _prepare(request, running.scratch)
+    if prepared.enforce:
+        running.enforce()
     tag = running.number << members.STATE_BITS
     _send_setup(running, tag)
     broker = _receive_listener(running)
@@ -235,6 +246,26 @@ def _may_read(pid: int) -> bool:
         pid, local, ctypes.c_ulong(1), remote, ctypes.c_ulong(1), ctypes.c_ulong(0)
     )
     return bool(result >= 0 or ctypes.get_errno() == 14)
+
+
+def _may_duplicate() -> bool:
+    """Whether pidfd_getfd(2) can be had on this machine: Docker's default profile refuses it, Yama to all but ancestors."""
+    import ctypes
+
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope", "rb") as file:
+            if file.read(1) != b"0":
+                return False
+    except OSError:
+        pass  # no Yama
+    own = os.pidfd_open(os.getpid())
+    try:
+        copy = ctypes.CDLL(None).syscall(_PIDFD_GETFD, own, own, 0)
+        if copy >= 0:
+            os.close(copy)
+        return bool(copy >= 0)
+    finally:
+        os.close(own)
 
 
 def _let_go_of_stderr() -> None:

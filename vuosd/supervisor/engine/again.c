@@ -227,7 +227,11 @@ int vu_again_handle(struct vu_call *call, int object, const char *host, int *ver
 		return number;
 	if (number < 0 && number != -ENOENT)
 		return number;
-	/* By its text: no directory of the host is lent to a caller that may not see it. */
+	int64_t result = -ESRCH;
+	int error = begin(call, true);
+	if (error < 0)
+		return error;
+	/* By its text: no directory of the host is lent to a caller that may not see it. But a text can be exchanged. */
 	struct vu_remote request = {
 		.nr = SYS_openat,
 		.flags = VU_REMOTE_AGAIN,
@@ -235,13 +239,10 @@ int vu_again_handle(struct vu_call *call, int object, const char *host, int *ver
 		.close_fd = -1,
 		.scratch_args = 1u << 1,
 		.scratch = host,
-		.scratch_len = (uint32_t)strlen(host) + 1,
+		.scratch_len = host ? (uint32_t)strlen(host) + 1 : 0,
 	};
-	int error = begin(call, true);
-	if (error < 0)
-		return error;
-	int64_t result = -ESRCH;
-	*verdict = vu_remote_result(call, &request, &result);
+	*verdict = call->session->enforce ? vu_hand_over(call, object, true, VU_REMOTE_AGAIN, &result)
+					  : vu_remote_result(call, &request, &result);
 	if (*verdict < 0)
 		forget(call, true);
 	else

@@ -92,6 +92,7 @@ struct vu_node {
 
 struct vu_table {
 	struct vu_node view, host;
+	struct vu_node names;  /* the last components of all targets */
 	struct vu_mount *root; /* the host's tree, under everything */
 	struct vu_mount **mounts;
 	unsigned count, room;
@@ -293,6 +294,7 @@ enum {
 	VU_BENEATH = 128,    /* RESOLVE_BENEATH */
 	VU_IN_ROOT = 256,    /* RESOLVE_IN_ROOT */
 	VU_NO_MOUNTS = 512,  /* RESOLVE_NO_XDEV */
+	VU_READS = 1024,     /* the call changes nothing: where no entry can matter, there is nothing to look up */
 };
 /*
  * A place that no path names (a deleted working directory, one deeper than PATH_MAX) is held and native, with no
@@ -302,16 +304,19 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 /* Read the path at the row's `path` (or `path2`) argument and walk it. -EFAULT etc. as the kernel would say. */
 int vu_walk_argument(struct vu_call *call, unsigned flags, struct vu_place *place);
 int vu_walk_second(struct vu_call *call, unsigned flags, struct vu_place *place);
-/* The place of one of the caller's descriptors. */
+/* The place of one of the caller's descriptors. An enforcing view's has the object in `fd` as well. */
 int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *place);
 void vu_place_close(struct vu_place *place);
 #define VU_PLACE __attribute__((cleanup(vu_place_close))) struct vu_place
-/* May this call simply continue? True for the native object of a view that does not enforce. */
+/*
+ * May this call simply continue? True for the native object of a view that does not enforce. Under enforcement never: the
+ * kernel would read the path again, and it need not be the one that was judged, not even an empty one.
+ */
 static inline bool vu_may_continue(const struct vu_call *call, const struct vu_place *place, bool writes)
 {
 	if ((writes && place->readonly) || place->hidden)
 		return false;
-	return place->held || (place->native && !call->session->enforce);
+	return (place->held || place->native) && !call->session->enforce;
 }
 /*
  * Is the answer ours, and not the kernel's? Then the arguments are checked here, and before the error of the walk is
@@ -327,6 +332,9 @@ const char *vu_fd_path(int fd, char buffer[32]);
 int vu_reopen(struct vu_session *session, int fd, int flags);
 
 /* op_*.c: the table of operations is in notify.c */
+/* walk_proc.c. Under enforcement: is this of procfs, and tells of a process that is none of the view's what ptrace(2) rights guard? */
+bool vu_proc_guarded(struct vu_call *call, int fd, bool writes);
+
 vu_operation vu_op_open, vu_op_openat2, vu_op_stat, vu_op_statx, vu_op_access, vu_op_readlink, vu_op_mkdir, vu_op_mknod,
 	vu_op_unlink, vu_op_link, vu_op_symlink, vu_op_rename, vu_op_chmod, vu_op_chown, vu_op_utime, vu_op_utimes,
 	vu_op_utimensat, vu_op_truncate, vu_op_statfs, vu_op_getxattr, vu_op_setxattr, vu_op_listxattr, vu_op_removexattr,

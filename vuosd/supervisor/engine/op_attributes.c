@@ -1,7 +1,9 @@
 /* What is known of an object, and changed of it, without opening it: stat, access, chmod, chown, times, size, xattrs. */
-#include "engine.h"
+#include "again.h"
 
+#include <linux/fs.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -27,13 +29,18 @@ enum { FOUND = 3 };
 
 static int find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, struct vu_place *place)
 {
-	int error = vu_walk_argument(call, walk_flags(at), place);
+	int error = vu_walk_argument(call, walk_flags(at) | (changes ? 0 : VU_READS), place);
 	if (error < 0)
 		return at & ~allowed ? -EINVAL : error;
 	if (vu_may_continue(call, place, changes))
 		return VU_CONTINUE;
 	if (at & ~allowed)
 		return -EINVAL;
+	if (place->held && call->row->op >= VU_OP_GETXATTRAT && call->row->op <= VU_OP_REMOVEXATTRAT &&
+	    (int)vu_argument(call, call->row->dirfd) == AT_FDCWD)
+		return -EBADF; /* these want a descriptor: fs/xattr.c path_getxattrat */
+	if (changes && place->covered)
+		return -EPERM; /* handed in from outside of an enforcing view, which does not show it */
 	return changes && place->readonly ? -EROFS : FOUND;
 }
 
@@ -41,6 +48,17 @@ static int find(struct vu_call *call, unsigned at, unsigned allowed, bool change
 static int first(const struct vu_call *call, int verdict, int check)
 {
 	return vu_ours(call, verdict) && check < 0 ? check : verdict;
+}
+
+/* The same for a descriptor that is given instead of a path, to change its object. */
+static int held(struct vu_call *call, struct vu_place *place)
+{
+	int error = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->dirfd), place);
+	if (error < 0)
+		return error;
+	if (vu_may_continue(call, place, true))
+		return VU_CONTINUE;
+	return place->covered ? -EPERM : place->readonly ? -EROFS : FOUND;
 }
 
 #define AT_STATX_SYNC (AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
@@ -174,12 +192,11 @@ int vu_op_utimes(struct vu_call *call)
 	struct timespec times[2];
 	uint64_t address = vu_argument(call, call->row->buf);
 	int verdict;
-	if (call->row->dirfd >= 0 && !vu_argument(call, call->row->path)) {
-		struct vu_place held; /* futimesat(fd, NULL, …) */
-		verdict = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->dirfd), &held);
-		return verdict < 0 ? verdict : held.readonly ? -EROFS : VU_CONTINUE;
-	}
-	verdict = find(call, 0, 0, true, &place);
+	if (call->row->dirfd >= 0 && !vu_argument(call, call->row->path) &&
+	    (int)vu_argument(call, call->row->dirfd) != AT_FDCWD)
+		verdict = held(call, &place); /* futimesat(fd, NULL, …) */
+	else
+		verdict = find(call, 0, 0, true, &place);
 	if (!vu_ours(call, verdict))
 		return verdict;
 	int error = address ? vu_read(call, address, given, sizeof given) : 0;
@@ -197,19 +214,17 @@ int vu_op_utimes(struct vu_call *call)
 
 int vu_op_utimensat(struct vu_call *call)
 {
-	VU_PLACE place;
+	VU_PLACE place = {.parent = -1, .fd = -1};
 	struct timespec times[2];
 	uint64_t address = vu_argument(call, call->row->buf);
 	int verdict;
-	if (!vu_argument(call, call->row->path)) {
-		struct vu_place held; /* futimens(3) */
-		verdict = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->dirfd), &held);
-		return verdict < 0 ? verdict : held.readonly ? -EROFS : VU_CONTINUE;
-	}
 	if (address && !vu_read(call, address, times, sizeof times) && times[0].tv_nsec == UTIME_OMIT &&
-	    times[1].tv_nsec == UTIME_OMIT)
-		return VU_CONTINUE; /* says 0 without a look at the path: fs/utimes.c */
-	verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
+	    times[1].tv_nsec == UTIME_OMIT) /* says 0 without a look at the path: fs/utimes.c */
+		return call->session->enforce ? vu_answer(call, 0) : VU_CONTINUE;
+	if (!vu_argument(call, call->row->path) && (int)vu_argument(call, call->row->dirfd) != AT_FDCWD)
+		verdict = at_flags(call) ? -EINVAL : held(call, &place); /* futimens(3) */
+	else
+		verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
 	int error = vu_ours(call, verdict) && address ? vu_read(call, address, times, sizeof times) : 0;
 	if (error < 0 || verdict != FOUND)
 		return error < 0 ? error : verdict;
@@ -437,11 +452,85 @@ int vu_op_file_setattr(struct vu_call *call)
 	return file_attributes(call, true);
 }
 
-/* fchmod, fchown, f*xattr, FS_IOC_SETFLAGS: a descriptor opened for reading by a read-only entry changes nothing. */
+/*
+ * ioctls that change an inode without a descriptor that writes: on our duplicate, where that is simple. The others
+ * (encryption, verity, the subvolumes of btrfs) have arguments with paths, keys or pointers: not under enforcement.
+ */
+static int set_by_ioctl(struct vu_call *call, int fd)
+{
+	unsigned code = (unsigned)call->args[1];
+	size_t size = code == FS_IOC_FSSETXATTR ? sizeof(struct fsxattr) :
+		      code == FS_IOC_SETFLAGS || code == FS_IOC_SETVERSION ? sizeof(long) :
+									       0;
+	if (!size)
+		return -EPERM;
+	/* The kernel reads an int for what is declared long. */
+	int error = vu_read(call, call->args[2], call->work->data, size == sizeof(long) ? sizeof(int) : size);
+	if (error < 0)
+		return error;
+	return ioctl(fd, code, call->work->data) < 0 ? -errno : vu_answer(call, 0);
+}
+
+/* As the kernel would, on a duplicate of the caller's descriptor. */
+static int change(struct vu_call *call, int fd)
+{
+	char name[256];
+	const uint64_t *args = call->args;
+	int error;
+	switch (call->row->op) {
+	case VU_OP_FCHMOD: return fchmod(fd, (mode_t)args[1] & 07777) < 0 ? -errno : vu_answer(call, 0);
+	case VU_OP_FCHOWN: return fchown(fd, (uid_t)args[1], (gid_t)args[2]) < 0 ? -errno : vu_answer(call, 0);
+	case VU_OP_IOCTL_SETFLAGS: return set_by_ioctl(call, fd);
+	default: break;
+	}
+	int length = vu_read_string(call, args[1], name, sizeof name);
+	if (length <= 0)
+		return length == -EFAULT ? length : -ERANGE;
+	if (call->row->op == VU_OP_FREMOVEXATTR)
+		return fremovexattr(fd, name) < 0 ? -errno : vu_answer(call, 0);
+	if ((int)args[4] & ~(XATTR_CREATE | XATTR_REPLACE))
+		return -EINVAL;
+	if (args[3] > XATTR_SIZE_MAX)
+		return -E2BIG;
+	if ((error = vu_read(call, args[2], call->work->data, args[3])) < 0)
+		return error;
+	return fsetxattr(fd, name, call->work->data, args[3], (int)args[4]) < 0 ? -errno : vu_answer(call, 0);
+}
+
+/* The place of one of our own descriptors, which came from the caller. */
+static int judge_change(struct vu_call *call, int fd)
+{
+	char number[16];
+	const struct vu_mount *mount;
+	snprintf(number, sizeof number, "%d", fd);
+	ssize_t n = readlinkat(call->session->self_fd, number, call->work->host, sizeof call->work->host - 1);
+	if (n < 0)
+		return -errno;
+	call->work->host[n] = 0;
+	if (*call->work->host != '/')
+		return 0;
+	struct stat st;
+	if (vu_table_reverse(&call->session->table, call->work->host, NULL, call->work->scratch, &mount) < 0)
+		return !fstat(fd, &st) && !st.st_nlink ? 0 : -EPERM;
+	return mount->readonly ? -EROFS : 0;
+}
+
+/*
+ * fchmod, fchown, f*xattr, FS_IOC_SETFLAGS: a descriptor opened for reading by a read-only entry changes nothing. Landlock
+ * does not govern these, so under enforcement they are made on a duplicate: the number may mean another file by now.
+ */
 int vu_op_descriptor_write(struct vu_call *call)
 {
-	struct vu_place place;
-	int error = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->fd), &place);
+	int number = (int)vu_argument(call, call->row->fd), verdict = -1;
+	if (call->session->enforce) {
+		VU_CLOSE int fd = vu_again_descriptor(call, number, &verdict);
+		if (fd < 0)
+			return verdict >= 0 ? verdict : fd;
+		int error = judge_change(call, fd);
+		return error < 0 ? error : change(call, fd);
+	}
+	VU_PLACE place;
+	int error = vu_walk_descriptor(call, 0, number, &place);
 	if (error == -ENOENT)
 		return VU_CONTINUE; /* an object outside the view, which the caller was given */
 	return error < 0 ? error : place.readonly ? -EROFS : VU_CONTINUE;

@@ -1,5 +1,5 @@
 /* The working directory and the root: chdir, chroot, getcwd. */
-#include "remote_call.h"
+#include "again.h"
 
 /*
  * By which mount was the working directory entered? Needed only where the view shows one host directory twice, for ".."
@@ -42,7 +42,14 @@ int vu_op_chdir(struct vu_call *call)
 		return VU_CONTINUE;
 	VU_CLOSE int fd = vu_reopen(call->session, place.fd, O_RDONLY | O_DIRECTORY);
 	if (fd == -EACCES) {
-		/* It may be entered but not read, so no descriptor can be handed over: by its host path, then. */
+		/* It may be entered but not read, so no ordinary descriptor can be handed over. */
+		if (call->session->enforce) {
+			int verdict = -1, number = vu_again_handle(call, place.fd, NULL, &verdict);
+			if (number < 0)
+				return verdict >= 0 ? verdict : number;
+			struct vu_remote request = {.nr = SYS_fchdir, .args = {(uint64_t)number}, .close_fd = number};
+			return vu_remote(call, &request);
+		}
 		char number[32];
 		ssize_t n = readlink(vu_fd_path(place.fd, number), call->work->host, sizeof call->work->host - 1);
 		if (n < 0)
@@ -77,7 +84,7 @@ int vu_op_chroot(struct vu_call *call)
 
 int vu_op_getcwd(struct vu_call *call)
 {
-	struct vu_place place;
+	VU_PLACE place;
 	int error = vu_walk_descriptor(call, 0, AT_FDCWD, &place);
 	if (error < 0)
 		return error;

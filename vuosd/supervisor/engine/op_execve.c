@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
+#define EXECVE_CHECK 0x10000u /* AT_EXECVE_CHECK, include/uapi/linux/fcntl.h since Linux 6.14 */
+
 enum { DEPTH = 5 }; /* of interpreters that are scripts: fs/exec.c exec_binprm */
 enum { MOST_ARGUMENTS = 1 << 20 };
 
@@ -298,11 +300,18 @@ int vu_op_execve(struct vu_call *call)
 		call, (at & AT_SYMLINK_NOFOLLOW ? 0 : VU_FOLLOW) | (at & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &place);
 	if (error < 0)
 		return error;
-	if (place.held) {
+	if (place.held && place.fd < 0) {
 		char name[24];
 		place.fd = vu_target_open(call, vu_descriptor_name(dirfd, name));
 		if (place.fd < 0)
 			return VU_CONTINUE; /* EBADF, as the kernel will say */
+	}
+	if (at & EXECVE_CHECK) {
+		static char *const none[] = {NULL};
+		if (vu_may_continue(call, &place, false))
+			return VU_CONTINUE;
+		/* Executes nothing, here either. Before Linux 6.14 it is EINVAL. */
+		return syscall(SYS_execveat, place.fd, "", none, none, AT_EMPTY_PATH | EXECVE_CHECK) < 0 ? -errno : vu_answer(call, 0);
 	}
 	return execve_place(call, &place, dirfd);
 }

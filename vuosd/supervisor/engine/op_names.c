@@ -117,11 +117,15 @@ int vu_op_link(struct vu_call *call)
 		return vu_ours(call, error) && bad ? -EINVAL : error;
 	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
 		return vu_ours(call, error) && bad ? -EINVAL : error;
-	if (vu_may_continue(call, &old, false) && vu_may_continue(call, &new, true) && !new.mountpoint)
+	if (vu_may_continue(call, &old, old.readonly) && vu_may_continue(call, &new, true) && !new.mountpoint)
 		return VU_CONTINUE;
 	if (bad)
 		return -EINVAL;
-	if (old.held) {
+	if (old.readonly && !new.readonly)
+		return -EXDEV; /* by that name it could be written */
+	if (old.covered)
+		return call->session->enforce ? -EPERM : VU_CONTINUE;
+	if (old.held && old.fd < 0) {
 		char name[24];
 		old.fd = vu_target_open(call, vu_descriptor_name((int)vu_argument(call, call->row->dirfd), name));
 		if (old.fd < 0)

@@ -72,6 +72,15 @@ static int open_path_only(struct vu_call *call, struct vu_place *place, int flag
 	char *path = call->work->host;
 	struct stat here, there;
 	char number[32];
+	if (call->session->enforce) { /* a path in the caller's memory could be exchanged, and Landlock governs no such open */
+		int64_t ignored;
+		/* Anew, for the flags that fcntl(2) shows; O_NOFOLLOW would be about the link of procfs. */
+		bool link = !fstat(place->fd, &here) && S_ISLNK(here.st_mode);
+		VU_CLOSE int again = link ? -1 : vu_reopen(call->session, place->fd, flags & (O_PATH | O_DIRECTORY));
+		if (again == -ENOTDIR)
+			return again;
+		return vu_hand_over(call, again < 0 || flags & O_NOFOLLOW ? place->fd : again, flags & O_CLOEXEC, 0, &ignored);
+	}
 	if (place->magic) { /* an object without a path: by the link of procfs that led to it */
 		how.resolve = 0;
 		return ask_to_open(call, &how, place->view);
@@ -139,7 +148,9 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 	if (place->readonly && writes(flags) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return -EROFS;
 	bool device = S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode);
-	if ((device || S_ISFIFO(st.st_mode)) && place->native)
+	/* Under enforcement not with flags that lie in memory: they could become O_PATH. */
+	bool fixed = !call->session->enforce || call->row->op == VU_OP_OPEN;
+	if ((device || S_ISFIFO(st.st_mode)) && place->native && fixed)
 		return VU_CONTINUE; /* may wait, or make a controlling terminal; the Landlock floor governs opens */
 	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))
 		return vu_slow_open(call, place->fd, flags);
@@ -188,11 +199,15 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 		walk |= VU_WANT_PARENT | VU_ABSENT_OK;
 	else if (flags & O_DIRECTORY)
 		walk |= VU_DIRECTORY;
+	if (!create && !temporary && !writes(flags))
+		walk |= VU_READS;
 	VU_PLACE place;
 	if ((error = vu_walk_argument(call, walk, &place)) < 0)
 		return error;
 	if (place.held)
 		return VU_CONTINUE;
+	if (!(flags & O_PATH) && vu_proc_guarded(call, place.fd, writes(flags)))
+		return -EACCES;
 	VU_CLOSE int listing = create || (flags & (O_ACCMODE | O_PATH)) ? -ENOSYS : vu_proc_file(call, &place);
 	if (listing != -ENOSYS)
 		return listing < 0 ? listing : vu_notify_descriptor(call, listing, flags & O_CLOEXEC);

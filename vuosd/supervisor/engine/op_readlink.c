@@ -15,7 +15,7 @@ int vu_op_readlink(struct vu_call *call)
 	int error = vu_walk_argument(call, empty, &place);
 	if (error < 0)
 		return vu_ours(call, error) && size <= 0 ? -EINVAL : error;
-	if (place.held || (size <= 0 && vu_may_continue(call, &place, false)))
+	if ((place.held || size <= 0) && vu_may_continue(call, &place, false))
 		return VU_CONTINUE;
 	if (size <= 0)
 		return -EINVAL;
@@ -24,8 +24,10 @@ int vu_op_readlink(struct vu_call *call)
 	if (fstat(place.fd, &st) < 0 || fstatfs(place.fd, &fs) < 0)
 		return -errno;
 	if (!S_ISLNK(st.st_mode))
-		return -EINVAL;
+		return place.held ? -ENOENT : -EINVAL;
 	char *text = call->work->link;
+	if (vu_proc_guarded(call, place.fd, false))
+		return -EACCES;
 	int length = fs.f_type == PROC_SUPER_MAGIC ? vu_proc_link(call, &place, text, PATH_MAX) : 0;
 	if (length < 0)
 		return length;

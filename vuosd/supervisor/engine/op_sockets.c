@@ -6,16 +6,15 @@
  * outside of the view, or, where it does not fit into sun_path or does not lead there, /proc/self/fd/N.
  *
  * An enforcing view cannot leave an address in the caller's memory, where another thread may exchange it: Landlock does
- * not govern these sockets. There we connect, by a duplicate of the caller's socket; the peer sees our process id with the
- * caller's user. (bind is governed, by LANDLOCK_ACCESS_FS_MAKE_SOCK.) Datagrams with an address stay the caller's own
- * calls: their senders' process ids matter (sd_notify, the journal), and what is worth hiding listens on streams. What
- * stays open to a race there: an address that was none of these when we read it (connect of another family, a datagram).
+ * not govern these sockets. sockets_ours.c is for that. (bind is governed, by LANDLOCK_ACCESS_FS_MAKE_SOCK.)
  */
 #include "again.h"
 
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+
+#include "sockets_ours.h"
 
 enum { MESSAGES = 1024 }; /* UIO_MAXIOV: more are not looked at, __sys_sendmmsg in net/socket.c */
 
@@ -131,7 +130,7 @@ static int name_target(struct vu_call *call, const struct vu_place *place, struc
 {
 	char path[32];
 	bool named = host_path(call, place->fd);
-	if (named && !call->session->enforce && set_address(target, call->work->host, ""))
+	if (named && set_address(target, call->work->host, ""))
 		return 0;
 	if (!named)
 		return -ECONNREFUSED; /* deleted: nobody can listen there any more */
@@ -143,23 +142,10 @@ static int name_target(struct vu_call *call, const struct vu_place *place, struc
 	return 0;
 }
 
-static int connect_ourselves(struct vu_call *call, const struct vu_place *place)
-{
-	struct target target;
-	char path[32];
-	int verdict = -1, result;
-	VU_CLOSE int fd = vu_again_descriptor(call, (int)vu_argument(call, call->row->fd), &verdict);
-	if (fd < 0)
-		return verdict >= 0 ? verdict : fd;
-	set_address(&target, vu_fd_path(place->fd, path), "");
-	do /* EINTR: the session ends, or the guard looks whether the caller lives */
-		result = vu_result(connect(fd, (struct sockaddr *)&target.address, target.length));
-	while (result == -EINTR && !vu_notify_alive(call) && !atomic_load(&call->session->stopping));
-	return result < 0 ? result : vu_answer(call, result);
-}
-
 int vu_op_connect(struct vu_call *call)
 {
+	if (call->session->enforce)
+		return vu_connect_ours(call);
 	char path[sizeof(struct sockaddr_un)];
 	struct target target;
 	int verdict = -1;
@@ -172,8 +158,6 @@ int vu_op_connect(struct vu_call *call)
 	if (vu_may_continue(call, &place, false))
 		return VU_CONTINUE;
 	vu_notify_step_aside(call->session); /* it blocks while the listener's backlog is full */
-	if (call->session->enforce && !call->assumed)
-		return connect_ourselves(call, &place);
 	if ((error = name_target(call, &place, &target, &verdict)) < 0)
 		return verdict >= 0 ? verdict : error;
 	struct vu_remote request = {
@@ -239,6 +223,8 @@ static int send_to(struct vu_call *call, const struct vu_place *place, const str
 
 int vu_op_sendto(struct vu_call *call)
 {
+	if (call->session->enforce)
+		return vu_sendto_ours(call);
 	VU_PLACE place = { .parent = -1, .fd = -1 };
 	int aimed = aim(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), &place);
 	if (aimed <= 0)
@@ -250,6 +236,8 @@ int vu_op_sendto(struct vu_call *call)
 
 int vu_op_sendmsg(struct vu_call *call)
 {
+	if (call->session->enforce)
+		return vu_sendmsg_ours(call);
 	struct msghdr message;
 	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (vu_read(call, vu_argument(call, call->row->buf), &message, sizeof message) < 0 || !message.msg_namelen)
@@ -278,6 +266,8 @@ static int set_length(struct vu_call *call, uint64_t at, const struct msghdr *me
 /* It may send fewer than it was given: up to the first that concerns us, or that one alone. */
 int vu_op_sendmmsg(struct vu_call *call)
 {
+	if (call->session->enforce)
+		return vu_sendmmsg_ours(call);
 	uint64_t address = vu_argument(call, call->row->buf), flags = vu_argument(call, call->row->flags);
 	unsigned count = (unsigned)vu_argument(call, call->row->size);
 	struct mmsghdr *messages = (struct mmsghdr *)call->work->data;

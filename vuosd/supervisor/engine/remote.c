@@ -22,6 +22,7 @@
 #include "remote.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -56,7 +57,7 @@ enum { SYSCALL_STOP = SIGTRAP | 0x80, EXEC_STOP = SIGTRAP | PTRACE_EVENT_EXEC <<
 struct tracee {
 	pid_t tid;
 	pid_t leader; /* a thread that succeeds in exec reports that under this id (ptrace(2), "execve(2) under ptrace") */
-	int signal;   /* with which to let it go: forced by a fault of its own code */
+	int signal; /* with which to let it go: forced by a fault of its own code */
 	bool mapped;
 	bool breaks; /* VU_REMOTE_BREAK, while the call itself is made */
 	uint64_t mask;
@@ -263,8 +264,8 @@ static int complete_call(struct tracee *t, uint64_t nr, const uint64_t *args, in
 static int copy_memory(const struct tracee *t, uint64_t address, void *bytes, size_t length, bool in)
 {
 	struct iovec local = { bytes, length }, remote = { (void *)address, length };
-	ssize_t n = in ? process_vm_readv(t->tid, &local, 1, &remote, 1, 0) :
-			 process_vm_writev(t->tid, &local, 1, &remote, 1, 0);
+	ssize_t n = in ? process_vm_readv(t->tid, &local, 1, &remote, 1, 0)
+		       : process_vm_writev(t->tid, &local, 1, &remote, 1, 0);
 
 	if (n < 0)
 		return -errno;
@@ -288,7 +289,9 @@ static int place_scratch(struct tracee *t, struct vu_remote *call, uint8_t *save
 			call->flags |= VU_REMOTE_MAP;
 	}
 	if ((call->flags & (VU_REMOTE_AT | VU_REMOTE_MAP)) == VU_REMOTE_MAP) {
-		const uint64_t args[6] = { 0, call->scratch_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0 };
+		const uint64_t args[6] = {
+			0, call->scratch_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0
+		};
 		int64_t result;
 
 		r = complete_call(t, SYS_mmap, args, &result);
@@ -338,6 +341,27 @@ static void clean_up(struct tracee *t, struct vu_remote *call, uint8_t *saved)
 	}
 }
 
+/* A received descriptor has the number after that of the socket, which is closed now; the lowest is what an open gives. */
+static void lower_descriptor(struct tracee *t, const struct vu_remote *call, int64_t *result)
+{
+	int command = call->args[2] & MSG_CMSG_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD;
+	const uint64_t args[6] = { *result, command, 0 };
+	int64_t lower, ignored;
+
+	if (*result < 0 || again(t) < 0 || complete_call(t, SYS_fcntl, args, &lower) < 0 || lower < 0)
+		return;
+	const uint64_t higher[6] = { lower < *result ? *result : lower };
+	if (lower < *result)
+		*result = lower;
+	if (again(t) == 0)
+		complete_call(t, SYS_close, higher, &ignored);
+}
+
+static bool result_in_scratch(const struct vu_remote *call)
+{
+	return call->flags & VU_REMOTE_INT && call->scratch_len >= sizeof(int);
+}
+
 /* The thread is in its trap stop, signals are held back: makes the call. What make_call returns, or -errno. */
 static int guided_call(struct tracee *t, struct vu_remote *call, uint8_t *saved, int64_t *result)
 {
@@ -366,10 +390,18 @@ static int guided_call(struct tracee *t, struct vu_remote *call, uint8_t *saved,
 		r = complete_call(t, call->nr, args, result);
 		t->breaks = false;
 	}
+	if (r == 0 && !failed && result_in_scratch(call) && *result >= 0) {
+		int value = -EFAULT;
+
+		copy_memory(t, call->scratch_at + call->scratch_len - sizeof(value), &value, sizeof(value), true);
+		*result = value;
+	}
 	if (r == 0) {
 		bool broken = call->flags & VU_REMOTE_BREAK && restarts(*result);
 
 		clean_up(t, call, saved);
+		if (!failed && result_in_scratch(call) && !(call->flags & VU_REMOTE_AGAIN))
+			lower_descriptor(t, call, result);
 		t->regs.rax = *result;
 		if (broken) {
 			/* A handler that comes now decides, SA_RESTART or not, whether the thread's own call is made anew. */

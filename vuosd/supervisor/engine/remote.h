@@ -13,36 +13,42 @@
 #include <stdint.h>
 
 enum {
-	VU_REMOTE_EXEC = 1,	/* the call is execve or execveat: follow it through a success */
-	VU_REMOTE_MAP = 2,	/* put the scratch into a mapping made for it, not below the stack pointer */
-	VU_REMOTE_AT = 4,	/* put the scratch at scratch_at: memory of the target that the caller knows to be free */
-	VU_REMOTE_AGAIN = 8,	/* the result is for us: the thread then makes its own call anew, and a new notification comes */
-	VU_REMOTE_BREAK = 16,	/* the call may wait for ever: after a while break it off and have the thread make its own anew */
+	VU_REMOTE_EXEC = 1, /* the call is execve or execveat: follow it through a success */
+	VU_REMOTE_MAP = 2, /* put the scratch into a mapping made for it, not below the stack pointer */
+	VU_REMOTE_AT = 4, /* put the scratch at scratch_at: memory of the target that the caller knows to be free */
+	VU_REMOTE_AGAIN =
+		8, /* the result is for us: the thread then makes its own call anew, and a new notification comes */
+	VU_REMOTE_INT =
+		32, /* what counts, after a success, is the int at the end of the scratch: the number of a received descriptor */
+	VU_REMOTE_BREAK =
+		16, /* the call may wait for ever: after a while break it off and have the thread make its own anew */
 };
 
 /* What became of the notification. The result alone cannot tell EPERM of a call from EPERM of ptrace. */
 enum vu_remote_outcome {
-	VU_REMOTE_UNTOUCHED = 0,	/* not answered: the thread still waits, the caller must answer */
-	VU_REMOTE_DONE = 1,		/* answered: the thread runs again and has seen the returned value as its result */
-	VU_REMOTE_RESTARTED = 2,	/* answered, and the thread makes its call anew: a new notification will come. Nothing was done */
-	VU_REMOTE_GONE = 3,		/* the thread died, or its notification is no longer there: nothing to answer */
+	VU_REMOTE_UNTOUCHED = 0, /* not answered: the thread still waits, the caller must answer */
+	VU_REMOTE_DONE = 1, /* answered: the thread runs again and has seen the returned value as its result */
+	VU_REMOTE_RESTARTED =
+		2, /* answered, and the thread makes its call anew: a new notification will come. Nothing was done */
+	VU_REMOTE_GONE = 3, /* the thread died, or its notification is no longer there: nothing to answer */
 };
 
 struct vu_remote {
-	int32_t tid;		/* of the thread, as in the notification */
-	int32_t tgid;		/* with VU_REMOTE_EXEC: its thread group, where a successful exec reappears; 0: looked up */
+	int32_t tid; /* of the thread, as in the notification */
+	int32_t tgid; /* with VU_REMOTE_EXEC: its thread group, where a successful exec reappears; 0: looked up */
 	uint32_t nr;
 	uint32_t flags;
 	/* The session's cookie is the caller's to place (in args[5]). It is never in a register while code of the target runs. */
 	uint64_t args[6];
-	int32_t close_fd;	/* closed in the target afterwards unless an exec succeeded, or -1 */
-	uint32_t scratch_args;	/* bit n: args[n] is an offset into the scratch */
-	const void *scratch;	/* bytes the call needs in the target's memory, or NULL */
+	int32_t close_fd; /* closed in the target afterwards unless an exec succeeded, or -1 */
+	uint32_t scratch_args; /* bit n: args[n] is an offset into the scratch */
+	const void *scratch; /* bytes the call needs in the target's memory, or NULL */
 	uint32_t scratch_len;
 	uint32_t pointer_count;
-	const uint32_t *pointers;	/* offsets, in the scratch, of 64-bit values to which the scratch's address is added */
-	uint64_t scratch_at;	/* in with VU_REMOTE_AT; out: where the scratch was placed */
-	enum vu_remote_outcome outcome;	/* out */
+	const uint32_t
+		*pointers; /* offsets, in the scratch, of 64-bit values to which the scratch's address is added */
+	uint64_t scratch_at; /* in with VU_REMOTE_AT; out: where the scratch was placed */
+	enum vu_remote_outcome outcome; /* out */
 };
 
 /*
@@ -69,10 +75,10 @@ int64_t vu_remote_ask(int broker, uint64_t id, struct vu_remote *call);
 
 /* Every message between launcher and daemon begins with this. */
 struct vu_header {
-	char magic[4];	/* "VUOS" */
+	char magic[4]; /* "VUOS" */
 	uint32_t version;
 	uint32_t type;
-	uint32_t length;	/* of what follows */
+	uint32_t length; /* of what follows */
 };
 
 enum { VU_PROTOCOL = 1, VU_MESSAGE_REMOTE = 9 };

@@ -1,6 +1,8 @@
 /* The engine's side of remote calls: by ptrace ourselves, or by the launcher where only an ancestor may. */
 #include "remote_call.h"
 
+#include <sys/socket.h>
+
 #include "create.h"
 
 int vu_remote_result(struct vu_call *call, struct vu_remote *request, int64_t *out)
@@ -46,6 +48,63 @@ int vu_remote_at(struct vu_call *call, unsigned nr, int dirfd, const char *name,
 		.scratch_len = (uint32_t)strlen(name) + 1,
 	};
 	return vu_remote(call, &request);
+}
+
+static int queue_descriptor(int socket, int fd)
+{
+	char byte = 0;
+	struct iovec vector = {&byte, 1};
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+	struct msghdr header = {
+		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+	return sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+int vu_hand_over(struct vu_call *call, int fd, bool cloexec, unsigned flags, int64_t *result)
+{
+	struct {
+		struct msghdr header;
+		struct iovec vector;
+		char byte[16];
+		struct cmsghdr control;
+		int number; /* received; the last of the scratch */
+	} scratch = {.number = -EMFILE};
+	static const uint32_t pointers[] = {
+		offsetof(__typeof__(scratch), header.msg_iov),
+		offsetof(__typeof__(scratch), header.msg_control),
+		offsetof(__typeof__(scratch), vector.iov_base),
+	};
+	const uint32_t length = offsetof(__typeof__(scratch), number) + sizeof scratch.number;
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	VU_CLOSE int ours = pair[0];
+	VU_CLOSE int theirs = pair[1];
+	int error = queue_descriptor(ours, fd);
+	int there = error < 0 ? error : vu_notify_inject(call, theirs, true);
+	if (there < 0)
+		return there;
+	scratch.header.msg_iov = (void *)offsetof(__typeof__(scratch), vector);
+	scratch.header.msg_iovlen = 1;
+	scratch.header.msg_control = (void *)offsetof(__typeof__(scratch), control);
+	scratch.header.msg_controllen = CMSG_LEN(sizeof(int));
+	scratch.vector = (struct iovec){(void *)offsetof(__typeof__(scratch), byte), 1};
+	struct vu_remote request = {
+		.nr = SYS_recvmsg,
+		.flags = VU_REMOTE_INT | flags,
+		.args = {(uint64_t)there, 0, MSG_DONTWAIT | (cloexec ? MSG_CMSG_CLOEXEC : 0)},
+		.close_fd = there,
+		.scratch_args = 1u << 1,
+		.scratch = &scratch,
+		.scratch_len = length,
+		.pointers = pointers,
+		.pointer_count = sizeof pointers / sizeof *pointers,
+	};
+	return vu_remote_result(call, &request, result);
 }
 
 int vu_open_parent(struct vu_call *call, const struct vu_place *place)

@@ -16,10 +16,23 @@ int vu_remote(struct vu_call *call, struct vu_remote *request);
 int vu_remote_result(struct vu_call *call, struct vu_remote *request, int64_t *result);
 /* nr(dirfd, name, flags, 0): `dirfd` is ours, handed to the caller for the length of the call. */
 int vu_remote_at(struct vu_call *call, unsigned nr, int dirfd, const char *name, uint64_t flags);
+/*
+ * Give the caller `fd`, also an O_PATH descriptor (which ADDFD refuses): it receives it from a socket of ours. Nothing of
+ * what is handed over depends on its memory, which other threads may change meanwhile. *result is its number there; with
+ * VU_REMOTE_AGAIN in `flags` that is for us, else for the caller.
+ */
+int vu_hand_over(struct vu_call *call, int fd, bool cloexec, unsigned flags, int64_t *result);
 /* A directory that reads (not O_PATH): the parent of the place. Descriptor or -errno. */
 int vu_open_parent(struct vu_call *call, const struct vu_place *place);
 
-/* slow.c: open a FIFO, which may wait for ever, on a thread of its own; cancelled when the caller dies. */
+/*
+ * slow.c: a call that may wait for ever, on a thread of its own, with a duplicate of `fd`. `work` says what an operation
+ * says; -EINTR when it was interrupted: because the caller has died, or has a signal to handle (then that is its answer).
+ * `drop` takes back `data` in any case.
+ */
+typedef int vu_slow_work(struct vu_call *call, int fd, void *data);
+int vu_slow_run(struct vu_call *call, int fd, vu_slow_work *work, void *data, void (*drop)(void *data));
+/* open a FIFO, which may wait for ever, on a thread of its own; cancelled when the caller dies. */
 int vu_slow_open(struct vu_call *call, int fd, int flags);
 
 #endif

@@ -338,6 +338,18 @@ static void describe(struct vu_walk *walk, struct vu_place *place)
 	place->hidden = spot.mount->kind == VU_HIDE;
 }
 
+/* The text of a link in /proc/self/fd. */
+static int own_link(struct vu_session *session, int fd, char *out, size_t room)
+{
+	char number[16];
+	snprintf(number, sizeof number, "%d", fd);
+	ssize_t n = readlinkat(session->self_fd, number, out, room - 1);
+	if (n < 0)
+		return -errno;
+	out[n] = 0;
+	return (int)n;
+}
+
 /*
  * An enforcing view judges the object, not the text it was found by: a directory on the way may have been renamed
  * between the look at the table and the open.
@@ -348,13 +360,10 @@ static int judge(struct vu_walk *walk, int fd)
 		return 0;
 	struct vu_work *work = walk->call->work;
 	struct vu_spot spot;
-	char number[16];
 	vu_walk_find(walk, &spot);
-	snprintf(number, sizeof number, "%d", fd);
-	ssize_t n = readlinkat(walk->call->session->self_fd, number, work->host, sizeof work->host - 1);
+	int n = own_link(walk->call->session, fd, work->host, sizeof work->host);
 	if (n < 0)
-		return -errno;
-	work->host[n] = 0;
+		return n;
 	size_t head = spot.mount->source_length;
 	bool same = (size_t)n >= head && !memcmp(work->host, spot.mount->source, head) &&
 		    !strcmp(work->host + head + strspn(work->host + head, "/"), spot.rest);
@@ -468,14 +477,25 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 	}
 }
 
-/* Where a relative path starts. 1: only the kernel can go on from there (see engine.h). */
-static int start(struct vu_walk *walk, int dirfd)
+/*
+ * Where a relative path starts. 1: only the kernel can go on from there (see engine.h). With `object` that is opened first,
+ * so that it is what was judged, whatever the number means to the caller by then.
+ */
+static int start(struct vu_walk *walk, int dirfd, int *object)
 {
 	struct vu_call *call = walk->call;
 	struct vu_work *work = call->work;
 	char buffer[24];
 	const char *name = vu_descriptor_name(dirfd, buffer);
-	int n = vu_target_link(call, name, work->host, sizeof work->host);
+	int n;
+	if (object) {
+		if ((*object = vu_target_open(call, name)) >= 0)
+			n = own_link(call->session, *object, work->host, sizeof work->host);
+		else
+			n = *object;
+	} else {
+		n = vu_target_link(call, name, work->host, sizeof work->host);
+	}
 	if (n == -ENOENT && dirfd != AT_FDCWD)
 		return -EBADF;
 	if (n == -ENAMETOOLONG)
@@ -524,7 +544,7 @@ int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *
 {
 	struct vu_walk walk = {.call = call, .state = vu_state_of(call), .view = call->work->view[slot], .clean = true};
 	clear(place, walk.view);
-	int result = start(&walk, fd);
+	int result = start(&walk, fd, call->session->enforce ? &place->fd : NULL);
 	place->covered = result == -ENOENT || result == -EACCES;
 	if (result == 1 || place->covered) { /* nothing of the view's tree */
 		place->held = place->native = place->nameless = true;
@@ -572,11 +592,26 @@ static int same_mount(const struct vu_spot *from, const struct vu_spot *to, int 
 	return here.stx_mnt_id == there.stx_mnt_id && from->mount == to->mount ? 0 : -EXDEV;
 }
 
+/*
+ * Whatever the directory is that a single name is looked up in: if no entry ends in that name and it is not followed, the
+ * caller's kernel finds what the view shows. So it is for a descriptor itself.
+ */
+static bool is_beside_entries(const struct vu_table *table, const char *path, unsigned flags)
+{
+	if (!*path)
+		return flags & VU_EMPTY_OK;
+	size_t length = strlen(path);
+	return !(flags & (VU_FOLLOW | VU_WANT_PARENT)) && !memchr(path, '/', length) && !is_dot(path, path + length) &&
+	       !is_dot_dot(path, path + length) && !vu_node_child(&table->names, path, length);
+}
+
 int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigned flags, struct vu_place *place)
 {
 	struct vu_walk walk = {.call = call, .state = vu_state_of(call), .flags = flags, .view = call->work->view[slot],
 			       .clean = true, .start = call->session->table.root};
 	clear(place, walk.view);
+	if ((flags & VU_READS) && !call->session->enforce && is_beside_entries(&call->session->table, path, flags))
+		return only_kernel(call, dirfd, place);
 	if (!*path && (flags & VU_EMPTY_OK))
 		return vu_walk_descriptor(call, slot, dirfd, place);
 	if (!*path || (*path == '/' && (flags & VU_BENEATH))) {
@@ -586,7 +621,7 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 	if (*path == '/' && !(flags & VU_IN_ROOT)) {
 		vu_walk_go_root(&walk);
 	} else {
-		int result = start(&walk, dirfd);
+		int result = start(&walk, dirfd, NULL);
 		if (result == -EBADF)
 			call->native_error = true;
 		if (result == -EACCES)
@@ -616,14 +651,30 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 	return error;
 }
 
+/* AT_EMPTY_PATH with a NULL path: getname_maybe_null of include/linux/fs.h, Linux 6.11 to 6.17. */
+static bool null_is_empty(unsigned op)
+{
+	switch (op) {
+	case VU_OP_STAT:
+	case VU_OP_STATX:
+	case VU_OP_GETXATTRAT:
+	case VU_OP_SETXATTRAT:
+	case VU_OP_LISTXATTRAT:
+	case VU_OP_REMOVEXATTRAT:
+	case VU_OP_FILE_GETATTR:
+	case VU_OP_FILE_SETATTR: return true;
+	default: return false;
+	}
+}
+
 static int walk_row(struct vu_call *call, int slot, int dirfd, int path, unsigned flags, struct vu_place *place)
 {
 	clear(place, call->work->view[slot]);
 	char *text = call->work->path[slot];
 	uint64_t address = vu_argument(call, path);
 	int length = vu_read_string(call, address, text, PATH_MAX);
-	if (length == -EFAULT && !address && (flags & VU_EMPTY_OK))
-		length = *text = 0; /* Linux 6.11: AT_EMPTY_PATH with a NULL path */
+	if (length == -EFAULT && !address && (flags & VU_EMPTY_OK) && null_is_empty(call->row->op))
+		length = *text = 0;
 	if (length < 0) {
 		call->native_error = true;
 		return length;

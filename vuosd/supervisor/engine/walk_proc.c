@@ -27,48 +27,85 @@ static bool names(const char *path, const struct stat *object)
 	return !lstat(path, &st) && st.st_dev == object->st_dev && st.st_ino == object->st_ino;
 }
 
-/* Whose link it is: the last number among the components before the name. Is that thread one of this session's? */
-static bool of_member(const struct vu_walk *walk)
+/* Is this process one of the view's? The worker carries the session's number as well, with the highest state. */
+static bool is_member(const struct vu_call *call, pid_t pid)
 {
-	const char *end = strrchr(walk->view, '/');
-	while (end && end > walk->view) {
-		const char *start = memrchr(walk->view, '/', (size_t)(end - walk->view));
-		if (!start)
-			break;
-		if (strspn(start + 1, "0123456789") == (size_t)(end - start - 1)) {
-			struct rlimit limit;
-			uint64_t tag = walk->call->session->options.tag;
-			return !prlimit(atoi(start + 1), RLIMIT_LOCKS, NULL, &limit) &&
-			       limit.rlim_cur >> VU_STATE_BITS == tag >> VU_STATE_BITS;
-		}
-		end = start;
+	struct rlimit limit;
+	return !prlimit(pid, RLIMIT_LOCKS, NULL, &limit) && (limit.rlim_cur & VU_STATE_MASK) != VU_STATE_MASK &&
+	       limit.rlim_cur >> VU_STATE_BITS == call->session->options.tag >> VU_STATE_BITS;
+}
+
+/* What anybody may read of a process of the same user without the right to trace it: fs/proc/base.c tgid_base_stuff. */
+static bool is_public(const char *name)
+{
+	static const char *const names[] = {
+		"task", "stat", "statm", "status", "cmdline", "comm", "cgroup", "cpuset", "limits", "loginuid", "sessionid",
+		"mountinfo", "mounts", "oom_score", "oom_score_adj", "oom_adj", "sched", "schedstat", "wchan", "autogroup",
+		"uid_map", "gid_map", "projid_map", "setgroups", "coredump_filter",
+	};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return !*name;
+}
+
+/*
+ * The kernel asks who opens such a file whether he may trace the process, and Landlock says no for those outside of its
+ * domain. But we open it for the caller, and are outside ourselves. The number in the name is compared when the object is
+ * already held, which belongs to one process for ever (fs/proc/base.c: an inode of a dead one is ESRCH).
+ */
+bool vu_proc_guarded(struct vu_call *call, int fd, bool writes)
+{
+	struct statfs fs;
+	char number[16], *path = call->work->host, *end;
+	if (!call->session->enforce || fd < 0 || fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
+		return false;
+	snprintf(number, sizeof number, "%d", fd);
+	ssize_t n = readlinkat(call->session->self_fd, number, path, VU_TEXT - 1);
+	if (n < 0)
+		return true;
+	path[n] = 0;
+	if (!strncmp(path, "/proc/", 6)) {
+		if (!isdigit(path[6]))
+			return false;
+		if (is_member(call, (pid_t)strtol(path + 6, &end, 10)))
+			return false;
+	} else {
+		/* Another procfs: whose numbers those are is not known. Beside processes it has only what is the machine's. */
+		for (end = path; *end && !(*end == '/' && isdigit(end[1])); end++)
+			;
+		end += *end ? 1 + strspn(end + 1, "0123456789") : 0;
+		if (!*end)
+			return writes;
 	}
-	return false;
+	if (!strncmp(end, "/task/", 6))
+		end += 6 + strspn(end + 6, "0123456789");
+	return writes || !is_public(*end ? end + 1 : end);
 }
 
 /*
  * A pipe, a socket, a memfd, a deleted file, a file that entries of the view lie over (a program's own output, say): an
- * object, but no place. Landlock keeps members from those of other processes; it does not see that we look for them.
+ * object, but no place.
  */
 static int take_object(struct vu_walk *walk, int *object, mode_t mode, const char *rest, struct vu_place *place)
 {
 	if (*rest || walk->trailing_path)
 		return S_ISDIR(mode) ? -ENOENT : -ENOTDIR;
-	if (walk->call->session->enforce && !of_member(walk))
-		return -EACCES;
 	place->fd = *object;
 	*object = -1;
 	place->magic = true;
 	return VU_COMPLETE;
 }
 
-static int jump(struct vu_walk *walk, const struct vu_spot *spot, const char *rest, struct vu_place *place)
+static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, const char *rest, struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
 	struct vu_session *session = walk->call->session;
 	const struct vu_mount *mount;
 	struct stat st;
 	char number[16];
+	if (vu_proc_guarded(walk->call, link, false))
+		return walk->withheld = true, -EACCES;
 	VU_CLOSE int object = openat(spot->mount->fd, spot->rest, O_PATH | O_CLOEXEC);
 	if (object < 0)
 		return -errno;
@@ -133,5 +170,5 @@ int vu_walk_proc(struct vu_walk *walk, const struct vu_spot *spot, int link, siz
 		vu_walk_go_root(walk);
 		return vu_walk_prepend(walk, "", rest);
 	}
-	return jump(walk, spot, rest, place);
+	return jump(walk, spot, link, rest, place);
 }
