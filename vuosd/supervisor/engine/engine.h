@@ -271,6 +271,9 @@ int vu_state_set(struct vu_call *call, const char *root, const struct vu_mount *
 int vu_target_link(struct vu_call *call, const char *name, char *out, size_t room);
 /* O_PATH of the object behind such a link. */
 int vu_target_open(struct vu_call *call, const char *name);
+/* Of RLIMIT_LOCKS, RLIMIT_FSIZE: the caller's limit. */
+struct rlimit;
+int vu_target_limit(struct vu_call *call, int resource, struct rlimit *out);
 /* "cwd" for AT_FDCWD, else "fd/N". */
 const char *vu_descriptor_name(int fd, char buffer[24]);
 /* A duplicate of the caller's descriptor; -EPERM where the machine does not allow it (Docker: then a remote call). */

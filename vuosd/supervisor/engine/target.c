@@ -300,6 +300,36 @@ int vu_target_descriptor(struct vu_call *call, int fd)
 
 /* States --------------------------------------------------------------------------------------------------------------- */
 
+/* prlimit(2) of a process with other ids takes CAP_SYS_RESOURCE, which root has not in a container; procfs tells anybody. */
+static int read_limit(struct vu_call *call, int resource, struct rlimit *out)
+{
+	char path[64], text[4096], *line;
+	snprintf(path, sizeof path, "%d/limits", call->tid);
+	VU_CLOSE int fd = openat(call->session->proc, path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (n < 0)
+		return -errno;
+	text[n] = 0;
+	const char *name = resource == RLIMIT_LOCKS ? "\nMax file locks" : "\nMax file size";
+	if (!(line = strstr(text, name)))
+		return -ESRCH;
+	line += strlen(name);
+	for (int i = 0; i < 2; i++) {
+		line += strspn(line, " ");
+		*(i ? &out->rlim_max : &out->rlim_cur) = *line == 'u' ? RLIM_INFINITY : strtoull(line, NULL, 10);
+		line += strcspn(line, " \n");
+	}
+	return 0;
+}
+
+int vu_target_limit(struct vu_call *call, int resource, struct rlimit *out)
+{
+	vu_inspect(call, true);
+	int error = prlimit(call->tid, resource, NULL, out) < 0 ? -errno : 0;
+	vu_inspect(call, false);
+	return error == -EPERM ? read_limit(call, resource, out) : error;
+}
+
 const struct vu_state *vu_state_of(struct vu_call *call)
 {
 	struct vu_session *session = call->session;
@@ -308,10 +338,7 @@ const struct vu_state *vu_state_of(struct vu_call *call)
 	unsigned number = 0, count = atomic_load_explicit(&session->state_count, memory_order_acquire);
 	if (count > 1) {
 		struct rlimit limit;
-		vu_inspect(call, true);
-		int error = prlimit(call->tid, RLIMIT_LOCKS, NULL, &limit);
-		vu_inspect(call, false);
-		if (!error) {
+		if (!vu_target_limit(call, RLIMIT_LOCKS, &limit)) {
 			number = limit.rlim_cur & VU_STATE_MASK;
 			if (number >= count)
 				number = 0;
