@@ -2,7 +2,9 @@
 #include "again.h"
 
 #include <linux/fs.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/ioctl.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -231,6 +233,22 @@ int vu_op_utimensat(struct vu_call *call)
 	return set_times(call, &place, address ? times : NULL);
 }
 
+/* RLIMIT_FSIZE is the caller's, and so is the signal: inode_newsize_ok, fs/attr.c. */
+static int within_limit(struct vu_call *call, int fd, off_t length)
+{
+	struct stat st;
+	struct rlimit limit;
+	if (vu_target_limit(call, RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+	    (rlim_t)length <= limit.rlim_cur || fstat(fd, &st) < 0 || length <= st.st_size)
+		return 0;
+	if (faccessat(fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	vu_inspect(call, true);
+	syscall(SYS_tgkill, vu_tgid(call), call->tid, SIGXFSZ);
+	vu_inspect(call, false);
+	return -EFBIG;
+}
+
 int vu_op_truncate(struct vu_call *call)
 {
 	VU_PLACE place;
@@ -238,6 +256,8 @@ int vu_op_truncate(struct vu_call *call)
 	off_t length = (off_t)vu_argument(call, call->row->extra);
 	int verdict = first(call, find(call, 0, 0, true, &place), length < 0 ? -EINVAL : 0);
 	if (verdict != FOUND)
+		return verdict;
+	if ((verdict = within_limit(call, place.fd, length)) < 0)
 		return verdict;
 	return truncate(vu_fd_path(place.fd, path), length) < 0 ? -errno : vu_answer(call, 0);
 }
