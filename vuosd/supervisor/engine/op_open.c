@@ -1,7 +1,9 @@
 /* open, creat, openat, openat2: the descriptor the caller gets is a real one, of the anchor. */
 #include "engine.h"
 
+#include <linux/magic.h>
 #include <linux/openat2.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 
 #include "create.h"
@@ -150,8 +152,11 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 	bool device = S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode);
 	/* Under enforcement not with flags that lie in memory: they could become O_PATH. */
 	bool fixed = !call->session->enforce || call->row->op == VU_OP_OPEN;
-	if ((device || S_ISFIFO(st.st_mode)) && place->native && fixed)
-		return VU_CONTINUE; /* may wait, or make a controlling terminal; the Landlock floor governs opens */
+	/* The Landlock floor governs opens. These may wait, make a controlling terminal, or (/proc/sys/net) mean the opener. */
+	struct statfs fs;
+	if (place->native && fixed &&
+	    (device || S_ISFIFO(st.st_mode) || (!fstatfs(place->fd, &fs) && fs.f_type == PROC_SUPER_MAGIC)))
+		return VU_CONTINUE;
 	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))
 		return vu_slow_open(call, place->fd, flags);
 	VU_CLOSE int fd = flags & O_NOFOLLOW ? open_by_name(call, place, flags)
