@@ -2,6 +2,7 @@
 #include "launcher.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -63,6 +64,19 @@ static noreturn void end_like(const struct front *f, int status)
 	_exit(128 + signal_number);
 }
 
+/* What the shell gave to the group it knows is meant for the one that the command is in: a shell there reads nothing otherwise. */
+static void hand_on_terminal(const struct front *f)
+{
+	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+
+	if (tty < 0)
+		return;
+	/* We are in the background or not: SIGTTOU is blocked. */
+	if (tcgetpgrp(tty) == f->group)
+		tcsetpgrp(tty, getpgid(f->command));
+	close(tty);
+}
+
 /*
  * As the command stopped, and by the same signal, so that the shell says the same. If the command has made itself another process
  * group (a shell with job control), nobody may be left in the one that our shell will continue: then we stop in that one.
@@ -76,8 +90,10 @@ static void stop_like(struct front *f, int signal_number)
 	set_signal_mask(all_but(signal_number));
 	/* Stopped here. */
 	set_signal_mask(ALL_SIGNALS);
-	if (back)
+	if (back) {
+		hand_on_terminal(f);
 		setpgid(0, f->keeper);
+	}
 }
 
 static void pass_on(const struct front *f, const struct signalfd_siginfo *s)
@@ -117,8 +133,12 @@ static void hear_keeper(struct front *f)
 	struct report r = receive_report(f);
 
 	switch (r.kind) {
-	case REPORT_STOPPED: stop_like(f, r.value); break;
-	case REPORT_CONTINUED: note(f, NOTE_CONTINUED); break;
+	case REPORT_STOPPED:
+		stop_like(f, r.value);
+		/* Who woke us alone means the command, too. Before KEEPER hears of it, or it would send us back. */
+		hear_signals(f);
+		note(f, NOTE_AWAKE);
+		break;
 	case REPORT_EXITED: end_like(f, r.value);
 	case REPORT_FAILED: _exit(r.value);
 	/* KEEPER was killed. The worker sees that too, and ends the session. */

@@ -30,12 +30,12 @@ enum { SETUP_LANDLOCK = 1, SETUP_KEEP_TREE = 2, SETUP_CWD = 4 };
 
 struct keeper {
 	int session; /* to the worker; -1: it is gone */
-	int front;   /* to FRONT; -1: it is gone */
+	int front; /* to FRONT; -1: it is gone */
 	int children; /* signalfd of SIGCHLD */
 	pid_t front_pid, command;
 	bool keep_tree, goodbye, exited, command_reaped, stays, broker_started;
-	bool stopped;	      /* the command, as last reported */
-	int continued_unseen; /* reports of CONTINUED that FRONT has yet to say it read */
+	int stopped; /* the signal that stopped the command, or 0 */
+	bool told_stopped; /* FRONT was told, and has not said since that it runs again */
 	struct setup setup;
 	struct broker broker;
 };
@@ -147,7 +147,8 @@ static noreturn void setup_failed(const struct keeper *k, const struct progress 
 {
 	switch (p->stage) {
 	case STAGE_TAG:
-		complain(p->value, "cannot set RLIMIT_LOCKS, which a view needs (its hard limit must be \"unlimited\")");
+		complain(p->value,
+			 "cannot set RLIMIT_LOCKS, which a view needs (its hard limit must be \"unlimited\")");
 		break;
 	case STAGE_CWD: complain(p->value, "cannot change to the view's working directory"); break;
 	case STAGE_PRIVILEGES: complain(p->value, "cannot set no_new_privs"); break;
@@ -156,7 +157,8 @@ static noreturn void setup_failed(const struct keeper *k, const struct progress 
 		if (p->value == EBUSY)
 			complain(0, "already under a system-call supervisor, and the kernel allows one");
 		else if (p->value == EINVAL || p->value == ENOSYS)
-			complain(p->value, "this kernel has no seccomp user notification as needed (Linux 6.1 or newer)");
+			complain(p->value,
+				 "this kernel has no seccomp user notification as needed (Linux 6.1 or newer)");
 		else
 			complain(p->value, "the kernel refuses the seccomp filter");
 	}
@@ -206,7 +208,8 @@ static void hand_over(struct keeper *k)
 	static struct message m;
 	char note;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, broker) < 0 || (k->broker.done = eventfd(0, EFD_CLOEXEC)) < 0) {
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, broker) < 0 ||
+	    (k->broker.done = eventfd(0, EFD_CLOEXEC)) < 0) {
 		complain(errno, "cannot make a socket");
 		give_up(k, EXIT_OURS);
 	}
@@ -265,30 +268,35 @@ static int wait_status(const siginfo_t *info)
 	return info->si_status | (info->si_code == CLD_DUMPED ? 0x80 : 0);
 }
 
-static void tell_stops(struct keeper *k)
+static void look_for_stops(struct keeper *k)
 {
 	siginfo_t info = { 0 };
 
 	while (waitid(P_PID, k->command, &info, WSTOPPED | WCONTINUED | WNOHANG | __WNOTHREAD) == 0 && info.si_pid) {
-		if (info.si_code == CLD_STOPPED) {
-			k->stopped = true;
-			report(k, REPORT_STOPPED, info.si_status);
-		} else if (info.si_code == CLD_CONTINUED) {
-			k->stopped = false;
-			k->continued_unseen++;
-			report(k, REPORT_CONTINUED, 0);
-		}
+		if (info.si_code == CLD_STOPPED)
+			k->stopped = info.si_status;
+		else if (info.si_code == CLD_CONTINUED)
+			k->stopped = 0;
 		info.si_pid = 0;
 	}
 }
 
 /*
- * FRONT stops itself on a report: if this signal overtakes that, it is sent again until FRONT has read that the command continued.
- * Never after a newer report of a stop: FRONT would run while the command does not. Whether to look again soon.
+ * FRONT stops when it is told that the command did, and says when it runs again, whoever woke it. We wake it when the command
+ * continues; that may come before it has stopped, so until it says so. Never later: it could undo the next stop. Whether to do so
+ * again soon.
  */
-static bool wake_front(const struct keeper *k)
+static bool tell_stops(struct keeper *k)
 {
-	if (!k->continued_unseen || k->stopped || k->front < 0 || getppid() != k->front_pid)
+	if (k->front < 0)
+		return false;
+	if (k->stopped) {
+		if (!k->told_stopped)
+			report(k, REPORT_STOPPED, k->stopped);
+		k->told_stopped = true;
+		return false;
+	}
+	if (!k->told_stopped || getppid() != k->front_pid)
 		return false;
 	kill(k->front_pid, SIGCONT);
 	return true;
@@ -312,7 +320,7 @@ static void command_exited(struct keeper *k, const siginfo_t *info)
 static bool reap(struct keeper *k)
 {
 	if (!k->exited)
-		tell_stops(k);
+		look_for_stops(k);
 	for (;;) {
 		siginfo_t info = { 0 };
 
@@ -359,12 +367,11 @@ static void hear_front(struct keeper *k)
 		return;
 	if (n == 1) {
 		k->goodbye |= note == NOTE_GOODBYE;
-		k->continued_unseen -= note == NOTE_CONTINUED;
+		k->told_stopped &= note != NOTE_AWAKE;
 		return;
 	}
 	close(k->front);
 	k->front = -1;
-	k->continued_unseen = 0;
 	if (!k->goodbye && !k->keep_tree)
 		kill_tree(k->setup.tag);
 }
@@ -388,13 +395,15 @@ static noreturn void watch(struct keeper *k)
 
 	while (!nobody_left(k)) {
 		struct pollfd p[COUNT] = {
-			[SESSION] = { k->session, POLLIN, 0 },	      [FRONT] = { k->front, POLLIN, 0 },
-			[CHILDREN] = { k->children, POLLIN, 0 },      [DONE] = { k->broker.done, POLLIN, 0 },
+			[SESSION] = { k->session, POLLIN, 0 },
+			[FRONT] = { k->front, POLLIN, 0 },
+			[CHILDREN] = { k->children, POLLIN, 0 },
+			[DONE] = { k->broker.done, POLLIN, 0 },
 			[BROKER] = { k->broker_started ? -1 : k->broker.sock, POLLIN, 0 },
 		};
 		uint64_t drained[64];
 
-		if (poll(p, COUNT, wake_front(k) ? 10 : -1) < 0)
+		if (poll(p, COUNT, tell_stops(k) ? 10 : -1) < 0)
 			continue;
 		if (p[CHILDREN].revents || p[DONE].revents) {
 			if (read(p[CHILDREN].revents ? k->children : k->broker.done, drained, sizeof(drained)) < 0)

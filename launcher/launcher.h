@@ -100,9 +100,9 @@ struct setup {
 	const struct sock_filter *filter;
 	uint32_t filter_length;
 	struct strings command;
-	int landlock, cwd;	  /* or -1 */
+	int landlock, cwd; /* or -1 */
 	pid_t keeper;
-	uint64_t mask;		  /* as FRONT got it */
+	uint64_t mask; /* as FRONT got it */
 	struct sigaction on_child; /* likewise */
 };
 
@@ -120,15 +120,22 @@ noreturn void become_command(const struct setup *setup, int sock);
 /* ---- keeper.c, front.c, tree.c, broker.c ---- */
 
 /* On the front socket, KEEPER to FRONT; GONE stands for its end. */
-enum report_kind { REPORT_STARTED, REPORT_STOPPED, REPORT_CONTINUED, REPORT_EXITED, REPORT_STAYS, REPORT_FAILED, REPORT_GONE };
+enum report_kind {
+	REPORT_STARTED,
+	REPORT_STOPPED,
+	REPORT_EXITED,
+	REPORT_STAYS,
+	REPORT_FAILED,
+	REPORT_GONE
+};
 
 struct report {
 	int32_t kind;
-	int32_t value; /* pid, signal, -, wait status, -, exit status */
+	int32_t value; /* pid, signal, wait status, -, exit status */
 };
 
 /* And FRONT to KEEPER: one byte each. */
-enum { NOTE_MOVED = 'm', NOTE_CONTINUED = 'c', NOTE_GOODBYE = 'g' };
+enum { NOTE_MOVED = 'm', NOTE_AWAKE = 'a', NOTE_GOODBYE = 'g' };
 
 noreturn void keep(int session, int front, uint64_t mask);
 noreturn void be_front(int keeper_sock, pid_t keeper);

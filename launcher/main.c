@@ -51,12 +51,8 @@ static struct options parse(int argc, char **argv)
 		switch (c) {
 		case 'v': o.profile = optarg; break;
 		case 'n': o.name = optarg; break;
-		case 'h':
-			printf("%s%s", usage, help);
-			exit(fflush(stdout) ? EXIT_OURS : 0);
-		case 'V':
-			printf("vuos-run %s\n", VUOSD_VERSION);
-			exit(fflush(stdout) ? EXIT_OURS : 0);
+		case 'h': printf("%s%s", usage, help); exit(fflush(stdout) ? EXIT_OURS : 0);
+		case 'V': printf("vuos-run %s\n", VUOSD_VERSION); exit(fflush(stdout) ? EXIT_OURS : 0);
 		default: fputs(usage, stderr); exit(EXIT_OURS);
 		}
 	}

@@ -47,11 +47,12 @@ int receive_message(int sock, struct message *message)
 	ssize_t n;
 
 	message->fd_count = 0;
+	/* A peer that ended with something unread resets the socket: that is told once, and before what it sent. */
 	do
 		n = recvmsg(sock, &header, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n < 0)
-		return errno == ECONNRESET ? 0 : -errno;
+		return -errno;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c; c = CMSG_NXTHDR(&header, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
@@ -112,7 +113,8 @@ void complain(int error, const char *format, ...)
 	vsnprintf(line + length, sizeof(line) - length, format, args);
 	va_end(args);
 	length = strlen(line);
-	snprintf(line + length, sizeof(line) - length, "%s%s\n", error > 0 ? ": " : "", error > 0 ? strerror(error) : "");
+	snprintf(line + length, sizeof(line) - length, "%s%s\n", error > 0 ? ": " : "",
+		 error > 0 ? strerror(error) : "");
 	length = strlen(line);
 	line[length - 1] = '\n';
 	/* One write: lines of several processes on one terminal stay whole. */
