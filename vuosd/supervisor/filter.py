@@ -50,8 +50,9 @@ def build(*, cookie: int, privileged: bool, enforce: bool = False, sends: bool =
 
     A handled call that the engine also makes remotely passes when its sixth argument is `cookie`, a random
     number of 64 bits. It is no secret from the process it is used in: /proc/PID/task/TID/syscall shows the
-    registers of a thread that waits in such a call. So under enforcement it opens nothing but what the Landlock
-    floor bounds in any case, and sendmsg where the machine leaves no other way to get at a descriptor (`sends`).
+    registers of a thread that waits in such a call. So under enforcement it opens nothing but what the
+    Landlock floor bounds in any case, and sendmsg where the machine leaves no other way to get at a
+    descriptor (`sends`).
 
     `privileged`: the supervisor acts with its callers' credentials, so it must hear when
     they change.

@@ -249,7 +249,9 @@ def _may_read(pid: int) -> bool:
 
 
 def _may_duplicate() -> bool:
-    """Whether pidfd_getfd(2) can be had on this machine: Docker's default profile refuses it, Yama to all but ancestors."""
+    """Whether pidfd_getfd(2) can be had on this machine: Docker's default profile refuses it, and Yama to all
+    but ancestors.
+    """
     import ctypes
 
     try:

@@ -127,11 +127,18 @@ def test_datagrams(tree: Path, mode: dict[str, object]) -> None:
         assert client.sendmsg([b"t", b"wo"], [], 0, there) == 3
         data, control, _, _ = server.recvmsg(10, 100)
         assert data == b"two"
-        assert struct.unpack("3i", control[0][2])[:2] == (os.getpid(), os.geteuid())
+        pid, uid, _ = struct.unpack("3i", control[0][2])
+        # Under enforcement the supervisor sends, with the caller's ids and its own process id.
+        assert (pid == os.getpid(), uid) == (not mode.get("enforce"), os.geteuid())
         server.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
-        client.sendmsg([b"fd"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", 0))], 0, there)
-        data, fds, _, _ = socket.recv_fds(server, 10, 4)
-        assert (data, len(fds)) == (b"fd", 1)
+        passing = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", 0))]
+        if mode.get("enforce") and mode.get("borrow"):
+            # What the supervisor sends it must hold, and this machine lets it duplicate nothing.
+            assert errno_of(client.sendmsg, [b"fd"], passing, 0, there) == errno.EPERM
+        else:
+            client.sendmsg([b"fd"], passing, 0, there)
+            data, fds, _, _ = socket.recv_fds(server, 10, 4)
+            assert (data, len(fds)) == (b"fd", 1)
         assert errno_of(client.sendto, b"x", str(tree / "v" / "none")) == errno.ENOENT
         assert errno_of(client.sendto, b"x", str(tree / "secret")) == errno.ENOENT
         client.connect(there)
