@@ -1,6 +1,6 @@
 """A daemon for the launcher's tests: speaks the wire protocol, lets every trapped call through.
 
-How it behaves towards one session is said by the session's name (`vuos-run --name=fail …`): one daemon serves all.
+How it behaves towards one session is said by the session's name (`--name=fail`): one daemon serves all tests.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ RUN, SETUP, FAIL, LISTENER, READY, EXITED, BYE, MEM = range(1, 9)
 HEADER = struct.Struct("<4sIII")
 RECV, SEND = 0xC0502100, 0xC0182101
 EXECVE, CHDIR = 59, 80
+REMOTE, COOKIE = 9, 0x5EED5EED
 RUN_ID = secrets.randbelow(1 << 22) + 1  # of this test run alone: others may go on beside it
 
 
@@ -53,8 +54,9 @@ def memfd(content: bytes) -> int:
 
 
 def trap(*calls: int) -> bytes:
-    """A filter that notifies of these calls; the architecture is not looked at."""
-    out = [struct.pack("<HBBI", 0x20, 0, 0, 0)]
+    """A filter that notifies of these calls, unless the sixth argument is COOKIE; the architecture is not looked at."""
+    out = [struct.pack("<HBBI", 0x20, 0, 0, 16 + 5 * 8), struct.pack("<HBBI", 0x15, 0, 1, COOKIE)]
+    out += [struct.pack("<HBBI", 0x06, 0, 0, 0x7FFF0000), struct.pack("<HBBI", 0x20, 0, 0, 0)]
     for call in calls:
         out.append(struct.pack("<HBBI", 0x15, 0, 1, call))
         out.append(struct.pack("<HBBI", 0x06, 0, 0, 0x7FC00000))
@@ -214,14 +216,42 @@ def pump(sock: socket.socket, listener: int, session: Session) -> None:
                     return
                 session.events.append((kind, payload))
             elif event & select.POLLIN:
-                answer(listener)
+                answer(listener, session)
             else:
                 poll.unregister(listener)
 
 
-def answer(listener: int) -> None:
+def answer(listener: int, session: Session) -> None:
     notification = bytearray(80)
     with contextlib.suppress(OSError):
         fcntl.ioctl(listener, RECV, notification)
-        (ident,) = struct.unpack_from("<Q", notification)
+        ident, tid, _, call = struct.unpack_from("<QIIi", notification)
+        if call == CHDIR and session.name.startswith("remote"):
+            (address,) = struct.unpack_from("<Q", notification, 32)
+            if remote_chdir(session, ident, tid, address):
+                return
         fcntl.ioctl(listener, SEND, bytearray(struct.pack("<QqiI", ident, 0, 0, 1)))
+
+
+def remote_chdir(session: Session, ident: int, tid: int, address: int) -> bool:
+    """The thread's own chdir, with its path in a scratch that is small, or does not fit a message."""
+    result, fds = session.broker_memory(tid)
+    assert result == 0
+    path = os.pread(fds[0], 256, address).split(b"\0")[0] + b"\0"
+    os.close(fds[0])
+    scratch = path if session.name == "remote" else path.ljust(30_000, b"\0")
+    request = struct.pack(
+        "<QiiII6QiIIIQ", ident, tid, 0, CHDIR, 0, 0, 0, 0, 0, 0, COOKIE, -1, 1, len(scratch), 0, 0
+    )
+    assert session.broker is not None
+    if session.name == "remote":
+        send(session.broker, REMOTE, request + scratch)
+    else:
+        fd = memfd(scratch)
+        send(session.broker, REMOTE, request, [fd])
+        os.close(fd)
+    kind, payload, _ = receive(session.broker)
+    assert kind == REMOTE
+    result, _, outcome, _ = struct.unpack("<qQII", payload)
+    session.events.append((REMOTE, struct.pack("<qI", result, outcome)))
+    return outcome != 0

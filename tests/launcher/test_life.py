@@ -222,6 +222,36 @@ def test_broker_memory(launcher: Launcher) -> None:
     process.wait(10)
 
 
+@pytest.mark.parametrize("name", ["remote", "remote-big"])
+def test_remote_calls_by_the_broker(launcher: Launcher, name: str) -> None:
+    """The traced thread is the launcher's own child: its ptrace stops must not look like stops of the command."""
+    script = "for i in 1 2 3 4 5 6 7 8 9; do cd /usr; pwd -P; cd /etc; pwd -P; cd /none; (cd /; pwd -P); done; exit 6"
+    result = launcher.run("sh", "-c", script, name=name)
+    assert result.stdout == "/usr\n/etc\n/\n" * 9
+    assert result.stderr.count("/none") == 9
+    assert result.returncode == 6
+    calls = [payload for kind, payload in launcher.session.events if kind == 9]
+    assert len(calls) == 36
+    assert set(calls) == {struct.pack("<qI", 0, 1), struct.pack("<qI", -errno.ENOENT, 1)}
+
+
+def test_stops_during_remote_calls(launcher: Launcher) -> None:
+    process = launcher.popen(
+        "sh", "-c", "echo ready; while :; do cd /usr; cd /; done", name="remote", stdout=-1
+    )
+    wait_line(process, "ready")
+    child = launcher.session.child
+    for _ in range(30):
+        os.kill(child, signal.SIGSTOP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        wait_until(lambda: state(child) == "T")
+        os.kill(child, signal.SIGCONT)
+        _, status = os.waitpid(process.pid, os.WCONTINUED)
+        assert os.WIFCONTINUED(status)
+    process.kill()
+
+
 class Shell:
     """An interactive bash on a terminal of its own."""
 

@@ -1,4 +1,4 @@
-"""Remote calls: remote_probe.c is target and supervisor in one; run in each of its modes, as root and as a user."""
+"""Remote calls: remote_probe.c is target and supervisor in one; each of its modes, as root and as a user."""
 
 import os
 import signal
