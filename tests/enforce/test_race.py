@@ -1,5 +1,5 @@
-"""Racing threads in an enforcing view get nothing: race.c. RACE_TRIES=1000000 makes a full run of each kind of
-race.
+"""Racing threads in an enforcing view get nothing: race.c. RACE_TRIES=1000000 makes a full run of each
+kind of race.
 
 That the races are real is shown twice: natively each call gets at the object, and in the same view without
 enforcement the race is won, so the threads do flip what is looked at between judging and acting.
@@ -28,12 +28,11 @@ FULL = int(os.environ.get("RACE_TRIES", "0"))
 TRIES = max(FULL // CALLS, 1) + 1 if FULL else 100_000
 MILLISECONDS = 600_000 if FULL else 110
 
-OUTSIDE = set(
-    """
-    chmod chmod_plain chown utimensat utimes setxattr removexattr truncate creat mkdir mknod symlink rename rmdir
-    bind unlink link statfs utime_omit sendto sendmsg sendto_family sendmsg_name sendmmsg connect
-    """.split()
-)
+OUTSIDE = {
+    *("chmod", "chmod_plain", "chown", "utimensat", "utimes", "setxattr", "removexattr", "truncate", "creat"),
+    *("mkdir", "mknod", "symlink", "rename", "rmdir", "bind", "unlink", "link", "statfs", "utime_omit"),
+    *("sendto", "sendmsg", "sendto_family", "sendmsg_name", "sendmmsg", "connect"),
+}
 """What they do is seen in the tree or at the sockets, not by the program."""
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1200 if FULL else 180)]
@@ -83,7 +82,7 @@ def test_natively_it_is_got(box: Box, tree: Tree, kind: str) -> None:
             - OUTSIDE
             - {"exec_check", "connect_family"}
         )
-        # Natively the flips are as likely seen as not, but a machine may have neither handles nor xattrs there.
+        # A file system may have neither handles nor extended attributes.
         assert missed <= {"handle", "getxattr", "listxattr", "connect"}
     assert tree.changed(*{KINDS[kind]}) != []
 

@@ -1,4 +1,4 @@
-"""A kernel without the Landlock that enforcement needs: refused, with what it has; other views start as ever."""
+"""A kernel without the Landlock that enforcement needs: refused, with what it has; other views start."""
 
 from pathlib import Path
 

@@ -10,8 +10,8 @@ from harness.box import Box
 
 SECRET = "SECRET"
 WITHHELD = ("sec", "y/d", "mnt", "tmp")
-"""Names in the tree below which nothing real may be had: hidden (twice), under a bind, under a tmpfs. "rot" is
-`ro`."""
+"""Names in the tree below which nothing real may be had: hidden (twice), under a bind, under a tmpfs. "rot"
+is `ro`."""
 
 
 class Tree:
