@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 export PYTHON
 
-.PHONY: run test check bench docs build venv clean format ltp
+.PHONY: run test check bench docs build venv clean format cpython ltp pjdfstest
 .DEFAULT_GOAL := build
 
 run: .venv/.ready
@@ -26,6 +26,19 @@ bench: .venv/.ready
 	@tools/system-packages test
 	@tools/build
 	@.venv/bin/python bench $(BENCH_ARGS)
+
+# Other projects' tests, natively and in views, compared; none of them is part of this repository. FOREIGN_ARGS: see
+# PYTHONPATH=tests .venv/bin/python -m foreign --help.
+cpython: .venv/.ready build
+	@PYTHONPATH=tests .venv/bin/python -m foreign cpython "$(or $(CPYTHON),$(shell .venv/bin/python -c 'import sys; print(sys._base_executable)'))" $(FOREIGN_ARGS)
+
+ltp: .venv/.ready build
+	@test -n "$(LTP)" || { echo "make ltp LTP=DIR: DIR is where the Linux Test Project is installed" >&2; exit 2; }
+	@PYTHONPATH=tests .venv/bin/python -m foreign ltp "$(LTP)" $(FOREIGN_ARGS)
+
+pjdfstest: .venv/.ready build
+	@test -n "$(PJD)" || { echo "make pjdfstest PJD=DIR: DIR is where pjdfstest was built" >&2; exit 2; }
+	@PYTHONPATH=tests .venv/bin/python -m foreign pjdfstest "$(PJD)" $(FOREIGN_ARGS)
 
 docs: .venv/.ready build
 	.venv/bin/pip install -q --disable-pip-version-check '.[docs]' --no-build-isolation

@@ -1,0 +1,81 @@
+"""Compare another project's tests natively and in views; exit 1 if anything differs that is not explained.
+
+python -m foreign ltp|pjdfstest|cpython PATH
+"""
+
+import argparse
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import identities
+
+from foreign import cpython, ltp, pjdfstest, settings
+from foreign.compare import compare
+from foreign.explained import Difference, reason
+from foreign.suite import Suite
+
+SUITES: dict[str, Callable[[Path, re.Pattern[str]], Suite]] = {
+    "ltp": ltp.suite,
+    "pjdfstest": pjdfstest.suite,
+    "cpython": cpython.suite,
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="foreign", description=(__doc__ or "").partition(";")[0])
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("path", type=Path, help="where the suite is, or the python whose tests to run")
+    parser.add_argument("--only", default="", metavar="REGEX", help="tests whose name matches")
+    parser.add_argument(
+        "--view", action="append", choices=[name for name in settings.VIEWS if name != "native"]
+    )
+    parser.add_argument("--identity", action="append", choices=["root", "user", "me"])
+    parser.add_argument("--on", default="/tmp", metavar="DIR", help="where the tests' directories are made")
+    parser.add_argument("--tries", type=int, default=3, help="runs before something counts as a difference")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = arguments()
+    suite = SUITES[given.suite](given.path.absolute(), re.compile(given.only))
+    if not suite.tests:
+        sys.exit(f"{given.path}: no tests there")
+    os.umask(0o022)
+    names = given.identity or (
+        ["root"] if given.suite == "pjdfstest" and not os.geteuid() else identities.names()
+    )
+    views = given.view or [name for name in settings.VIEWS if name != "native"]
+    known: Counter[str] = Counter()
+    new: list[Difference] = []
+
+    def tell(difference: Difference) -> None:
+        if why := reason(difference):
+            known[why] += 1
+        else:
+            new.append(difference)
+            print(difference, flush=True)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    places = settings.of(names, given.on)
+    try:
+        counts = compare(suite, places, views, given.tries, tell)
+    finally:
+        for place in places:
+            place.close()
+    for (identity, view), count in sorted(counts.items()):
+        print(
+            f"{suite.name}, {identity}, {view}: {count.tests} tests, {count.checks} checks; "
+            f"differing tests: {count.unexplained}, and {count.explained} explained"
+        )
+    for why, times in known.most_common():
+        print(f"explained in docs/fidelity.md, {times} times: {why}")
+    return 1 if new else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""What a difference is, and which are known.
+
+Those are meant, or cannot be otherwise; docs/fidelity.md says why, each under its own heading.
+"""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Difference:
+    suite: str
+    test: str
+    check: str
+    identity: str
+    views: tuple[str, ...]  # which all gave the same
+    native: str
+    inside: str
+    said: str  # the test, in the last of these views
+
+    def __str__(self) -> str:
+        where = f"{self.identity}: {' '.join(self.views)}"
+        return f"{self.test} {self.check}: natively {self.native}, inside {self.inside} ({where})"
+
+
+@dataclass(frozen=True)
+class Explained:
+    why: str  # the heading in docs/fidelity.md
+    suite: str
+    tests: str = ".*"  # a regular expression for the whole name of a test, or of TEST CHECK
+    said: str = ""  # one that is found in what the test said inside
+    inside: str = ".*"  # one for all of what the check gave inside
+    views: frozenset[str] | None = None  # None: any
+
+
+EXPLAINED = [
+    Explained("No mounts", "ltp", said=r"[Mm]ount.*EPERM"),
+    Explained("Refused calls", "ltp", said=r"tst_fd\.c:\d+: TCONF: ", inside=r"(\d+x(TPASS|TCONF) ?)+|-"),
+    Explained("No new privileges", "ltp", r"prctl02 .*|seccomp01"),
+    Explained("What the kernel writes", "ltp", r"ioctl_loop0[12]", views=frozenset({"bind"})),
+    Explained("Who watches sees the supervisor", "ltp", r"fanotify(02|11|12)"),
+    Explained(
+        "Long paths under enforcement",
+        "pjdfstest",
+        said=r"expected \S+, got ENAMETOOLONG",
+        views=frozenset({"enforce"}),
+    ),
+]
+
+
+def reason(difference: Difference) -> str | None:
+    names = (difference.test, f"{difference.test} {difference.check}")
+    for row in EXPLAINED:
+        if (
+            row.suite == difference.suite
+            and any(re.fullmatch(row.tests, name) for name in names)
+            and (row.views is None or row.views.issuperset(difference.views))
+            and re.fullmatch(row.inside, difference.inside)
+            and re.search(row.said, difference.said)
+        ):
+            return row.why
+    return None

@@ -1,0 +1,26 @@
+"""What a suite is to compare.py."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from foreign.settings import Ended
+
+Outcomes = Mapping[str, str]  # of each check that a test made: "passed", "TPASS", "ok" …
+
+
+@dataclass(frozen=True)
+class Test:
+    name: str
+    argv: tuple[str, ...]
+    read: Callable[[Ended], Outcomes]
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = 60
+    report: bool = False
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    tests: list[Test]
+    # Is there anything to compare in a test that natively says this?
+    says_something: Callable[[Outcomes], bool] = bool
