@@ -54,7 +54,7 @@ def memfd(content: bytes) -> int:
 
 
 def trap(*calls: int) -> bytes:
-    """A filter that notifies of these calls, unless the sixth argument is COOKIE; the architecture is not looked at."""
+    """A filter that notifies of these calls, unless the sixth argument is COOKIE."""
     out = [struct.pack("<HBBI", 0x20, 0, 0, 16 + 5 * 8), struct.pack("<HBBI", 0x15, 0, 1, COOKIE)]
     out += [struct.pack("<HBBI", 0x06, 0, 0, 0x7FFF0000), struct.pack("<HBBI", 0x20, 0, 0, 0)]
     for call in calls:

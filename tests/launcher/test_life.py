@@ -224,9 +224,9 @@ def test_broker_memory(launcher: Launcher) -> None:
 
 @pytest.mark.parametrize("name", ["remote", "remote-big"])
 def test_remote_calls_by_the_broker(launcher: Launcher, name: str) -> None:
-    """The traced thread is the launcher's own child: its ptrace stops must not look like stops of the command."""
-    script = "for i in 1 2 3 4 5 6 7 8 9; do cd /usr; pwd -P; cd /etc; pwd -P; cd /none; (cd /; pwd -P); done; exit 6"
-    result = launcher.run("sh", "-c", script, name=name)
+    """The traced thread is KEEPER's own child: its ptrace stops must not look like the command's."""
+    script = "for i in 1 2 3 4 5 6 7 8 9; do cd /usr; pwd -P; cd /etc; pwd -P; cd /none; (cd /; pwd -P); done"
+    result = launcher.run("sh", "-c", script + "; exit 6", name=name)
     assert result.stdout == "/usr\n/etc\n/\n" * 9
     assert result.stderr.count("/none") == 9
     assert result.returncode == 6
