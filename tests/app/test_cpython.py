@@ -6,6 +6,7 @@ tests/foreign compares all of them, in more views.
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_same_as_natively(identity: str, public: Path) -> None:
     found: list[Difference] = []
     places = settings.of([identity], str(public))
     try:
-        counts = compare(suite, places, ["pass-through", "bind"], 3, found.append)
+        counts = compare(suite, places, ["pass-through", "bind"], 3, found.append, threading.Event())
     finally:
         for place in places:
             place.close()

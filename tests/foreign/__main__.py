@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -60,10 +61,12 @@ def main() -> int:
             new.append(difference)
             print(difference, flush=True)
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
     places = settings.of(names, given.on)
     try:
-        counts = compare(suite, places, views, given.tries, tell)
+        counts = compare(suite, places, views, given.tries, tell, stopping)
     finally:
         for place in places:
             place.close()
@@ -74,7 +77,7 @@ def main() -> int:
         )
     for why, times in known.most_common():
         print(f"explained in docs/fidelity.md, {times} times: {why}")
-    return 1 if new else 0
+    return 1 if new or stopping.is_set() else 0
 
 
 if __name__ == "__main__":

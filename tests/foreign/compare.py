@@ -3,6 +3,7 @@
 Where a view gives something else, again, so that chance is not taken for a difference.
 """
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,12 +93,18 @@ def compare(
     views: Sequence[str],
     tries: int,
     tell: Callable[[Difference], None],
+    stopping: threading.Event,
 ) -> dict[tuple[str, str], Count]:
-    """The counts of each identity and view; every difference is told as soon as it is known."""
+    """The counts of each identity and view; every difference is told as soon as it is known.
+
+    `stopping` ends it after the tests that run.
+    """
 
     def all_of(settings: Settings) -> Comparer:
         comparer = Comparer(suite, settings, views, tries)
         for test in suite.tests:
+            if stopping.is_set():
+                break
             for difference in comparer.compare(test):
                 tell(difference)
         return comparer
