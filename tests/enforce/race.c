@@ -59,7 +59,7 @@ static struct {
 static struct sockaddr_un family; /* AF_INET and AF_UNIX with a path in turns */
 static struct msghdr message;
 static struct timespec omitted[2] = { { 0, UTIME_OMIT }, { 0, UTIME_OMIT } };
-static char here[512], other[512];
+static char here[512], other[512], source[512]; /* what may be had: by its own name, and by that of the bind's source */
 static uint32_t allowed_word, withheld_word;
 
 static void flip_word(void *where, uint32_t word)
@@ -193,29 +193,32 @@ static int c_listxattr(void)
 }
 static int c_inotify(void)
 {
-	static int fd = -1, first = -1;
+	static int fd = -1, first = -1, second = -1;
 	if (fd < 0) {
 		fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 		first = inotify_add_watch(fd, here, IN_OPEN);
+		second = inotify_add_watch(fd, source, IN_OPEN);
 	}
 	int wd = inotify_add_watch(fd, F, IN_OPEN);
-	return wd >= 0 && wd != first;
+	return wd >= 0 && wd != first && wd != second;
 }
 static int c_handle(void)
 {
 	static struct {
 		struct file_handle handle;
 		char bytes[128];
-	} allowed, got;
+	} allowed, bound, got;
 	int id;
 	if (!allowed.handle.handle_bytes) {
-		allowed.handle.handle_bytes = 128;
+		allowed.handle.handle_bytes = bound.handle.handle_bytes = 128;
+		name_to_handle_at(AT_FDCWD, source, &bound.handle, &id, 0);
 		if (name_to_handle_at(AT_FDCWD, here, &allowed.handle, &id, 0) < 0)
 			return 0;
 	}
 	got.handle.handle_bytes = 128;
 	return !name_to_handle_at(base, F, &got.handle, &id, AT) &&
-	       memcmp(allowed.handle.f_handle, got.handle.f_handle, got.handle.handle_bytes) != 0;
+	       memcmp(allowed.handle.f_handle, got.handle.f_handle, got.handle.handle_bytes) != 0 &&
+	       memcmp(bound.handle.f_handle, got.handle.f_handle, got.handle.handle_bytes) != 0;
 }
 /* These show outside. */
 static int c_chmod(void) { return syscall(SYS_fchmodat2, base, F, 0604, AT), 0; }
@@ -419,6 +422,7 @@ int main(int argc, char **argv)
 	message.msg_iovlen = 1;
 	message.msg_name = &family;
 	snprintf(here, sizeof here, "%s/%s/file", top, strcmp(how, "exchange") ? "pub" : "x/d");
+	snprintf(source, sizeof source, "%s/src/file", top);
 	/* What the allowed object's watch and handle are, while nothing flips yet. */
 	c_inotify();
 	c_handle();
