@@ -70,7 +70,7 @@ class Op(enum.IntEnum):
     GETRLIMIT = enum.auto()
     SETRLIMIT = enum.auto()
     PRLIMIT = enum.auto()
-    SET_DUMPABLE = enum.auto()
+    DUMPABLE = enum.auto()
     CREDENTIALS = enum.auto()
 
 
@@ -181,7 +181,7 @@ _NEEDS = {
     **{op: {Arg.FD} for op in (Op.FSETXATTR, Op.FREMOVEXATTR, Op.IOCTL_SETFLAGS)},
     **{op: {Arg.BUF} for op in (Op.GETRLIMIT, Op.SETRLIMIT)},
     Op.PRLIMIT: {Arg.EXTRA, Arg.BUF, Arg.SIZE},
-    Op.SET_DUMPABLE: {Arg.MODE},
+    Op.DUMPABLE: {Arg.EXTRA, Arg.MODE},
     Op.CREDENTIALS: set(),
 }
 

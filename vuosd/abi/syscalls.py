@@ -162,7 +162,7 @@ _ROWS = (
         note="the limit holds the view's tag"),
     row(302, "prlimit64", Op.PRLIMIT, Extra, __, Buf, Size, when=(_is(1, "RLIMIT_LOCKS"),),
         note="the limit holds the view's tag"),
-    row(157, "prctl", Op.SET_DUMPABLE, __, Mode, when=(_is(0, "PR_SET_DUMPABLE"),),
+    row(157, "prctl", Op.DUMPABLE, Extra, Mode, when=(_is(0, "PR_SET_DUMPABLE"), _is(0, "PR_GET_DUMPABLE")),
         note="memory stays readable to the supervisor"),
     # Credentials: a supervisor that is root acts with those of the caller, and must know when they change.
     *(row(nr, name, Op.CREDENTIALS, privileged=True) for nr, name in _pairs(

@@ -66,7 +66,7 @@ enum vu_op {
 	VU_OP_GETRLIMIT,	/* getrlimit(RLIMIT_LOCKS): buf */
 	VU_OP_SETRLIMIT,	/* setrlimit(RLIMIT_LOCKS): buf */
 	VU_OP_PRLIMIT,		/* prlimit64(…, RLIMIT_LOCKS): extra = pid, buf = new, size = old (a pointer) */
-	VU_OP_SET_DUMPABLE,	/* prctl(PR_SET_DUMPABLE): mode */
+	VU_OP_DUMPABLE,		/* prctl: extra = PR_SET_DUMPABLE or PR_GET_DUMPABLE, mode */
 	VU_OP_CREDENTIALS,	/* setuid … capset under a privileged supervisor: let through, and remember that it happened */
 	VU_OP_COUNT
 };

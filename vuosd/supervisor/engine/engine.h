@@ -123,6 +123,7 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 struct vu_state {
 	char *root;			  /* view path of the root directory; "" for "/" */
 	const struct vu_mount *cwd_mount; /* where one host directory is seen twice: the mount it was entered by */
+	bool undumpable;		  /* it has been told so: see vu_op_dumpable */
 };
 
 /* Session ---------------------------------------------------------------------------------------------------------- */
@@ -266,7 +267,8 @@ int vu_write(struct vu_call *call, uint64_t address, const void *data, size_t si
 int vu_read_string(struct vu_call *call, uint64_t address, char *out, size_t room);
 pid_t vu_tgid(struct vu_call *call);
 const struct vu_state *vu_state_of(struct vu_call *call);
-int vu_state_set(struct vu_call *call, const char *root, const struct vu_mount *cwd_mount);
+/* Give the caller the state `wanted`, whose root is copied if it is new. */
+int vu_state_set(struct vu_call *call, const struct vu_state *wanted);
 /* Text of a magic link of the caller ("cwd", "fd/7") as the supervisor sees it. */
 int vu_target_link(struct vu_call *call, const char *name, char *out, size_t room);
 /* O_PATH of the object behind such a link. */
@@ -344,7 +346,7 @@ vu_operation vu_op_open, vu_op_openat2, vu_op_stat, vu_op_statx, vu_op_access, v
 	vu_op_getxattrat, vu_op_setxattrat, vu_op_listxattrat, vu_op_removexattrat, vu_op_file_getattr, vu_op_file_setattr,
 	vu_op_chdir, vu_op_chroot, vu_op_getcwd, vu_op_execve, vu_op_inotify, vu_op_fanotify, vu_op_name_to_handle,
 	vu_op_open_by_handle, vu_op_bind, vu_op_connect, vu_op_sendto, vu_op_sendmsg, vu_op_sendmmsg, vu_op_getdents64,
-	vu_op_getdents, vu_op_descriptor_write, vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_set_dumpable,
-	vu_op_credentials;
+	vu_op_getdents, vu_op_descriptor_write, vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable,
+		vu_op_credentials;
 
 #endif

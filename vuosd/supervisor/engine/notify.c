@@ -86,7 +86,7 @@ static const struct {
 	[VU_OP_GETRLIMIT] = {"getrlimit", vu_op_getrlimit, false},
 	[VU_OP_SETRLIMIT] = {"setrlimit", vu_op_setrlimit, false},
 	[VU_OP_PRLIMIT] = {"prlimit", vu_op_prlimit, false},
-	[VU_OP_SET_DUMPABLE] = {"prctl", vu_op_set_dumpable, false},
+	[VU_OP_DUMPABLE] = {"prctl", vu_op_dumpable, false},
 	[VU_OP_CREDENTIALS] = {"credentials", vu_op_credentials, false},
 };
 

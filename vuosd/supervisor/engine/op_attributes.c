@@ -31,7 +31,7 @@ enum { FOUND = 3 };
 
 static int find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, struct vu_place *place)
 {
-	int error = vu_walk_argument(call, walk_flags(at) | (changes ? 0 : VU_READS), place);
+	int error = vu_walk_argument(call, walk_flags(at) | (changes || call->row->op == VU_OP_ACCESS ? 0 : VU_READS), place);
 	if (error < 0)
 		return at & ~allowed ? -EINVAL : error;
 	if (vu_may_continue(call, place, changes))

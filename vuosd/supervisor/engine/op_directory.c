@@ -23,7 +23,9 @@ static int remember(struct vu_call *call, const struct vu_place *place)
 		if (!vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &plain) && plain != spot.mount)
 			hint = spot.mount;
 	}
-	return vu_state_set(call, vu_state_of(call)->root, hint);
+	struct vu_state wanted = *vu_state_of(call);
+	wanted.cwd_mount = hint;
+	return vu_state_set(call, &wanted);
 }
 
 int vu_op_chdir(struct vu_call *call)
@@ -78,7 +80,9 @@ int vu_op_chroot(struct vu_call *call)
 		return -EACCES;
 	if (faccessat(place.fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
 		return -errno;
-	error = vu_state_set(call, strcmp(place.view, "/") ? place.view : "", vu_state_of(call)->cwd_mount);
+	struct vu_state wanted = *vu_state_of(call);
+	wanted.root = strcmp(place.view, "/") ? place.view : "";
+	error = vu_state_set(call, &wanted);
 	return error < 0 ? error : vu_answer(call, 0);
 }
 

@@ -35,6 +35,7 @@ struct exec {
 	int parent;	/* … by its name here, when it may be executed but not read */
 	char name[NAME_MAX + 1];
 	uint64_t argv;
+	int descriptor;	/* of the caller, by which it names the program; or -1 */
 	struct vu_program programs[DEPTH + 1];
 	char paths[DEPTH + 2][PATH_MAX + 32]; /* of the programs and the loader, as the caller would name them */
 	char first[PATH_MAX];
@@ -134,6 +135,18 @@ static int use_loader(struct exec *exec, struct vu_place *loader, const char *pr
 	return 0;
 }
 
+/* Is the caller's descriptor closed by the execution? Then an interpreter could not open the script by it: fs/exec.c. */
+static bool closes(struct vu_call *call, int fd)
+{
+	char name[64], text[256];
+	snprintf(name, sizeof name, "%d/fdinfo/%d", call->tid, fd);
+	VU_CLOSE int info = openat(call->session->proc, name, O_RDONLY | O_CLOEXEC);
+	ssize_t n = info < 0 ? -1 : read(info, text, sizeof text - 1);
+	text[n < 0 ? 0 : n] = 0;
+	const char *flags = strstr(text, "flags:");
+	return flags && (strtoul(flags + strlen("flags:"), NULL, 8) & O_CLOEXEC);
+}
+
 /* Follow the interpreters until an object is reached that the kernel executes by itself. */
 static int prepare(struct exec *exec, struct vu_place *place)
 {
@@ -168,6 +181,8 @@ static int prepare(struct exec *exec, struct vu_place *place)
 		}
 		if (depth == DEPTH)
 			return -ELOOP;
+		if (!depth && exec->descriptor >= 0 && closes(call, exec->descriptor))
+			return -ENOENT;
 		drop_first(&exec->vector);
 		push(&exec->vector, exec->paths[depth], 0);
 		if (*program->argument)
@@ -268,13 +283,15 @@ static int execve_place(struct vu_call *call, struct vu_place *place, int dirfd)
 	if (!exec)
 		return -ENOMEM;
 	*exec = (struct exec){.call = call, .native = true, .fd = -1, .parent = -1,
-			      .argv = vu_argument(call, call->row->buf)};
+			      .argv = vu_argument(call, call->row->buf), .descriptor = -1};
 	/* As fs/exec.c alloc_bprm names it. */
 	const char *path = call->work->path[0];
-	if (dirfd == AT_FDCWD || *path == '/')
+	if (dirfd == AT_FDCWD || *path == '/') {
 		snprintf(exec->paths[0], sizeof *exec->paths, "%s", path);
-	else
+	} else {
+		exec->descriptor = dirfd;
 		snprintf(exec->paths[0], sizeof *exec->paths, "/dev/fd/%d%s%s", dirfd, *path ? "/" : "", path);
+	}
 	int verdict = prepare(exec, place);
 	if (verdict < 0)
 		call->native_error = exec->native && (call->native_error || verdict != -ENOENT);
@@ -294,8 +311,13 @@ int vu_op_execve(struct vu_call *call)
 	VU_PLACE place = {.parent = -1, .fd = -1};
 	if (session->empty && atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
 		return VU_CONTINUE;
-	if (at & ~(unsigned)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
-		return VU_CONTINUE; /* AT_EXECVE_CHECK, or EINVAL: executes nothing */
+	if (vu_state_of(call)->undumpable) {
+		struct vu_state wanted = *vu_state_of(call);
+		wanted.undumpable = false; /* fs/exec.c begin_new_exec */
+		vu_state_set(call, &wanted);
+	}
+	if (at & ~(unsigned)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | EXECVE_CHECK))
+		return VU_CONTINUE; /* EINVAL */
 	int error = vu_walk_argument(
 		call, (at & AT_SYMLINK_NOFOLLOW ? 0 : VU_FOLLOW) | (at & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &place);
 	if (error < 0)

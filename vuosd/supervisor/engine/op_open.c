@@ -106,9 +106,9 @@ static int open_by_name(struct vu_call *call, const struct vu_place *place, int 
 	struct vu_spot spot;
 	struct stat here, there;
 	vu_table_find(&call->session->table, *place->view ? place->view : "/", &spot);
-	VU_CLOSE int fd = place->magic || !*spot.rest
-				  ? -1
-				  : (int)syscall(SYS_openat2, spot.mount->fd, spot.rest, &how, sizeof how);
+	VU_CLOSE int fd = -1;
+	if (!place->magic) /* a mount's own root may be a file: then "." fails, and the descriptor does */
+		fd = (int)syscall(SYS_openat2, spot.mount->fd, *spot.rest ? spot.rest : ".", &how, sizeof how);
 	if (fd < 0 || fstat(fd, &here) < 0 || fstat(place->fd, &there) < 0 || here.st_dev != there.st_dev ||
 	    here.st_ino != there.st_ino)
 		return vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));

@@ -3,6 +3,7 @@
  */
 #include "engine.h"
 
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 /* RLIMIT_LOCKS has had no effect since Linux 2.4; the caller sees it unlimited, and may set it to no effect. */
@@ -44,14 +45,19 @@ int vu_op_prlimit(struct vu_call *call)
 
 /*
  * A process that makes itself undumpable (ssh-agent, gpg) closes its memory to us as well, unless we are privileged. It
- * is told yes, and stays readable for its own user.
+ * is told yes, and told so when it asks, and stays readable for its own user. Execution makes it dumpable again.
  */
-int vu_op_set_dumpable(struct vu_call *call)
+int vu_op_dumpable(struct vu_call *call)
 {
+	if (vu_argument(call, call->row->extra) == PR_GET_DUMPABLE)
+		return vu_state_of(call)->undumpable ? vu_answer(call, 0) : VU_CONTINUE;
 	uint64_t value = vu_argument(call, call->row->mode);
-	if (call->session->privileged || value == 1)
-		return VU_CONTINUE;
-	return value ? -EINVAL : vu_answer(call, 0);
+	struct vu_state wanted = *vu_state_of(call);
+	if (call->session->privileged || value > 1)
+		return VU_CONTINUE; /* 2 is EINVAL */
+	wanted.undumpable = !value;
+	int error = vu_state_set(call, &wanted);
+	return error < 0 ? error : vu_answer(call, 0);
 }
 
 /* From now on members may have different ids: each call reads its caller's. */

@@ -14,6 +14,12 @@
 
 /* Newer than the oldest headers we build with. */
 #define HANDLE_MNT_ID_UNIQUE 0x001
+#ifndef AT_HANDLE_FID
+#define AT_HANDLE_FID 0x200
+#endif
+#ifndef AT_HANDLE_CONNECTABLE
+#define AT_HANDLE_CONNECTABLE 0x002
+#endif
 
 static int watch(struct vu_call *call, struct vu_place *place)
 {
@@ -28,12 +34,30 @@ static int watch(struct vu_call *call, struct vu_place *place)
 	return result < 0 ? -errno : vu_answer(call, result);
 }
 
+#define ALL_EVENTS (IN_ALL_EVENTS | IN_UNMOUNT | IN_Q_OVERFLOW | IN_IGNORED | IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK | IN_MASK_ADD | IN_ISDIR | IN_ONESHOT | IN_MASK_CREATE)
+
+/* Is the caller's descriptor one of inotify? */
+static int check_watcher(struct vu_call *call)
+{
+	char name[24];
+	int n = vu_target_link(call, vu_descriptor_name((int)vu_argument(call, call->row->fd), name), call->work->host,
+			       sizeof call->work->host);
+	if (n < 0)
+		return -EBADF;
+	return strcmp(call->work->host, "anon_inode:inotify") ? -EINVAL : 0;
+}
+
 int vu_op_inotify(struct vu_call *call)
 {
 	uint32_t mask = (uint32_t)vu_argument(call, call->row->mode);
 	VU_PLACE place;
 	int error = vu_walk_argument(
 		call, (mask & IN_DONT_FOLLOW ? 0 : VU_FOLLOW) | (mask & IN_ONLYDIR ? VU_DIRECTORY : 0), &place);
+	if (error < 0 && vu_ours(call, error)) {
+		/* The mask, then the descriptor, then the path: fs/notify/inotify/inotify_user.c. */
+		int check = !(mask & ALL_EVENTS) ? -EINVAL : check_watcher(call);
+		return check < 0 ? check : error;
+	}
 	if (error < 0)
 		return error;
 	return vu_may_continue(call, &place, false) ? VU_CONTINUE : watch(call, &place);
@@ -86,6 +110,8 @@ int vu_op_name_to_handle(struct vu_call *call)
 	VU_PLACE place;
 	int error = vu_walk_argument(
 		call, (flags & AT_SYMLINK_FOLLOW ? VU_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &place);
+	if (vu_ours(call, error) && (flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH | AT_HANDLE_FID | HANDLE_MNT_ID_UNIQUE | AT_HANDLE_CONNECTABLE)))
+		return -EINVAL;
 	if (error < 0)
 		return error;
 	if (vu_may_continue(call, &place, false))

@@ -108,6 +108,8 @@ int vu_table_add(struct vu_table *table, int kind, bool readonly, const char *ta
 	table->mounts[table->count++] = mount;
 	if (!mount->target || !mount->source || !node || (!origin && kind != VU_HIDE))
 		return -ENOMEM;
+	if (node->name && !add_child(&table->names, node->name, node->length))
+		return -ENOMEM;
 	mount->identity = kind != VU_HIDE && !strcmp(target, source);
 	mount->target_length = strcmp(target, "/") ? strlen(target) : 0;
 	mount->source_length = strcmp(mount->source, "/") ? strlen(mount->source) : 0;
@@ -148,6 +150,7 @@ void vu_table_free(struct vu_table *table)
 {
 	free_children(&table->view);
 	free_children(&table->host);
+	free_children(&table->names);
 	for (unsigned i = 0; i < table->count; i++) {
 		vu_close(&table->mounts[i]->fd);
 		free(table->mounts[i]->target);

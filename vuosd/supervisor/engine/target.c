@@ -347,25 +347,31 @@ const struct vu_state *vu_state_of(struct vu_call *call)
 	return call->state = session->states[number];
 }
 
+static bool same(const struct vu_state *one, const struct vu_state *other)
+{
+	return one->cwd_mount == other->cwd_mount && one->undumpable == other->undumpable && !strcmp(one->root, other->root);
+}
+
 /* The number of such a state, made if it is new. Rare: chroot, and chdir into a tree that the view shows twice. */
-static int intern(struct vu_session *session, const char *root, const struct vu_mount *cwd_mount)
+static int intern(struct vu_session *session, const struct vu_state *wanted)
 {
 	pthread_mutex_lock(&session->state_lock);
 	unsigned count = atomic_load(&session->state_count), i;
 	for (i = 0; i < count; i++)
-		if (session->states[i]->cwd_mount == cwd_mount && !strcmp(session->states[i]->root, root))
+		if (same(session->states[i], wanted))
 			break;
 	int result = (int)i;
 	if (i == count) {
 		struct vu_state *state = NULL;
 		if (count == sizeof session->states / sizeof *session->states)
 			result = -ENOSPC;
-		else if (!(state = calloc(1, sizeof *state)) || !(state->root = strdup(root)))
+		else if (!(state = calloc(1, sizeof *state)) || !(state->root = strdup(wanted->root)))
 			result = -ENOMEM;
 		if (result < 0) {
 			free(state);
 		} else {
-			state->cwd_mount = cwd_mount;
+			state->cwd_mount = wanted->cwd_mount;
+			state->undumpable = wanted->undumpable;
 			session->states[i] = state;
 			atomic_store_explicit(&session->state_count, count + 1, memory_order_release);
 		}
@@ -374,12 +380,11 @@ static int intern(struct vu_session *session, const char *root, const struct vu_
 	return result;
 }
 
-int vu_state_set(struct vu_call *call, const char *root, const struct vu_mount *cwd_mount)
+int vu_state_set(struct vu_call *call, const struct vu_state *wanted)
 {
-	const struct vu_state *state = vu_state_of(call);
-	if (state->cwd_mount == cwd_mount && !strcmp(state->root, root))
+	if (same(vu_state_of(call), wanted))
 		return 0;
-	int number = intern(call->session, root, cwd_mount);
+	int number = intern(call->session, wanted);
 	if (number < 0)
 		return number;
 	struct rlimit limit = {(call->session->options.tag & ~VU_STATE_MASK) | (unsigned)number, RLIM_INFINITY};
