@@ -6,7 +6,8 @@
  *	request.c	what goes to the daemon and what comes back: lists of strings in memfds
  *	wire.c		messages of the session and broker sockets
  *	front.c		FRONT, the process the shell knows: passes signals on, stops, continues and ends as the command does
- *	keeper.c	KEEPER, its child: starts the command, is the tree's subreaper, tells FRONT and the worker what happens
+ *	keeper.c	KEEPER, its child: the tree's subreaper, tells FRONT and the worker what becomes of the command
+ *	start.c		KEEPER: from the worker's set-up to the running command
  *	tree.c		KEEPER: kills every member of the session
  *	broker.c	KEEPER: what only an ancestor may do for the worker: memory descriptors and remote calls
  *	command.c	the child that becomes the command
@@ -117,17 +118,10 @@ struct progress {
 /* The child: sets itself up, tells `sock`, waits, becomes the command. */
 noreturn void become_command(const struct setup *setup, int sock);
 
-/* ---- keeper.c, front.c, tree.c, broker.c ---- */
+/* ---- keeper.c, start.c, front.c, tree.c, broker.c ---- */
 
 /* On the front socket, KEEPER to FRONT; GONE stands for its end. */
-enum report_kind {
-	REPORT_STARTED,
-	REPORT_STOPPED,
-	REPORT_EXITED,
-	REPORT_STAYS,
-	REPORT_FAILED,
-	REPORT_GONE
-};
+enum report_kind { REPORT_STARTED, REPORT_STOPPED, REPORT_EXITED, REPORT_STAYS, REPORT_FAILED, REPORT_GONE };
 
 struct report {
 	int32_t kind;
@@ -153,6 +147,23 @@ struct broker {
 	 * the kernel a parent whose own thread traces its child is that child's tracer (wait_consider_task() in kernel/exit.c). */
 	pthread_mutex_t tracing;
 };
+
+struct keeper {
+	int session; /* to the worker; -1: it is gone */
+	int front; /* to FRONT; -1: it is gone */
+	int children; /* signalfd of SIGCHLD */
+	pid_t front_pid, command;
+	bool keep_tree, goodbye, exited, command_reaped, stays, broker_started;
+	int stopped; /* the signal that stopped the command, or 0 */
+	bool told_stopped; /* FRONT was told, and has not said since that it runs again */
+	struct setup setup;
+	struct broker broker;
+};
+
+/* start.c: until the command runs. */
+void start_session(struct keeper *keeper);
+noreturn void give_up(const struct keeper *keeper, int status);
+void report_to_front(const struct keeper *keeper, enum report_kind kind, int value);
 
 /* Serves the broker socket on a thread of its own, until it ends. */
 int start_broker(struct broker *broker);

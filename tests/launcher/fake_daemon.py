@@ -254,4 +254,4 @@ def remote_chdir(session: Session, ident: int, tid: int, address: int) -> bool:
     assert kind == REMOTE
     result, _, outcome, _ = struct.unpack("<qQII", payload)
     session.events.append((REMOTE, struct.pack("<qI", result, outcome)))
-    return outcome != 0
+    return bool(outcome)
