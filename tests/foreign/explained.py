@@ -38,6 +38,12 @@ EXPLAINED = [
     Explained("Refused calls", "ltp", said=r"tst_fd\.c:\d+: TCONF: ", inside=r"(\d+x(TPASS|TCONF) ?)+|-"),
     Explained("No new privileges", "ltp", r"prctl02 .*|seccomp01"),
     Explained("What the kernel writes", "ltp", r"ioctl_loop0[12]", views=frozenset({"bind"})),
+    Explained(
+        "Socket names",
+        "cpython",
+        r"test_socket test\.test_socket\.TestUnixDomain\..*",
+        views=frozenset({"bind"}),
+    ),
     Explained("Who watches sees the supervisor", "ltp", r"fanotify(02|11|12)"),
     Explained(
         "Long paths under enforcement",
