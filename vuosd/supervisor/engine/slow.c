@@ -62,6 +62,11 @@ static void *slow_thread(void *argument)
 		int result = -EINTR;
 		while (result == -EINTR && keeps_on(slow))
 			result = slow->work(call, slow->fd, slow->data);
+		/* Before the reply: the caller's close is to be the last, and it may make a thousand such calls until we reap. */
+		vu_close(&slow->fd);
+		if (slow->drop)
+			slow->drop(slow->data);
+		slow->drop = NULL;
 		response.error = result < 0 ? result : 0;
 		response.val = result < 0 ? 0 : call->value;
 		ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
@@ -94,7 +99,7 @@ static bool look(struct vu_session *session)
 		if (slow->done) {
 			*link = slow->next;
 			pthread_join(slow->thread, NULL);
-			close(slow->fd);
+			vu_close(&slow->fd);
 			if (slow->drop)
 				slow->drop(slow->data);
 			free(slow);
