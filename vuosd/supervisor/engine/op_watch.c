@@ -69,7 +69,7 @@ int vu_op_fanotify(struct vu_call *call)
 	uint64_t mask = vu_argument(call, call->row->extra);
 	char path[32];
 	int verdict = -1;
-	VU_PLACE place;
+	VU_PLACE place = {.parent = -1, .fd = -1};
 	if (!vu_argument(call, call->row->path) || (flags & FAN_MARK_FLUSH))
 		return VU_CONTINUE; /* a descriptor of the caller, or no object at all */
 	int error = vu_walk_argument(
