@@ -45,6 +45,7 @@ EXPLAINED = [
         views=frozenset({"bind"}),
     ),
     Explained("Who watches sees the supervisor", "ltp", r"fanotify(02|11|12)"),
+    Explained("Abstract datagrams under enforcement", "ltp", "bind05", views=frozenset({"enforce"})),
     Explained(
         "Long paths under enforcement",
         "pjdfstest",
