@@ -41,6 +41,13 @@ MASKS = (
         r"\1N ",
         "an O_PATH descriptor is handed over through a socket, which takes a number for a moment",
     ),
+    Mask(("enforce",), r"fl=10[0246]00000 ", "fl=PATH ", "… and has O_DIRECTORY or O_NOFOLLOW by how it was made"),
+    Mask(
+        ("enforce",),
+        r"^(  \./.* )ino=i\d+",
+        r"\1ino=iN",
+        "inodes are numbered as they are met, and one that is told of by an error less shifts them",
+    ),
     Mask(
         ("enforce",),
         r"^(dirfd \S+ ?\S*\([^)]*\) = )\d+",
@@ -70,13 +77,43 @@ EXCEPTIONS = (
     Exception_(ACTING, r"^. dgram recvfrom\(.* = (4 from 0|-1 EAGAIN)", "what sendmmsg has not sent, see there"),
     Exception_(
         ("enforce",),
-        r"^. (dirfd .*\(removed, \.\.?\)|chdir .*removed)",
+        r"^. (dirfd .*\(removed, |chdir .*removed)",
         "a directory that has been removed has no name, and only what has one can be judged",
     ),
     Exception_(
         ("enforce",),
         r"^. xattr listxattrat EMPTY_PATH\((empty string|NULL)\)",
         "the kernel takes no AT_FDCWD there, we do",
+    ),
+    Exception_(
+        ("enforce",),
+        r"^. dirfd openat2\((file|file O_PATH), /\)",
+        "RESOLVE_BENEATH and the like: an absolute path is seen to be one before the descriptor is looked at",
+    ),
+    Exception_(
+        ("enforce",),
+        r"^. fd fstat\((pipe|socket|anonymous|AT_FDCWD)",
+        "getdents64 of what is no directory is ESPIPE; a number that is no descriptor is EBADF in all calls alike",
+    ),
+    Exception_(
+        ("enforce",),
+        r"^. numbers open at the limit\(missing\)",
+        "two faults: no descriptor is free, and no such file",
+    ),
+    Exception_(
+        ("enforce",),
+        r"^. access (access|faccessat2?)\(/proc/self/fd\) = (0|-1 EACCES)",
+        "write permission on /proc/PID/fd has its own thread group only (proc_fd_permission), and we are asked",
+    ),
+    Exception_(
+        ("enforce",),
+        r"^. (dgram (bind again|getpeername|sendto|recvfrom|send|connect late)|(stream|seqpacket) (bind again|getpeername))",
+        "datagrams to an abstract name, whose owner cannot be told, are refused",
+    ),
+    Exception_(
+        ACTING,
+        r" (exe=\S*/execonly|exe=EACCES) ",
+        "the memory of a program that its user may not read is closed to a supervisor of that user too",
     ),
     Exception_(
         ("bind", "bind-absent"),

@@ -176,7 +176,10 @@ static int open_new(struct vu_call *call, struct vu_place *place, int flags, mod
 				 vu_create_mode(call, place->parent, mode & 07777));
 	if (fd < 0)
 		return errno == EEXIST && !(flags & O_EXCL) ? -EAGAIN : -errno;
-	return give(call, &fd, flags);
+	int verdict = give(call, &fd, flags);
+	if (verdict == -EMFILE)
+		unlinkat(place->parent, place->name, 0); /* the kernel takes a number before it makes a file */
+	return verdict;
 }
 
 static int open_temporary(struct vu_call *call, struct vu_place *place, int flags, mode_t mode)

@@ -8,8 +8,9 @@
  *
  * What a peer sees of it: our process id, and the caller's ids (SO_PEERCRED, SCM_CREDENTIALS).
  *
- * An abstract name is Landlock's to bound (LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET), but it would look at us: so it is reached
- * only when who listens there is a member of the session. For a datagram that cannot be told: EPERM.
+ * An abstract name is Landlock's to bound (LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET), but it would look at us: so
+ * who listens there must be a member of the session, else the connection is shut down again. For a datagram that cannot be
+ * told: EPERM.
  */
 #include "again.h"
 
@@ -33,7 +34,7 @@ struct message {
 	struct sockaddr_storage name;
 	struct iovec vector;
 	int flags, place; /* O_PATH of the socket that the name leads to */
-	bool stream, blocks, unix_domain;
+	bool stream, blocks, unix_domain, abstract;
 	size_t sent;
 	uint64_t length_at; /* of the msg_len of a struct mmsghdr, or 0 */
 	int descriptors[MOST_DESCRIPTORS];
@@ -89,22 +90,14 @@ static int look_at(struct message *m, int fd)
 	return type;
 }
 
-/* Does a member of the session listen there? */
-static int reach_abstract(const struct vu_call *call, int type, const struct sockaddr_storage *name, socklen_t length)
+/* Was the socket that this one is connected to made to listen by a member of the session? */
+static bool peer_is_member(const struct vu_call *call, int fd)
 {
 	struct ucred peer;
 	struct rlimit limit;
 	socklen_t size = sizeof peer;
-	if (type == SOCK_DGRAM)
-		return -EPERM;
-	VU_CLOSE int probe = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (probe < 0 || connect(probe, (const struct sockaddr *)name, length) < 0)
-		return -errno;
-	if (getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
-	    prlimit(peer.pid, RLIMIT_LOCKS, NULL, &limit) < 0 ||
-	    limit.rlim_cur >> VU_STATE_BITS != call->session->options.tag >> VU_STATE_BITS)
-		return -EPERM;
-	return 0;
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && !prlimit(peer.pid, RLIMIT_LOCKS, NULL, &limit) &&
+	       limit.rlim_cur >> VU_STATE_BITS == call->session->options.tag >> VU_STATE_BITS;
 }
 
 /* The address, read once, and made to lead where the view says. */
@@ -122,8 +115,10 @@ static int take_address(struct vu_call *call, struct message *m, int type, uint6
 	m->header.msg_namelen = (socklen_t)length;
 	if (!m->unix_domain || length <= head || un->sun_family != AF_UNIX || length > sizeof *un)
 		return 0;
-	if (!un->sun_path[0])
-		return reach_abstract(call, type, &m->name, (socklen_t)length);
+	if (!un->sun_path[0]) {
+		m->abstract = true;
+		return type == SOCK_DGRAM ? -EPERM : 0;
+	}
 	snprintf(path, sizeof path, "%.*s", (int)(length - head), un->sun_path);
 	VU_PLACE place = {.parent = -1, .fd = -1};
 	if ((error = vu_walk(call, 0, AT_FDCWD, path, VU_FOLLOW, &place)) < 0)
@@ -340,7 +335,13 @@ static int connect_slowly(struct vu_call *call, int fd, void *data)
 {
 	struct message *m = data;
 	take_ids(call, m->unix_domain);
-	return connect(fd, (struct sockaddr *)&m->name, m->header.msg_namelen) < 0 ? -errno : vu_answer(call, 0);
+	if (connect(fd, (struct sockaddr *)&m->name, m->header.msg_namelen) < 0)
+		return -errno;
+	if (m->abstract && !peer_is_member(call, fd)) {
+		shutdown(fd, SHUT_RDWR); /* nothing has gone either way, and nothing will */
+		return -EPERM;
+	}
+	return vu_answer(call, 0);
 }
 
 int vu_connect_ours(struct vu_call *call)
