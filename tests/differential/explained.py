@@ -85,6 +85,7 @@ EXCEPTIONS = (
         r"^. xattr listxattrat EMPTY_PATH\((empty string|NULL)\)",
         "the kernel takes no AT_FDCWD there, we do",
     ),
+    Exception_(("enforce",), r"^. +\./emptydir", "what was made by way of a removed directory, see there"),
     Exception_(
         ("enforce",),
         r"^. dirfd openat2\((file|file O_PATH), /\)",
