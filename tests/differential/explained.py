@@ -31,9 +31,14 @@ MASKS = (
         ACTING,
         r"execfn=\S+ comm=\S+",
         "execfn=? comm=?",
-        "a program that is executed by descriptor has /dev/fd/N as AT_EXECFN, and a script its interpreter's name",
+        "a program executed by descriptor has /dev/fd/N as AT_EXECFN, and a script its interpreter's name",
     ),
-    Mask(ACTING, r"/fd/\d\b", "/fd/N", "the descriptor that the program is executed by takes a number for a moment"),
+    Mask(
+        ACTING,
+        r"/fd/\d\b",
+        "/fd/N",
+        "the descriptor that the program is executed by takes a number for a moment",
+    ),
     Mask(("enforce",), r"fds=0,1,2,\d,", "fds=0,1,2,N,", "the same, where it stays open"),
     Mask(
         ("enforce",),
@@ -41,7 +46,12 @@ MASKS = (
         r"\1N ",
         "an O_PATH descriptor is handed over through a socket, which takes a number for a moment",
     ),
-    Mask(("enforce",), r"fl=10[0246]00000 ", "fl=PATH ", "… and has O_DIRECTORY or O_NOFOLLOW by how it was made"),
+    Mask(
+        ("enforce",),
+        r"fl=10[0246]00000 ",
+        "fl=PATH ",
+        "… and has O_DIRECTORY or O_NOFOLLOW by how it was made",
+    ),
     Mask(
         ("enforce",),
         r"^(  \./.* )ino=i\d+",
@@ -60,7 +70,12 @@ MASKS = (
         r"sendmmsg(\1) = N\2 lengths 4 N",
         "sendmmsg sends what it can up to a virtual address, as the kernel may; the caller sends the rest",
     ),
-    Mask(("bind", "bind-absent"), r"family=1 length=\d+ .*", "family=1", "a bound socket has the host's path as its name"),
+    Mask(
+        ("bind", "bind-absent"),
+        r"family=1 length=\d+ .*",
+        "family=1",
+        "a bound socket has the host's path as its name",
+    ),
 )
 
 EXCEPTIONS = (
@@ -74,7 +89,9 @@ EXCEPTIONS = (
         r"^. NO_SYMLINKS .* = -1 (ELOOP|ENOENT)",
         "that a link leads nowhere is seen before that it is a link",
     ),
-    Exception_(ACTING, r"^. dgram recvfrom\(.* = (4 from 0|-1 EAGAIN)", "what sendmmsg has not sent, see there"),
+    Exception_(
+        ACTING, r"^. dgram recvfrom\(.* = (4 from 0|-1 EAGAIN)", "what sendmmsg has not sent, see there"
+    ),
     Exception_(
         ("enforce",),
         r"^. (dirfd .*\(removed, |chdir .*removed)",
@@ -94,7 +111,7 @@ EXCEPTIONS = (
     Exception_(
         ("enforce",),
         r"^. fd fstat\((pipe|socket|anonymous|AT_FDCWD)",
-        "getdents64 of what is no directory is ESPIPE; a number that is no descriptor is EBADF in all calls alike",
+        "getdents64 of no directory is ESPIPE; a number that is no descriptor is EBADF in all calls",
     ),
     Exception_(
         ("enforce",),
@@ -104,11 +121,11 @@ EXCEPTIONS = (
     Exception_(
         ("enforce",),
         r"^. access (access|faccessat2?)\(/proc/self/fd\) = (0|-1 EACCES)",
-        "write permission on /proc/PID/fd has its own thread group only (proc_fd_permission), and we are asked",
+        "only its own thread group may write to /proc/PID/fd (proc_fd_permission), and we are asked",
     ),
     Exception_(
         ("enforce",),
-        r"^. (dgram (bind again|getpeername|sendto|recvfrom|send|connect late)|(stream|seqpacket) (bind again|getpeername))",
+        r"^. (dgram (bind again|getpeername|sendto|recvfrom|send|connect late)|\w+ (bind again|getpeername))",
         "datagrams to an abstract name, whose owner cannot be told, are refused",
     ),
     Exception_(
@@ -135,8 +152,8 @@ def mask(text: str, view: str) -> str:
 
 
 def unexplained(lines: list[str], view: str) -> list[str]:
-    """What is left of diff's lines. Under enforcement errors are our answers: where a call has two faults, which of them
-    is told may differ; that a call fails may not.
+    """What is left of diff's lines. Under enforcement errors are our answers: where a call has two faults,
+    which of them is told may differ; that a call fails may not.
     """
     rules = [re.compile(rule.pattern) for rule in EXCEPTIONS if view in rule.views]
     left = [line for line in lines if not any(rule.search(line) for rule in rules)]

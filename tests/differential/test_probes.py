@@ -40,7 +40,9 @@ def test_same_as_natively(box: Box, probe: tuple[str, ...], variant: views.Varia
     assert native.stdout.count("\n") > 20, native
     assert "SETUP" not in native.stdout, native.stdout[-300:]
     found = explained.unexplained(
-        views.differences(explained.mask(native.stdout, variant.name), explained.mask(inside.stdout, variant.name)),
+        views.differences(
+            explained.mask(native.stdout, variant.name), explained.mask(inside.stdout, variant.name)
+        ),
         variant.name,
     )
     assert (inside.returncode, inside.stderr) == (native.returncode, native.stderr), inside.stderr[-2000:]

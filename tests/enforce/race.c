@@ -116,11 +116,26 @@ static int base = AT_FDCWD; /* where an empty path leads */
 #define F paths[FILE_PATH].text
 #define D paths[DIRECTORY].text
 
-static int c_open(void) { return is_secret(open(F, O_RDONLY | O_NONBLOCK)); }
-static int c_open_path(void) { return is_secret(open(F, O_PATH)); }
-static int c_open_directory(void) { return is_secret(open(D, O_PATH | O_DIRECTORY)); }
-static int c_openat(void) { return is_secret(openat(AT_FDCWD, D, O_RDONLY | O_DIRECTORY)); }
-static int c_creat(void) { return is_secret(open(paths[NEW].text, O_WRONLY | O_CREAT, 0600)); }
+static int c_open(void)
+{
+	return is_secret(open(F, O_RDONLY | O_NONBLOCK));
+}
+static int c_open_path(void)
+{
+	return is_secret(open(F, O_PATH));
+}
+static int c_open_directory(void)
+{
+	return is_secret(open(D, O_PATH | O_DIRECTORY));
+}
+static int c_openat(void)
+{
+	return is_secret(openat(AT_FDCWD, D, O_RDONLY | O_DIRECTORY));
+}
+static int c_creat(void)
+{
+	return is_secret(open(paths[NEW].text, O_WRONLY | O_CREAT, 0600));
+}
 static int c_openat2(void)
 {
 	struct open_how open_how = { .flags = O_RDONLY };
@@ -148,12 +163,15 @@ static int c_statx(void)
 	       (st.stx_ino == secret_file || st.stx_ino == secret_directory);
 }
 /* Only the withheld one may be executed. */
-static int c_access(void) { return !syscall(SYS_faccessat2, base, paths[PROGRAM].text, X_OK, AT); }
+static int c_access(void)
+{
+	return !syscall(SYS_faccessat2, base, paths[PROGRAM].text, X_OK, AT);
+}
 static int c_readlink(void)
 {
 	char text[64];
-	ssize_t n = empty ? readlinkat(base, paths[LINK].text, text, sizeof text) :
-			    readlink(paths[LINK].text, text, sizeof text);
+	ssize_t n = empty ? readlinkat(base, paths[LINK].text, text, sizeof text)
+			  : readlink(paths[LINK].text, text, sizeof text);
 	return n > 0 && !memcmp(text, "SECRET", 6);
 }
 /* Where we have got to is withheld when not even "." is there. */
@@ -221,19 +239,43 @@ static int c_handle(void)
 	       memcmp(bound.handle.f_handle, got.handle.f_handle, got.handle.handle_bytes) != 0;
 }
 /* These show outside. */
-static int c_chmod(void) { return syscall(SYS_fchmodat2, base, F, 0604, AT), 0; }
-static int c_chmod_plain(void) { return chmod(F, 0604), 0; }
-static int c_chown(void) { return fchownat(base, F, -1, getegid(), AT), 0; }
-static int c_utimensat(void) { return syscall(SYS_utimensat, base, F, NULL, AT), 0; }
+static int c_chmod(void)
+{
+	return syscall(SYS_fchmodat2, base, F, 0604, AT), 0;
+}
+static int c_chmod_plain(void)
+{
+	return chmod(F, 0604), 0;
+}
+static int c_chown(void)
+{
+	return fchownat(base, F, -1, getegid(), AT), 0;
+}
+static int c_utimensat(void)
+{
+	return syscall(SYS_utimensat, base, F, NULL, AT), 0;
+}
 static int c_utime_omit(void)
 {
 	omitted[0].tv_nsec = omitted[1].tv_nsec = UTIME_OMIT; /* the flipping thread takes one away */
 	return syscall(SYS_utimensat, AT_FDCWD, F, omitted, 0), 0;
 }
-static int c_utimes(void) { return utimes(F, NULL), 0; }
-static int c_setxattr(void) { return setxattr(F, "user.mark", "x", 1, 0), 0; }
-static int c_removexattr(void) { return removexattr(F, "user.secret"), 0; }
-static int c_truncate(void) { return truncate(F, 3), 0; }
+static int c_utimes(void)
+{
+	return utimes(F, NULL), 0;
+}
+static int c_setxattr(void)
+{
+	return setxattr(F, "user.mark", "x", 1, 0), 0;
+}
+static int c_removexattr(void)
+{
+	return removexattr(F, "user.secret"), 0;
+}
+static int c_truncate(void)
+{
+	return truncate(F, 3), 0;
+}
 static int c_link(void)
 {
 	int result = link(F, other);
@@ -251,11 +293,26 @@ static int c_rename(void)
 		return close(open(paths[NEW].text, O_WRONLY | O_CREAT | O_NONBLOCK, 0600)), 0;
 	return rename(other, paths[NEW].text), 0;
 }
-static int c_unlink(void) { return unlink(F) == 0 ? close(open(here, O_WRONLY | O_CREAT, 0644)), 0 : 0; }
-static int c_rmdir(void) { return rmdir(paths[NEW].text), 0; }
-static int c_mkdir(void) { return mkdir(paths[NEW].text, 0700), rmdir(paths[NEW].text), 0; }
-static int c_mknod(void) { return mknod(paths[NEW].text, S_IFIFO | 0600, 0), unlink(paths[NEW].text), 0; }
-static int c_symlink(void) { return symlink("x", paths[NEW].text), unlink(paths[NEW].text), 0; }
+static int c_unlink(void)
+{
+	return unlink(F) == 0 ? close(open(here, O_WRONLY | O_CREAT, 0644)), 0 : 0;
+}
+static int c_rmdir(void)
+{
+	return rmdir(paths[NEW].text), 0;
+}
+static int c_mkdir(void)
+{
+	return mkdir(paths[NEW].text, 0700), rmdir(paths[NEW].text), 0;
+}
+static int c_mknod(void)
+{
+	return mknod(paths[NEW].text, S_IFIFO | 0600, 0), unlink(paths[NEW].text), 0;
+}
+static int c_symlink(void)
+{
+	return symlink("x", paths[NEW].text), unlink(paths[NEW].text), 0;
+}
 static int spawn(bool at)
 {
 	static char *const argv[] = { "prog", NULL }, *const envp[] = { NULL };
@@ -271,8 +328,14 @@ static int spawn(bool at)
 	waitpid(pid, &status, 0);
 	return WIFEXITED(status) && WEXITSTATUS(status) == 42;
 }
-static int c_execve(void) { return spawn(false); }
-static int c_execveat(void) { return spawn(true); }
+static int c_execve(void)
+{
+	return spawn(false);
+}
+static int c_execveat(void)
+{
+	return spawn(true);
+}
 static int c_exec_check(void)
 {
 	static char *const none[] = { NULL };
@@ -343,21 +406,51 @@ static const struct {
 	int (*run)(void);
 	char kind; /* e: also with an empty path; s: sockets, whose addresses flip; p: a path alone */
 } calls[] = {
-	{ "open", c_open, 'p' }, { "open_path", c_open_path, 'p' }, { "open_directory", c_open_directory, 'p' },
-	{ "openat", c_openat, 'p' }, { "creat", c_creat, 'p' }, { "openat2", c_openat2, 'p' },
-	{ "openat2_path", c_openat2_path, 'p' }, { "stat", c_stat, 'e' }, { "lstat", c_lstat, 'p' },
-	{ "statx", c_statx, 'e' }, { "access", c_access, 'e' }, { "readlink", c_readlink, 'p' },
-	{ "chdir", c_chdir, 'p' }, { "statfs", c_statfs, 'p' }, { "getxattr", c_getxattr, 'p' },
-	{ "listxattr", c_listxattr, 'p' }, { "inotify", c_inotify, 'p' }, { "handle", c_handle, 'e' },
-	{ "chmod", c_chmod, 'e' }, { "chmod_plain", c_chmod_plain, 'p' }, { "chown", c_chown, 'e' },
-	{ "utimensat", c_utimensat, 'e' }, { "utime_omit", c_utime_omit, 'p' }, { "utimes", c_utimes, 'p' },
-	{ "setxattr", c_setxattr, 'p' }, { "removexattr", c_removexattr, 'p' }, { "truncate", c_truncate, 'p' },
-	{ "link", c_link, 'p' }, { "rename", c_rename, 'p' }, { "rmdir", c_rmdir, 'p' }, { "mkdir", c_mkdir, 'p' },
-	{ "mknod", c_mknod, 'p' }, { "symlink", c_symlink, 'p' }, { "execve", c_execve, 'p' },
-	{ "execveat", c_execveat, 'e' }, { "exec_check", c_exec_check, 'p' }, { "connect", c_connect, 's' },
-	{ "connect_family", c_connect_family, 's' }, { "bind", c_bind, 's' }, { "sendto", c_sendto, 's' },
-	{ "sendto_family", c_sendto_family, 's' }, { "sendmsg", c_sendmsg, 's' }, { "sendmsg_name", c_sendmsg_name, 's' },
-	{ "sendmmsg", c_sendmmsg, 's' }, { "unlink", c_unlink, 'p' },
+	{ "open", c_open, 'p' },
+	{ "open_path", c_open_path, 'p' },
+	{ "open_directory", c_open_directory, 'p' },
+	{ "openat", c_openat, 'p' },
+	{ "creat", c_creat, 'p' },
+	{ "openat2", c_openat2, 'p' },
+	{ "openat2_path", c_openat2_path, 'p' },
+	{ "stat", c_stat, 'e' },
+	{ "lstat", c_lstat, 'p' },
+	{ "statx", c_statx, 'e' },
+	{ "access", c_access, 'e' },
+	{ "readlink", c_readlink, 'p' },
+	{ "chdir", c_chdir, 'p' },
+	{ "statfs", c_statfs, 'p' },
+	{ "getxattr", c_getxattr, 'p' },
+	{ "listxattr", c_listxattr, 'p' },
+	{ "inotify", c_inotify, 'p' },
+	{ "handle", c_handle, 'e' },
+	{ "chmod", c_chmod, 'e' },
+	{ "chmod_plain", c_chmod_plain, 'p' },
+	{ "chown", c_chown, 'e' },
+	{ "utimensat", c_utimensat, 'e' },
+	{ "utime_omit", c_utime_omit, 'p' },
+	{ "utimes", c_utimes, 'p' },
+	{ "setxattr", c_setxattr, 'p' },
+	{ "removexattr", c_removexattr, 'p' },
+	{ "truncate", c_truncate, 'p' },
+	{ "link", c_link, 'p' },
+	{ "rename", c_rename, 'p' },
+	{ "rmdir", c_rmdir, 'p' },
+	{ "mkdir", c_mkdir, 'p' },
+	{ "mknod", c_mknod, 'p' },
+	{ "symlink", c_symlink, 'p' },
+	{ "execve", c_execve, 'p' },
+	{ "execveat", c_execveat, 'e' },
+	{ "exec_check", c_exec_check, 'p' },
+	{ "connect", c_connect, 's' },
+	{ "connect_family", c_connect_family, 's' },
+	{ "bind", c_bind, 's' },
+	{ "sendto", c_sendto, 's' },
+	{ "sendto_family", c_sendto_family, 's' },
+	{ "sendmsg", c_sendmsg, 's' },
+	{ "sendmsg_name", c_sendmsg_name, 's' },
+	{ "sendmmsg", c_sendmmsg, 's' },
+	{ "unlink", c_unlink, 'p' },
 };
 
 static void address(struct sockaddr_un *un, size_t *at, const char *middle, const char *name)

@@ -145,7 +145,8 @@ static int handed_in(int fd)
 	struct stat st;
 	int got = secret_in(openat(fd, "file", O_RDONLY)) || lists(fd) || !fstatat(fd, "file", &st, 0);
 	got |= secret_in(openat(fd, "../sec/file", O_RDONLY));
-	got |= secret_in(open(in("/proc/self/fd/%d/file", fd), O_RDONLY)) || lists(open(in("/dev/fd/%d", fd), O_RDONLY));
+	got |= secret_in(open(in("/proc/self/fd/%d/file", fd), O_RDONLY)) ||
+	       lists(open(in("/dev/fd/%d", fd), O_RDONLY));
 	got |= lists(openat(fd, ".", O_RDONLY | O_DIRECTORY));
 	if (fchdir(fd) == 0) {
 		got |= opens("file") || opens("../sec/file") || lists(open(".", O_RDONLY)) || !chmod("file", 0600) ||
@@ -172,14 +173,16 @@ static int descriptors_of(pid_t pid)
 
 static int files_of(pid_t pid)
 {
-	static const char *const names[] = { "mem", "environ", "maps", "auxv", "syscall", "stack", "pagemap", "io", "personality",
-					     "map_files", "fd", "fdinfo", "smaps", "task/%d/mem", "task/%d/environ" };
+	static const char *const names[] = { "mem",   "environ", "maps",  "auxv",        "syscall",
+					     "stack", "pagemap", "io",    "personality", "map_files",
+					     "fd",    "fdinfo",  "smaps", "task/%d/mem", "task/%d/environ" };
 	char name[64], text[64];
 	int got = 0;
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		snprintf(name, sizeof name, names[i], pid);
 		int fd = open(in("/proc/%d/%s", pid, name), O_RDONLY);
-		if (fd >= 0 && (strstr(name, "mem") || strstr(name, "map_files") || !strcmp(name, "fd") || read(fd, text, sizeof text) > 0)) {
+		if (fd >= 0 && (strstr(name, "mem") || strstr(name, "map_files") || !strcmp(name, "fd") ||
+				read(fd, text, sizeof text) > 0)) {
 			printf("# /proc/%d/%s\n", pid, name);
 			got = 1;
 		}
@@ -251,7 +254,10 @@ static int foreign_calls(const char *unused)
 {
 	(void)unused;
 	long result;
-	__asm__ volatile("int $0x80" : "=a"(result) : "a"(20), "b"(0), "c"(0), "d"(0) : "memory", "r8", "r9", "r10", "r11");
+	__asm__ volatile("int $0x80"
+			 : "=a"(result)
+			 : "a"(20), "b"(0), "c"(0), "d"(0)
+			 : "memory", "r8", "r9", "r10", "r11");
 	return result == getpid() || syscall(0x40000000 | SYS_getppid) == getppid();
 }
 
@@ -280,9 +286,20 @@ static int writes_read_only(void)
 static int by_names(void)
 {
 	static const char *const forms[] = {
-		"%s/sec/file", "/proc/self/root%s/sec/file", "/proc/thread-self/root%s/sec/file", "/proc/1/root%s/sec/file",
-		"/proc/self/task/../root%s/sec/file", "/proc/self/cwd/../../../../../../..%s/sec/file", "%s/pub/../sec/file",
-		"%s/flop/file", "%s/pub/to", "%s/./sec//file", "%s/sec/dir/../file", "%s/y/d/file", "%s/mnt/file", "%s/tmp/file",
+		"%s/sec/file",
+		"/proc/self/root%s/sec/file",
+		"/proc/thread-self/root%s/sec/file",
+		"/proc/1/root%s/sec/file",
+		"/proc/self/task/../root%s/sec/file",
+		"/proc/self/cwd/../../../../../../..%s/sec/file",
+		"%s/pub/../sec/file",
+		"%s/flop/file",
+		"%s/pub/to",
+		"%s/./sec//file",
+		"%s/sec/dir/../file",
+		"%s/y/d/file",
+		"%s/mnt/file",
+		"%s/tmp/file",
 	};
 	int got = 0;
 	symlink("../sec/file", in("%s/pub/to", top));

@@ -55,7 +55,10 @@ static void emit(uint16_t op, uint32_t k, uint8_t jt, uint8_t jf)
 	code[code_length++] = (struct sock_filter)BPF_JUMP(op, k, jt, jf);
 }
 
-static void load(size_t offset) { emit(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0); }
+static void load(size_t offset)
+{
+	emit(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
+}
 
 static void begin(void)
 {
@@ -115,19 +118,73 @@ static void docker(void)
 {
 	/* What moby's profiles/seccomp/default.json leaves out, or allows only with a capability that Docker does not give. */
 	static const uint32_t refused[] = {
-		__NR_acct, __NR_add_key, __NR_bpf, __NR_clock_settime, __NR_create_module, __NR_delete_module, __NR_fanotify_init,
-		__NR_finit_module, __NR_fsconfig, __NR_fsmount, __NR_fsopen, __NR_fspick, __NR_get_kernel_syms, __NR_get_mempolicy,
-		__NR_init_module, __NR_io_uring_enter, __NR_io_uring_register, __NR_io_uring_setup, __NR_ioperm, __NR_iopl, __NR_kcmp,
-		__NR_kexec_file_load, __NR_kexec_load, __NR_keyctl, __NR_lookup_dcookie, __NR_mbind, __NR_mount, __NR_mount_setattr,
-		__NR_move_mount, __NR_move_pages, __NR_migrate_pages, __NR_nfsservctl, __NR_open_by_handle_at, __NR_open_tree,
-		__NR_perf_event_open, __NR_pidfd_getfd, __NR_pivot_root, __NR_process_madvise, __NR_query_module, __NR_quotactl,
-		__NR_quotactl_fd, __NR_reboot, __NR_request_key, __NR_set_mempolicy, __NR_setdomainname, __NR_sethostname, __NR_setns,
-		__NR_settimeofday, __NR_swapoff, __NR_swapon, __NR_syslog, __NR_sysfs, __NR_umount2, __NR_unshare, __NR_uselib,
-		__NR_userfaultfd, __NR_ustat, __NR_vhangup, __NR__sysctl, __NR_adjtimex + 0x100000,
+		__NR_acct,
+		__NR_add_key,
+		__NR_bpf,
+		__NR_clock_settime,
+		__NR_create_module,
+		__NR_delete_module,
+		__NR_fanotify_init,
+		__NR_finit_module,
+		__NR_fsconfig,
+		__NR_fsmount,
+		__NR_fsopen,
+		__NR_fspick,
+		__NR_get_kernel_syms,
+		__NR_get_mempolicy,
+		__NR_init_module,
+		__NR_io_uring_enter,
+		__NR_io_uring_register,
+		__NR_io_uring_setup,
+		__NR_ioperm,
+		__NR_iopl,
+		__NR_kcmp,
+		__NR_kexec_file_load,
+		__NR_kexec_load,
+		__NR_keyctl,
+		__NR_lookup_dcookie,
+		__NR_mbind,
+		__NR_mount,
+		__NR_mount_setattr,
+		__NR_move_mount,
+		__NR_move_pages,
+		__NR_migrate_pages,
+		__NR_nfsservctl,
+		__NR_open_by_handle_at,
+		__NR_open_tree,
+		__NR_perf_event_open,
+		__NR_pidfd_getfd,
+		__NR_pivot_root,
+		__NR_process_madvise,
+		__NR_query_module,
+		__NR_quotactl,
+		__NR_quotactl_fd,
+		__NR_reboot,
+		__NR_request_key,
+		__NR_set_mempolicy,
+		__NR_setdomainname,
+		__NR_sethostname,
+		__NR_setns,
+		__NR_settimeofday,
+		__NR_swapoff,
+		__NR_swapon,
+		__NR_syslog,
+		__NR_sysfs,
+		__NR_umount2,
+		__NR_unshare,
+		__NR_uselib,
+		__NR_userfaultfd,
+		__NR_ustat,
+		__NR_vhangup,
+		__NR__sysctl,
+		__NR_adjtimex + 0x100000,
 	};
-	static const int kept[] = { /* capabilities(7) of a container */
-		CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FSETID, CAP_FOWNER, CAP_MKNOD, CAP_NET_RAW, CAP_SETGID, CAP_SETUID, CAP_SETFCAP,
-		CAP_SETPCAP, CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT, CAP_KILL, CAP_AUDIT_WRITE,
+	static const int kept[] = {
+		/* capabilities(7) of a container */
+		CAP_CHOWN,   CAP_DAC_OVERRIDE, CAP_FSETID,           CAP_FOWNER,
+		CAP_MKNOD,   CAP_NET_RAW,      CAP_SETGID,           CAP_SETUID,
+		CAP_SETFCAP, CAP_SETPCAP,      CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT,
+		CAP_KILL,    CAP_AUDIT_WRITE,
 	};
 	uint64_t keep = 0;
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
@@ -150,7 +207,10 @@ static void docker(void)
 	for (size_t i = 0; i < COUNT(refused); i++)
 		on_call(refused[i], FAIL(EPERM));
 	on_call(__NR_clone3, FAIL(ENOSYS));
-	on_bits(__NR_clone, 0, CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP, FAIL(EPERM));
+	on_bits(__NR_clone, 0,
+		CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET |
+			CLONE_NEWCGROUP,
+		FAIL(EPERM));
 	/* Calls younger than the profile: runc answers ENOSYS so that libraries fall back. */
 	emit(BPF_JMP | BPF_JGE | BPF_K, 462, 0, 1);
 	emit(BPF_RET | BPF_K, FAIL(ENOSYS), 0, 0);
@@ -195,7 +255,8 @@ static void watch(int listener)
 		int argument = request.data.nr == __NR_open ? 0 : 1;
 		uint64_t address = request.data.args[argument];
 		size_t room = 4096 - address % 4096;
-		struct iovec local = { path, sizeof path - 1 < room ? sizeof path - 1 : room }, remote = { (void *)(uintptr_t)address, local.iov_len };
+		struct iovec local = { path, sizeof path - 1 < room ? sizeof path - 1 : room },
+			     remote = { (void *)(uintptr_t)address, local.iov_len };
 		ssize_t n = process_vm_readv((pid_t)request.pid, &local, 1, &remote, 1, 0);
 		path[n < 0 ? 0 : n] = 0;
 		memset(&answer, 0, sizeof answer);
@@ -342,7 +403,8 @@ int main(int argc, char **argv)
 			break;
 	}
 	if (i + 1 >= argc || strcmp(argv[i], "--")) {
-		fprintf(stderr, "usage: confine [no-fuse] [user=UID:GID] [no-userns] [docker] [ancestors] -- COMMAND [ARG…]\n");
+		fprintf(stderr,
+			"usage: confine [no-fuse] [user=UID:GID] [no-userns] [docker] [ancestors] -- COMMAND [ARG…]\n");
 		return 125;
 	}
 	execvp(argv[i + 1], argv + i + 1);

@@ -3,19 +3,19 @@
 
 enum { ATTRIBUTES = 1 }; /* changes the object itself, so never one outside of the tree */
 
-#define EACH(name, what, expression) \
-	do { \
-		forget_inodes(); \
-		make_tree(); \
-		for (struct path *p = paths; p < paths + path_count; p++) { \
-			const char *path = p->text; \
-			if ((p->kind & FRAGILE) || ((what) == ATTRIBUTES && (p->kind & OUTSIDE))) \
-				continue; \
-			errno = 0; \
-			result(name, p->label, expression); \
-			say("\n"); \
-		} \
-		dump_tree("."); \
+#define EACH(name, what, expression)                                                                                   \
+	do {                                                                                                           \
+		forget_inodes();                                                                                       \
+		make_tree();                                                                                           \
+		for (struct path *p = paths; p < paths + path_count; p++) {                                            \
+			const char *path = p->text;                                                                    \
+			if ((p->kind & FRAGILE) || ((what) == ATTRIBUTES && (p->kind & OUTSIDE)))                      \
+				continue;                                                                              \
+			errno = 0;                                                                                     \
+			result(name, p->label, expression);                                                            \
+			say("\n");                                                                                     \
+		}                                                                                                      \
+		dump_tree(".");                                                                                        \
 	} while (0)
 
 static void names(void)
@@ -50,11 +50,16 @@ static void attributes(void)
 {
 	struct timeval tv[2] = { { 1000000, 1 }, { 2000000, 2 } }, tv_bad[2] = { { 1, 1000000 }, { 1, 0 } };
 	struct timespec ts[2] = { { 3000000, 3 }, { 4000000, 4 } }, omit[2] = { { 0, UTIME_OMIT }, { 5, 5 } },
-			both_omit[2] = { { 0, UTIME_OMIT }, { 0, UTIME_OMIT } }, now[2] = { { 0, UTIME_NOW }, { 0, UTIME_NOW } },
-			bad[2] = { { 0, 1000000000 }, { 0, 0 } };
+			both_omit[2] = { { 0, UTIME_OMIT }, { 0, UTIME_OMIT } },
+			now[2] = { { 0, UTIME_NOW }, { 0, UTIME_NOW } }, bad[2] = { { 0, 1000000000 }, { 0, 0 } };
 	struct utimbuf ut = { 5000000, 6000000 };
-	static const int at_flags[] = { 0, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW, 1 };
-	struct { uint64_t value; uint32_t size, flags; } args = { (uintptr_t)"new", 3, 0 };
+	static const int at_flags[] = {
+		0, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW, 1
+	};
+	struct {
+		uint64_t value;
+		uint32_t size, flags;
+	} args = { (uintptr_t)"new", 3, 0 };
 
 	EACH("chmod", ATTRIBUTES, S(chmod, path, 0641));
 	EACH("chmod 07777", ATTRIBUTES, S(chmod, path, 07777));
@@ -100,7 +105,8 @@ static void attributes(void)
 	EACH("lremovexattr", ATTRIBUTES, S(lremovexattr, path, "user.probe"));
 	EACH("removexattr missing", ATTRIBUTES, S(removexattr, path, "user.none"));
 	EACH("setxattrat", ATTRIBUTES, S(setxattrat, AT_FDCWD, path, 0, "user.new", &args, sizeof args));
-	EACH("setxattrat NOFOLLOW", ATTRIBUTES, S(setxattrat, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, "user.new", &args, sizeof args));
+	EACH("setxattrat NOFOLLOW", ATTRIBUTES,
+	     S(setxattrat, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, "user.new", &args, sizeof args));
 	EACH("setxattrat bad", ATTRIBUTES, S(setxattrat, AT_FDCWD, path, 1 << 20, "user.new", &args, sizeof args));
 	EACH("removexattrat", ATTRIBUTES, S(removexattrat, AT_FDCWD, path, 0, "user.probe"));
 }

@@ -29,7 +29,8 @@ static void make_all(const char *directory)
 	result("symlink", path, S(symlink, "text", path));
 	snprintf(path, sizeof path, "%s/null", directory);
 	result("mknod device", path, S(mknod, path, S_IFCHR | 0666, makedev(1, 3)));
-	result("mknod whiteout", path, (snprintf(path, sizeof path, "%s/white", directory), S(mknod, path, S_IFCHR | 0666, 0)));
+	result("mknod whiteout", path,
+	       (snprintf(path, sizeof path, "%s/white", directory), S(mknod, path, S_IFCHR | 0666, 0)));
 	snprintf(address.sun_path, sizeof address.sun_path, "%s/socket", directory);
 	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 	result("bind", address.sun_path, S(bind, fd, &address, sizeof address));
@@ -58,7 +59,8 @@ int main(void)
 	make_tree();
 	if (unshare(CLONE_FS) == 0) {
 		umask(0);
-		show_descriptor(result("open", "after unshare(CLONE_FS)", S(open, "unshared", O_CREAT | O_WRONLY, 0666)));
+		show_descriptor(
+			result("open", "after unshare(CLONE_FS)", S(open, "unshared", O_CREAT | O_WRONLY, 0666)));
 	}
 	/* The file's mode does not bind the descriptor that made it. */
 	umask(022);

@@ -1,7 +1,10 @@
 /* Every call with a dirfd, with every kind of descriptor there, on the names where it matters; and the calls on descriptors alone. */
 #include "probe.h"
 
-static struct { const char *label; int fd; } bases[16];
+static struct {
+	const char *label;
+	int fd;
+} bases[16];
 static int base_count;
 
 static void add_base(const char *label, int fd)
@@ -14,25 +17,31 @@ static void add_base(const char *label, int fd)
 }
 
 static const char *const names[] = {
-	"file", "sub", "sub/", "missing", ".", "..", "../file", "../dir/file", "", "/", "/proc/version", "uplink/file", "new", NULL,
+	"file",        "sub", "sub/", "missing",       ".",           "..",  "../file",
+	"../dir/file", "",    "/",    "/proc/version", "uplink/file", "new", NULL,
 };
 
-#define EACH(call, expression) \
-	for (int b = 0; b < base_count; b++) \
-		for (size_t n = 0; n < COUNT(names); n++) { \
-			const char *path = names[n]; \
-			int at = bases[b].fd; \
-			char label[128]; \
-			snprintf(label, sizeof label, "%s, %s", bases[b].label, path ? path : "NULL"); \
-			errno = 0; \
-			result(call, label, expression); \
-			after(path, at); \
+#define EACH(call, expression)                                                                                         \
+	for (int b = 0; b < base_count; b++)                                                                           \
+		for (size_t n = 0; n < COUNT(names); n++) {                                                            \
+			const char *path = names[n];                                                                   \
+			int at = bases[b].fd;                                                                          \
+			char label[128];                                                                               \
+			snprintf(label, sizeof label, "%s, %s", bases[b].label, path ? path : "NULL");                 \
+			errno = 0;                                                                                     \
+			result(call, label, expression);                                                               \
+			after(path, at);                                                                               \
 		}
 
 static struct stat st;
 static struct statx sx;
 static void (*after)(const char *, int);
-static void newline(const char *path, int at) { (void)path; (void)at; say("\n"); }
+static void newline(const char *path, int at)
+{
+	(void)path;
+	(void)at;
+	say("\n");
+}
 static void undo(const char *path, int at)
 {
 	(void)at;
@@ -63,7 +72,8 @@ int main(void)
 	struct file_handle *h = (void *)handle;
 	struct open_how how = { .flags = O_RDONLY | O_NONBLOCK };
 	struct timespec ts[2] = { { 1, 1 }, { 2, 2 } };
-	static const uint64_t resolves[] = { 0, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV };
+	static const uint64_t resolves[] = { 0, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS,
+					     RESOLVE_NO_XDEV };
 	int pipes[2], mount;
 
 	start();
@@ -107,20 +117,30 @@ int main(void)
 	EACH("faccessat", S(faccessat, at, path, R_OK));
 	EACH("faccessat2 EMPTY", S(faccessat2, at, path, R_OK, AT_EMPTY_PATH));
 	EACH("readlinkat", S(readlinkat, at, path, buffer, sizeof buffer));
-	EACH("name_to_handle_at EMPTY", (h->handle_bytes = MAX_HANDLE_SZ, S(name_to_handle_at, at, path, h, &mount, AT_EMPTY_PATH)));
-	EACH("utimensat EMPTY", path && path[0] == '/' ? 0 : at == bases[5].fd ? 0 : S(utimensat, at, path, ts, AT_EMPTY_PATH));
+	EACH("name_to_handle_at EMPTY",
+	     (h->handle_bytes = MAX_HANDLE_SZ, S(name_to_handle_at, at, path, h, &mount, AT_EMPTY_PATH)));
+	EACH("utimensat EMPTY", path && path[0] == '/' ? 0
+				: at == bases[5].fd    ? 0
+						       : S(utimensat, at, path, ts, AT_EMPTY_PATH));
 	EACH("fchownat EMPTY", path && path[0] == '/' ? 0 : S(fchownat, at, path, -1, -1, AT_EMPTY_PATH));
-	EACH("fchmodat2 EMPTY", path && path[0] == '/' ? 0 : at == bases[5].fd ? 0 : S(fchmodat2, at, path, 0755, AT_EMPTY_PATH));
+	EACH("fchmodat2 EMPTY", path && path[0] == '/' ? 0
+				: at == bases[5].fd    ? 0
+						       : S(fchmodat2, at, path, 0755, AT_EMPTY_PATH));
 	EACH("fchdir-like", path ? 0 : S(fchdir, at));
 	must(chdir(home), "home");
 	EACH("mkdirat", at == bases[5].fd ? 0 : S(mkdirat, at, path, 0700));
-	EACH("unlinkat", at == bases[5].fd ? 0 : path && !strcmp(path, "file") ? 0 : S(unlinkat, at, path, AT_REMOVEDIR));
+	EACH("unlinkat", at == bases[5].fd               ? 0
+			 : path && !strcmp(path, "file") ? 0
+							 : S(unlinkat, at, path, AT_REMOVEDIR));
 	EACH("mknodat", at == bases[5].fd ? 0 : S(mknodat, at, path, S_IFIFO | 0600, 0));
 	EACH("symlinkat", at == bases[5].fd ? 0 : S(symlinkat, "text", at, path));
 	EACH("linkat", at == bases[5].fd ? 0 : S(linkat, at, path, AT_FDCWD, "linked", 0) ?: unlink("linked"));
 	EACH("linkat EMPTY", at == bases[5].fd ? 0 : S(linkat, at, path, AT_FDCWD, "linked", AT_EMPTY_PATH) ?: unlink("linked"));
-	EACH("renameat2", at == bases[5].fd || (path && path[0] != 'm') ? 0 : S(renameat2, at, path, at, "other", RENAME_NOREPLACE));
-	EACH("execveat", path && !strcmp(path, "/proc/version") ? S(execveat, at, path, NULL, NULL, 0) : S(execveat, at, path, NULL, NULL, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | 1));
+	EACH("renameat2",
+	     at == bases[5].fd || (path && path[0] != 'm') ? 0 : S(renameat2, at, path, at, "other", RENAME_NOREPLACE));
+	EACH("execveat", path && !strcmp(path, "/proc/version")
+				 ? S(execveat, at, path, NULL, NULL, 0)
+				 : S(execveat, at, path, NULL, NULL, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | 1));
 	(void)undo;
 	phase = "fd";
 	for (int b = 0; b < base_count; b++) {

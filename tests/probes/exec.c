@@ -24,7 +24,9 @@ static int report(int argc, char **argv, char **envp)
 	say(" exe=%s", n < 0 ? strerrorname_np(errno) : portable(buffer, n));
 	if (n > 0) {
 		buffer[n] = 0;
-		say(" %s", stat("/proc/self/exe", &exe) || stat(buffer, &named) ? "-" : exe.st_ino == named.st_ino ? "same" : "OTHER");
+		say(" %s", stat("/proc/self/exe", &exe) || stat(buffer, &named) ? "-"
+			   : exe.st_ino == named.st_ino                         ? "same"
+										: "OTHER");
 	}
 	say(" execfn=%s", portable((char *)getauxval(AT_EXECFN), strlen((char *)getauxval(AT_EXECFN))));
 	FILE *comm = fopen("/proc/self/comm", "re");
@@ -43,10 +45,22 @@ static int report(int argc, char **argv, char **envp)
 
 typedef long call(const char *path, char **argv, char **envp);
 
-static long by_execve(const char *path, char **argv, char **envp) { return S(execve, path, argv, envp); }
-static long by_execveat(const char *path, char **argv, char **envp) { return S(execveat, AT_FDCWD, path, argv, envp, 0); }
-static long by_nofollow(const char *path, char **argv, char **envp) { return S(execveat, AT_FDCWD, path, argv, envp, AT_SYMLINK_NOFOLLOW); }
-static long by_bad_flags(const char *path, char **argv, char **envp) { return S(execveat, AT_FDCWD, path, argv, envp, 1); }
+static long by_execve(const char *path, char **argv, char **envp)
+{
+	return S(execve, path, argv, envp);
+}
+static long by_execveat(const char *path, char **argv, char **envp)
+{
+	return S(execveat, AT_FDCWD, path, argv, envp, 0);
+}
+static long by_nofollow(const char *path, char **argv, char **envp)
+{
+	return S(execveat, AT_FDCWD, path, argv, envp, AT_SYMLINK_NOFOLLOW);
+}
+static long by_bad_flags(const char *path, char **argv, char **envp)
+{
+	return S(execveat, AT_FDCWD, path, argv, envp, 1);
+}
 static long by_dirfd(const char *path, char **argv, char **envp)
 {
 	return S(execveat, open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), path, argv, envp, 0);
@@ -65,9 +79,21 @@ static long by_proc(const char *path, char **argv, char **envp)
 	snprintf(name, sizeof name, "/proc/self/fd/%d", open(path, O_RDONLY | O_NONBLOCK));
 	return S(execve, name, argv, envp);
 }
-static long by_null_argv(const char *path, char **argv, char **envp) { (void)argv; return S(execve, path, NULL, envp); }
-static long by_bad_argv(const char *path, char **argv, char **envp) { (void)argv; return S(execve, path, (char **)1, envp); }
-static long by_bad_envp(const char *path, char **argv, char **envp) { (void)envp; return S(execve, path, argv, (char **)1); }
+static long by_null_argv(const char *path, char **argv, char **envp)
+{
+	(void)argv;
+	return S(execve, path, NULL, envp);
+}
+static long by_bad_argv(const char *path, char **argv, char **envp)
+{
+	(void)argv;
+	return S(execve, path, (char **)1, envp);
+}
+static long by_bad_envp(const char *path, char **argv, char **envp)
+{
+	(void)envp;
+	return S(execve, path, argv, (char **)1);
+}
 
 static char probe_home[PATH_MAX];
 
@@ -118,10 +144,21 @@ static void copy_self(const char *to, int mode)
 
 int main(int argc, char **argv, char **envp)
 {
-	static const struct { const char *name; call *how; } hows[] = {
-		{ "execve", by_execve }, { "execveat", by_execveat }, { "execveat NOFOLLOW", by_nofollow }, { "execveat bad flags", by_bad_flags },
-		{ "execveat dirfd", by_dirfd }, { "fexecve O_PATH", by_descriptor }, { "fexecve CLOEXEC", by_cloexec }, { "/proc/self/fd", by_proc },
-		{ "NULL argv", by_null_argv }, { "bad argv", by_bad_argv }, { "bad envp", by_bad_envp },
+	static const struct {
+		const char *name;
+		call *how;
+	} hows[] = {
+		{ "execve", by_execve },
+		{ "execveat", by_execveat },
+		{ "execveat NOFOLLOW", by_nofollow },
+		{ "execveat bad flags", by_bad_flags },
+		{ "execveat dirfd", by_dirfd },
+		{ "fexecve O_PATH", by_descriptor },
+		{ "fexecve CLOEXEC", by_cloexec },
+		{ "/proc/self/fd", by_proc },
+		{ "NULL argv", by_null_argv },
+		{ "bad argv", by_bad_argv },
+		{ "bad envp", by_bad_envp },
 	};
 	char *long_line = malloc(600);
 	ssize_t n;
@@ -172,11 +209,56 @@ int main(int argc, char **argv, char **envp)
 	forget_inodes();
 	{
 		static const char *const files[] = {
-			"report", "dir/report", "reportlink", "dirlink2/report", "dirlink2/../report", "report/", "noexec", "execonly", "s-plain",
-			"s-argument", "s-absolute", "s-nested", "s-nested2", "s-nested3", "s-nested4", "s-nested5", "s-link", "s-missing",
-			"s-directory", "s-noexec", "s-itself", "s-empty", "s-blank", "s-crlf", "s-sh", "s-tab", "s-long-argument", "s-long-path",
-			"noshebang", "one", "justshebang", "elfmagic", "unreadable", "empty", "dir", "dir/", "missing", "missing/x", "file/x",
-			"fifo", "sock", "loop", "dangling", "locked/x", "", "/dev/null", "/", "/proc/self/exe", "/proc/self/cwd/report", "program",
+			"report",
+			"dir/report",
+			"reportlink",
+			"dirlink2/report",
+			"dirlink2/../report",
+			"report/",
+			"noexec",
+			"execonly",
+			"s-plain",
+			"s-argument",
+			"s-absolute",
+			"s-nested",
+			"s-nested2",
+			"s-nested3",
+			"s-nested4",
+			"s-nested5",
+			"s-link",
+			"s-missing",
+			"s-directory",
+			"s-noexec",
+			"s-itself",
+			"s-empty",
+			"s-blank",
+			"s-crlf",
+			"s-sh",
+			"s-tab",
+			"s-long-argument",
+			"s-long-path",
+			"noshebang",
+			"one",
+			"justshebang",
+			"elfmagic",
+			"unreadable",
+			"empty",
+			"dir",
+			"dir/",
+			"missing",
+			"missing/x",
+			"file/x",
+			"fifo",
+			"sock",
+			"loop",
+			"dangling",
+			"locked/x",
+			"",
+			"/dev/null",
+			"/",
+			"/proc/self/exe",
+			"/proc/self/cwd/report",
+			"program",
 		};
 		for (size_t i = 0; i < COUNT(hows); i++) {
 			phase = hows[i].name;

@@ -1,10 +1,23 @@
 /* getdents64 and getdents: order, seeking, small buffers; d_ino and d_type against what lstat says of the same name. */
 #include "probe.h"
 
-struct entry64 { uint64_t ino; int64_t off; uint16_t reclen; uint8_t type; char name[]; } __attribute__((packed));
-struct entry { unsigned long ino, off; unsigned short reclen; char name[]; };
+struct entry64 {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+} __attribute__((packed));
+struct entry {
+	unsigned long ino, off;
+	unsigned short reclen;
+	char name[];
+};
 
-static int names_compare(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int names_compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 /* The order is the file system's and follows hashes that differ: compare what is there, sorted, and that each is there once. */
 static void list(const char *path, size_t size, int old)
@@ -25,7 +38,8 @@ static void list(const char *path, size_t size, int old)
 			struct entry *e = (void *)(buffer + i);
 			const char *name = old ? e->name : e64->name;
 			uint64_t ino = old ? e->ino : e64->ino;
-			unsigned reclen = old ? e->reclen : e64->reclen, type = old ? (unsigned char)buffer[i + reclen - 1] : e64->type;
+			unsigned reclen = old ? e->reclen : e64->reclen,
+				 type = old ? (unsigned char)buffer[i + reclen - 1] : e64->type;
 			const char *agree = "gone";
 			if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 				agree = st.st_ino == ino ? "same" : "OTHER";
@@ -90,7 +104,8 @@ static void removing(void)
 
 	must(mkdir("many", 0755), "many");
 	for (int i = 0; i < 3000; i++) {
-		sprintf(name, "many/%s%d", i % 3 ? "entry" : "a much longer name of an entry, so that a buffer holds few: ", i);
+		sprintf(name, "many/%s%d",
+			i % 3 ? "entry" : "a much longer name of an entry, so that a buffer holds few: ", i);
 		must(mknod(name, S_IFREG | 0600, 0), name);
 	}
 	list("many", 4096, 0);

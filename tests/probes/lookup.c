@@ -1,25 +1,35 @@
 /* Calls that change nothing, on every path: the order of the kernel's checks is most of what shows here. */
 #include "probe.h"
 
-#define EACH(name, expression) \
-	for (struct path *p = paths; p < paths + path_count; p++) { \
-		const char *path = p->text; \
-		errno = 0; \
-		result(name, p->label, expression); \
-		say("\n"); \
+#define EACH(name, expression)                                                                                         \
+	for (struct path *p = paths; p < paths + path_count; p++) {                                                    \
+		const char *path = p->text;                                                                            \
+		errno = 0;                                                                                             \
+		result(name, p->label, expression);                                                                    \
+		say("\n");                                                                                             \
 	}
 
 static void stat_calls(void)
 {
 	struct stat st;
 	struct statx sx;
-	static const struct { const char *name; int flags; } flags[] = {
-		{ "0", 0 }, { "NOFOLLOW", AT_SYMLINK_NOFOLLOW }, { "EMPTY_PATH", AT_EMPTY_PATH },
-		{ "EMPTY_PATH|NOFOLLOW", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW }, { "NO_AUTOMOUNT", AT_NO_AUTOMOUNT },
-		{ "REMOVEDIR", AT_REMOVEDIR }, { "SYMLINK_FOLLOW", AT_SYMLINK_FOLLOW }, { "DONT_SYNC", AT_STATX_DONT_SYNC },
-		{ "FORCE|DONT_SYNC", AT_STATX_DONT_SYNC | AT_STATX_FORCE_SYNC }, { "1<<30", 1 << 30 },
+	static const struct {
+		const char *name;
+		int flags;
+	} flags[] = {
+		{ "0", 0 },
+		{ "NOFOLLOW", AT_SYMLINK_NOFOLLOW },
+		{ "EMPTY_PATH", AT_EMPTY_PATH },
+		{ "EMPTY_PATH|NOFOLLOW", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW },
+		{ "NO_AUTOMOUNT", AT_NO_AUTOMOUNT },
+		{ "REMOVEDIR", AT_REMOVEDIR },
+		{ "SYMLINK_FOLLOW", AT_SYMLINK_FOLLOW },
+		{ "DONT_SYNC", AT_STATX_DONT_SYNC },
+		{ "FORCE|DONT_SYNC", AT_STATX_DONT_SYNC | AT_STATX_FORCE_SYNC },
+		{ "1<<30", 1 << 30 },
 	};
-	static const unsigned masks[] = { 0, STATX_TYPE, STATX_INO, STATX_BASIC_STATS, STATX_ALL, 0x1000, 0x7fffffff, 1u << 31 };
+	static const unsigned masks[] = { 0,         STATX_TYPE, STATX_INO,  STATX_BASIC_STATS,
+					  STATX_ALL, 0x1000,     0x7fffffff, 1u << 31 };
 
 	for (struct path *p = paths; p < paths + path_count; p++) {
 		errno = 0;
@@ -37,14 +47,17 @@ static void stat_calls(void)
 				show_stat(&st);
 			say("\n%s: ", flags[i].name);
 			memset(&sx, 0, sizeof sx);
-			if (result("statx", p->label, S(statx, AT_FDCWD, p->text, flags[i].flags, STATX_BASIC_STATS | STATX_BTIME, &sx)) == 0)
+			if (result("statx", p->label,
+				   S(statx, AT_FDCWD, p->text, flags[i].flags, STATX_BASIC_STATS | STATX_BTIME, &sx)) ==
+			    0)
 				show_statx(&sx);
 			say("\n");
 		}
 		for (size_t i = 0; i < COUNT(masks); i++) {
 			say("mask %x: ", masks[i]);
 			memset(&sx, 0, sizeof sx);
-			if (result("statx", p->label, S(statx, AT_FDCWD, p->text, AT_SYMLINK_NOFOLLOW, masks[i], &sx)) == 0)
+			if (result("statx", p->label,
+				   S(statx, AT_FDCWD, p->text, AT_SYMLINK_NOFOLLOW, masks[i], &sx)) == 0)
 				say(" mask=%x mode=%o", sx.stx_mask & 0xfff, sx.stx_mode);
 			say("\n");
 		}
@@ -56,7 +69,10 @@ static void stat_calls(void)
 static void access_calls(void)
 {
 	static const int modes[] = { F_OK, R_OK, W_OK, X_OK, R_OK | W_OK | X_OK, 8, -1 };
-	static const int flags[] = { 0, AT_EACCESS, AT_SYMLINK_NOFOLLOW, AT_EACCESS | AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, 1 };
+	static const int flags[] = {
+		0, AT_EACCESS, AT_SYMLINK_NOFOLLOW, AT_EACCESS | AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_SYMLINK_FOLLOW,
+		1
+	};
 
 	for (size_t i = 0; i < COUNT(modes); i++) {
 		say("mode %d\n", modes[i]);
@@ -113,7 +129,10 @@ static void statfs_calls(void)
 static void xattr_calls(void)
 {
 	char value[256];
-	struct { uint64_t value; uint32_t size, flags; } args = { (uintptr_t)value, sizeof value, 0 };
+	struct {
+		uint64_t value;
+		uint32_t size, flags;
+	} args = { (uintptr_t)value, sizeof value, 0 };
 
 	EACH("getxattr", S(getxattr, path, "user.probe", value, sizeof value));
 	EACH("lgetxattr", S(lgetxattr, path, "user.probe", value, sizeof value));
@@ -129,7 +148,8 @@ static void xattr_calls(void)
 	EACH("listxattr size 0", S(listxattr, path, NULL, 0));
 	EACH("listxattr size 2", S(listxattr, path, value, 2));
 	EACH("getxattrat", S(getxattrat, AT_FDCWD, path, 0, "user.probe", &args, sizeof args));
-	EACH("getxattrat NOFOLLOW", S(getxattrat, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, "user.probe", &args, sizeof args));
+	EACH("getxattrat NOFOLLOW",
+	     S(getxattrat, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, "user.probe", &args, sizeof args));
 	EACH("getxattrat bad size", S(getxattrat, AT_FDCWD, path, 0, "user.probe", &args, 3));
 	EACH("getxattrat huge size", S(getxattrat, AT_FDCWD, path, 0, "user.probe", &args, 1 << 20));
 	EACH("getxattrat bad flags", S(getxattrat, AT_FDCWD, path, 1 << 20, "user.probe", &args, sizeof args));
@@ -148,11 +168,14 @@ static void handle_calls(void)
 
 	for (size_t i = 0; i < COUNT(flags); i++) {
 		say("flags %x\n", flags[i]);
-		EACH("name_to_handle_at", (handle->handle_bytes = MAX_HANDLE_SZ, S(name_to_handle_at, AT_FDCWD, path, handle, &mount, flags[i])));
+		EACH("name_to_handle_at", (handle->handle_bytes = MAX_HANDLE_SZ,
+					   S(name_to_handle_at, AT_FDCWD, path, handle, &mount, flags[i])));
 	}
-	EACH("name_to_handle_at small", (handle->handle_bytes = 0, S(name_to_handle_at, AT_FDCWD, path, handle, &mount, 0)));
+	EACH("name_to_handle_at small",
+	     (handle->handle_bytes = 0, S(name_to_handle_at, AT_FDCWD, path, handle, &mount, 0)));
 	EACH("name_to_handle_at NULL", S(name_to_handle_at, AT_FDCWD, path, NULL, &mount, 0));
-	EACH("name_to_handle_at huge", (handle->handle_bytes = 1000, S(name_to_handle_at, AT_FDCWD, path, handle, &mount, 0)));
+	EACH("name_to_handle_at huge",
+	     (handle->handle_bytes = 1000, S(name_to_handle_at, AT_FDCWD, path, handle, &mount, 0)));
 }
 
 static void inotify_calls(void)
@@ -178,7 +201,8 @@ static void chdir_calls(void)
 	for (struct path *p = paths; p < paths + path_count; p++) {
 		result("chdir", p->label, S(chdir, p->text));
 		n = S(getcwd, buffer, sizeof buffer);
-		say(" getcwd = %ld %s", n < 0 ? n : 0, n < 0 ? strerrorname_np(errno) : portable(buffer, strlen(buffer)));
+		say(" getcwd = %ld %s", n < 0 ? n : 0,
+		    n < 0 ? strerrorname_np(errno) : portable(buffer, strlen(buffer)));
 		n = S(readlink, "/proc/self/cwd", buffer, sizeof buffer);
 		say(" link = %s\n", n < 0 ? strerrorname_np(errno) : portable(buffer, n));
 		must(chdir(home), "home");
@@ -208,9 +232,13 @@ static void chdir_calls(void)
 
 int main(int argc, char **argv)
 {
-	static const struct { const char *name; void (*run)(void); } parts[] = {
-		{ "stat", stat_calls }, { "access", access_calls }, { "readlink", readlink_calls }, { "statfs", statfs_calls },
-		{ "xattr", xattr_calls }, { "handle", handle_calls }, { "inotify", inotify_calls }, { "chdir", chdir_calls },
+	static const struct {
+		const char *name;
+		void (*run)(void);
+	} parts[] = {
+		{ "stat", stat_calls },       { "access", access_calls }, { "readlink", readlink_calls },
+		{ "statfs", statfs_calls },   { "xattr", xattr_calls },   { "handle", handle_calls },
+		{ "inotify", inotify_calls }, { "chdir", chdir_calls },
 	};
 
 	start();

@@ -1,27 +1,62 @@
 /* open, creat, openat and openat2 on every path with every flag that matters, and what comes out. */
 #include "probe.h"
 
-static const struct { const char *name; int flags; } sets[] = {
-	{ "RDONLY", O_RDONLY }, { "WRONLY", O_WRONLY }, { "RDWR", O_RDWR }, { "3", O_ACCMODE },
-	{ "CLOEXEC", O_CLOEXEC }, { "DIRECTORY", O_DIRECTORY }, { "DIRECTORY|WRONLY", O_DIRECTORY | O_WRONLY },
-	{ "NOFOLLOW", O_NOFOLLOW }, { "NOFOLLOW|DIRECTORY", O_NOFOLLOW | O_DIRECTORY }, { "PATH", O_PATH },
-	{ "PATH|NOFOLLOW", O_PATH | O_NOFOLLOW }, { "PATH|DIRECTORY", O_PATH | O_DIRECTORY },
-	{ "PATH|CREAT|WRONLY", O_PATH | O_CREAT | O_WRONLY }, { "PATH|NOFOLLOW|CLOEXEC", O_PATH | O_NOFOLLOW | O_CLOEXEC },
-	{ "APPEND|WRONLY", O_APPEND | O_WRONLY }, { "TRUNC", O_TRUNC }, { "TRUNC|WRONLY", O_TRUNC | O_WRONLY },
-	{ "TRUNC|APPEND|RDWR", O_TRUNC | O_APPEND | O_RDWR }, { "CREAT", O_CREAT }, { "CREAT|WRONLY", O_CREAT | O_WRONLY },
-	{ "CREAT|EXCL", O_CREAT | O_EXCL | O_WRONLY }, { "CREAT|TRUNC", O_CREAT | O_TRUNC | O_WRONLY },
-	{ "CREAT|NOFOLLOW", O_CREAT | O_NOFOLLOW | O_WRONLY }, { "CREAT|DIRECTORY", O_CREAT | O_DIRECTORY },
-	{ "CREAT|EXCL|NOFOLLOW", O_CREAT | O_EXCL | O_NOFOLLOW }, { "EXCL", O_EXCL }, { "NOATIME", O_NOATIME },
-	{ "TMPFILE|RDWR", O_TMPFILE | O_RDWR }, { "TMPFILE|WRONLY|EXCL", O_TMPFILE | O_WRONLY | O_EXCL },
-	{ "TMPFILE|RDONLY", O_TMPFILE }, { "__O_TMPFILE alone", 020000000 | O_RDWR }, { "SYNC|DSYNC", O_SYNC | O_DSYNC | O_WRONLY },
-	{ "DIRECT", O_DIRECT }, { "ASYNC", O_ASYNC }, { "unknown bit", 1 << 30 }, { "NOCTTY", O_NOCTTY },
+static const struct {
+	const char *name;
+	int flags;
+} sets[] = {
+	{ "RDONLY", O_RDONLY },
+	{ "WRONLY", O_WRONLY },
+	{ "RDWR", O_RDWR },
+	{ "3", O_ACCMODE },
+	{ "CLOEXEC", O_CLOEXEC },
+	{ "DIRECTORY", O_DIRECTORY },
+	{ "DIRECTORY|WRONLY", O_DIRECTORY | O_WRONLY },
+	{ "NOFOLLOW", O_NOFOLLOW },
+	{ "NOFOLLOW|DIRECTORY", O_NOFOLLOW | O_DIRECTORY },
+	{ "PATH", O_PATH },
+	{ "PATH|NOFOLLOW", O_PATH | O_NOFOLLOW },
+	{ "PATH|DIRECTORY", O_PATH | O_DIRECTORY },
+	{ "PATH|CREAT|WRONLY", O_PATH | O_CREAT | O_WRONLY },
+	{ "PATH|NOFOLLOW|CLOEXEC", O_PATH | O_NOFOLLOW | O_CLOEXEC },
+	{ "APPEND|WRONLY", O_APPEND | O_WRONLY },
+	{ "TRUNC", O_TRUNC },
+	{ "TRUNC|WRONLY", O_TRUNC | O_WRONLY },
+	{ "TRUNC|APPEND|RDWR", O_TRUNC | O_APPEND | O_RDWR },
+	{ "CREAT", O_CREAT },
+	{ "CREAT|WRONLY", O_CREAT | O_WRONLY },
+	{ "CREAT|EXCL", O_CREAT | O_EXCL | O_WRONLY },
+	{ "CREAT|TRUNC", O_CREAT | O_TRUNC | O_WRONLY },
+	{ "CREAT|NOFOLLOW", O_CREAT | O_NOFOLLOW | O_WRONLY },
+	{ "CREAT|DIRECTORY", O_CREAT | O_DIRECTORY },
+	{ "CREAT|EXCL|NOFOLLOW", O_CREAT | O_EXCL | O_NOFOLLOW },
+	{ "EXCL", O_EXCL },
+	{ "NOATIME", O_NOATIME },
+	{ "TMPFILE|RDWR", O_TMPFILE | O_RDWR },
+	{ "TMPFILE|WRONLY|EXCL", O_TMPFILE | O_WRONLY | O_EXCL },
+	{ "TMPFILE|RDONLY", O_TMPFILE },
+	{ "__O_TMPFILE alone", 020000000 | O_RDWR },
+	{ "SYNC|DSYNC", O_SYNC | O_DSYNC | O_WRONLY },
+	{ "DIRECT", O_DIRECT },
+	{ "ASYNC", O_ASYNC },
+	{ "unknown bit", 1 << 30 },
+	{ "NOCTTY", O_NOCTTY },
 };
 
-static const struct { const char *name; uint64_t resolve; } resolves[] = {
-	{ "0", 0 }, { "NO_SYMLINKS", RESOLVE_NO_SYMLINKS }, { "NO_MAGICLINKS", RESOLVE_NO_MAGICLINKS },
-	{ "BENEATH", RESOLVE_BENEATH }, { "IN_ROOT", RESOLVE_IN_ROOT }, { "BENEATH|IN_ROOT", RESOLVE_BENEATH | RESOLVE_IN_ROOT },
-	{ "BENEATH|NO_SYMLINKS", RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS }, { "NO_XDEV", RESOLVE_NO_XDEV },
-	{ "CACHED", 0x20 }, { "unknown", 1 << 20 },
+static const struct {
+	const char *name;
+	uint64_t resolve;
+} resolves[] = {
+	{ "0", 0 },
+	{ "NO_SYMLINKS", RESOLVE_NO_SYMLINKS },
+	{ "NO_MAGICLINKS", RESOLVE_NO_MAGICLINKS },
+	{ "BENEATH", RESOLVE_BENEATH },
+	{ "IN_ROOT", RESOLVE_IN_ROOT },
+	{ "BENEATH|IN_ROOT", RESOLVE_BENEATH | RESOLVE_IN_ROOT },
+	{ "BENEATH|NO_SYMLINKS", RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS },
+	{ "NO_XDEV", RESOLVE_NO_XDEV },
+	{ "CACHED", 0x20 },
+	{ "unknown", 1 << 20 },
 };
 
 /* A cached-only open may say EAGAIN or not, as the dentry cache will: only whether it is wrong can be compared. */
@@ -70,17 +105,24 @@ static void with_resolve(void)
 				if ((p->kind & OUTSIDE) && create == 1)
 					continue;
 				how = (struct open_how){ .resolve = resolves[r].resolve };
-				how.flags = create == 1 ? O_CREAT | O_WRONLY | O_NONBLOCK : create == 2 ? O_PATH | O_NOFOLLOW : O_NONBLOCK;
+				how.flags = create == 1   ? O_CREAT | O_WRONLY | O_NONBLOCK
+					    : create == 2 ? O_PATH | O_NOFOLLOW
+							  : O_NONBLOCK;
 				how.mode = create == 1 ? 0600 : 0;
 				say("%s create=%d: ", resolves[r].name, create);
-				show_descriptor(result("openat2", p->label, settle(S(openat2, AT_FDCWD, p->text, &how, sizeof how), how.resolve)));
+				show_descriptor(
+					result("openat2", p->label,
+					       settle(S(openat2, AT_FDCWD, p->text, &how, sizeof how), how.resolve)));
 			}
 	}
 }
 
 static void bad_how(void)
 {
-	struct { struct open_how how; char more[8192]; } big = { 0 };
+	struct {
+		struct open_how how;
+		char more[8192];
+	} big = { 0 };
 	struct open_how how = { .flags = O_RDONLY };
 	static const size_t sizes[] = { 0, 1, 8, 16, 23, 24, 25, 32, 64, 4096, 4097, 8192 };
 
@@ -101,11 +143,11 @@ static void bad_how(void)
 	}
 	show_descriptor(result("openat2", "NULL how", S(openat2, AT_FDCWD, "file", NULL, sizeof how)));
 	show_descriptor(result("openat2", "NULL both", S(openat2, AT_FDCWD, NULL, NULL, sizeof how)));
-#define HOW(label, ...) \
-	do { \
-		struct open_how h = { __VA_ARGS__ }; \
-		show_descriptor(result("openat2", label, S(openat2, AT_FDCWD, "file", &h, sizeof h))); \
-		show_descriptor(result("openat2 missing", label, S(openat2, AT_FDCWD, "missing", &h, sizeof h))); \
+#define HOW(label, ...)                                                                                                \
+	do {                                                                                                           \
+		struct open_how h = { __VA_ARGS__ };                                                                   \
+		show_descriptor(result("openat2", label, S(openat2, AT_FDCWD, "file", &h, sizeof h)));                 \
+		show_descriptor(result("openat2 missing", label, S(openat2, AT_FDCWD, "missing", &h, sizeof h)));      \
 	} while (0)
 	HOW("mode without CREAT", .mode = 0600);
 	HOW("mode bits beyond 07777", .flags = O_CREAT | O_WRONLY, .mode = 0100600);

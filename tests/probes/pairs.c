@@ -2,9 +2,40 @@
 #include "probe.h"
 
 static const char *const names[] = {
-	"file", "empty", "dir", "dir/", "emptydir", "emptydir/", "dir/sub", "dir/file", "link", "link/", "dirlink", "dirlink/",
-	"dangling", "loop", "missing", "missing/", "missing/x", "file/", "file/x", ".", "dir/..", "dir/.", "/", "",
-	"locked/file", "sticky", "sock", "fifo", "hard", "nowhere", "homelink/newname", "dir/new", "dir/sub/new", "dirlink/new",
+	"file",
+	"empty",
+	"dir",
+	"dir/",
+	"emptydir",
+	"emptydir/",
+	"dir/sub",
+	"dir/file",
+	"link",
+	"link/",
+	"dirlink",
+	"dirlink/",
+	"dangling",
+	"loop",
+	"missing",
+	"missing/",
+	"missing/x",
+	"file/",
+	"file/x",
+	".",
+	"dir/..",
+	"dir/.",
+	"/",
+	"",
+	"locked/file",
+	"sticky",
+	"sock",
+	"fifo",
+	"hard",
+	"nowhere",
+	"homelink/newname",
+	"dir/new",
+	"dir/sub/new",
+	"dirlink/new",
 };
 
 /* A fresh tree for each pair would be most of the time: the tree is made anew only when a call succeeded. */
@@ -33,10 +64,24 @@ static void pairs(const char *name, long (*call)(const char *, const char *, uns
 		}
 }
 
-static long do_rename(const char *a, const char *b, unsigned flags) { (void)flags; return S(rename, a, b); }
-static long do_renameat2(const char *a, const char *b, unsigned flags) { return S(renameat2, AT_FDCWD, a, AT_FDCWD, b, flags); }
-static long do_link(const char *a, const char *b, unsigned flags) { (void)flags; return S(link, a, b); }
-static long do_linkat(const char *a, const char *b, unsigned flags) { return S(linkat, AT_FDCWD, a, AT_FDCWD, b, flags); }
+static long do_rename(const char *a, const char *b, unsigned flags)
+{
+	(void)flags;
+	return S(rename, a, b);
+}
+static long do_renameat2(const char *a, const char *b, unsigned flags)
+{
+	return S(renameat2, AT_FDCWD, a, AT_FDCWD, b, flags);
+}
+static long do_link(const char *a, const char *b, unsigned flags)
+{
+	(void)flags;
+	return S(link, a, b);
+}
+static long do_linkat(const char *a, const char *b, unsigned flags)
+{
+	return S(linkat, AT_FDCWD, a, AT_FDCWD, b, flags);
+}
 
 static void by_descriptor(void)
 {

@@ -70,11 +70,16 @@ static int light; /* a tree without its chain of symbolic links: half the time *
 
 /* ---- names for numbers ---- */
 
-static struct { uint64_t dev, ino; } met[4096];
+static struct {
+	uint64_t dev, ino;
+} met[4096];
 static uint64_t met_dev[64];
 static int met_count, dev_count;
 
-static void forget_inodes(void) { met_count = 0; }
+static void forget_inodes(void)
+{
+	met_count = 0;
+}
 
 static int inode_name(uint64_t dev, uint64_t ino)
 {
@@ -176,8 +181,8 @@ static void show_statx(const struct statx *sx)
 	say(" mask=%x dev=d%d ino=i%d mode=%o nlink=%u uid=%u gid=%u rdev=%u:%u attributes=%llx/%llx", sx->stx_mask,
 	    device_name(makedev(sx->stx_dev_major, sx->stx_dev_minor)),
 	    inode_name(makedev(sx->stx_dev_major, sx->stx_dev_minor), sx->stx_ino), sx->stx_mode, sx->stx_nlink,
-	    sx->stx_uid, sx->stx_gid, sx->stx_rdev_major, sx->stx_rdev_minor,
-	    (unsigned long long)sx->stx_attributes, (unsigned long long)sx->stx_attributes_mask);
+	    sx->stx_uid, sx->stx_gid, sx->stx_rdev_major, sx->stx_rdev_minor, (unsigned long long)sx->stx_attributes,
+	    (unsigned long long)sx->stx_attributes_mask);
 	if (!S_ISDIR(sx->stx_mode))
 		say(" size=%lld", (long long)sx->stx_size);
 	say(" blksize=%u mtime=%s btime=%s", sx->stx_blksize, when(sx->stx_mtime.tv_sec), when(sx->stx_btime.tv_sec));
@@ -311,7 +316,10 @@ static void make_tree(void)
 	errno = 0;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 /* The whole tree, sorted: what the calls before have left. */
 static void dump_tree(const char *path)
@@ -400,13 +408,67 @@ static char *padded(size_t length, const char *tail)
 static void make_paths(void)
 {
 	static const char *const plain[] = {
-		"file", "empty", "none", "program", "dir", "dir/", "dir/.", "dir/..", "dir/../file", "dir/sub/../../file",
-		"dir//sub///deep", "./file", "file/", "file/.", "file/..", "file/x", "emptydir", "emptydir/", "link",
-		"link/", "dirlink", "dirlink/", "dirlink/file", "dirlink/..", "dirslash", "dirslash/file", "dangling",
-		"dangling/", "dangling/x", "newlink", "newlink/", "loop", "loop/", "loop/x", "loop1", "dir/windinglink",
-		"magiclink", "chain39", "chain40", "chain41", "homelink/file", "dir/uplink/file", "missing", "missing/",
-		"missing/x", "missing/..", "locked", "locked/file", "locked/missing", "locked/..", "noread/file",
-		"noread/missing", "sticky", "setgid", "setgid/new", "fifo", "sock", "sparse", ".", "./", "hard",
+		"file",
+		"empty",
+		"none",
+		"program",
+		"dir",
+		"dir/",
+		"dir/.",
+		"dir/..",
+		"dir/../file",
+		"dir/sub/../../file",
+		"dir//sub///deep",
+		"./file",
+		"file/",
+		"file/.",
+		"file/..",
+		"file/x",
+		"emptydir",
+		"emptydir/",
+		"link",
+		"link/",
+		"dirlink",
+		"dirlink/",
+		"dirlink/file",
+		"dirlink/..",
+		"dirslash",
+		"dirslash/file",
+		"dangling",
+		"dangling/",
+		"dangling/x",
+		"newlink",
+		"newlink/",
+		"loop",
+		"loop/",
+		"loop/x",
+		"loop1",
+		"dir/windinglink",
+		"magiclink",
+		"chain39",
+		"chain40",
+		"chain41",
+		"homelink/file",
+		"dir/uplink/file",
+		"missing",
+		"missing/",
+		"missing/x",
+		"missing/..",
+		"locked",
+		"locked/file",
+		"locked/missing",
+		"locked/..",
+		"noread/file",
+		"noread/missing",
+		"sticky",
+		"setgid",
+		"setgid/new",
+		"fifo",
+		"sock",
+		"sparse",
+		".",
+		"./",
+		"hard",
 	};
 	size_t page = sysconf(_SC_PAGESIZE);
 	char *pages = mmap(NULL, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -17,13 +17,16 @@ static void show_link(const char *path)
 	/* The link's text must name what the link leads to. */
 	buffer[n < 0 ? 0 : n] = 0;
 	if (n > 0 && buffer[0] == '/' && stat(path, &a) == 0)
-		say(" %s", stat(buffer, &b) ? strerrorname_np(errno) : a.st_dev == b.st_dev && a.st_ino == b.st_ino ? "same" : "OTHER");
+		say(" %s", stat(buffer, &b)                               ? strerrorname_np(errno)
+			   : a.st_dev == b.st_dev && a.st_ino == b.st_ino ? "same"
+									  : "OTHER");
 	say("\n");
 }
 
 static void links_of(const char *base)
 {
-	static const char *const names[] = { "cwd", "root", "fd/0", "fd/90", "fd/91", "fd/92", "fd/93", "fd/94", "fd/89", "fd/x", "ns/mnt-", "task/1x" };
+	static const char *const names[] = { "cwd",   "root",  "fd/0",  "fd/90", "fd/91",   "fd/92",
+					     "fd/93", "fd/94", "fd/89", "fd/x",  "ns/mnt-", "task/1x" };
 	char path[PATH_MAX];
 
 	for (size_t i = 0; i < COUNT(names); i++) {

@@ -48,7 +48,9 @@ static void inside(void)
 	}
 	say("\n");
 	n = S(getcwd, buffer, sizeof buffer);
-	say("getcwd of outside: %s\n", n < 0 ? strerrorname_np(errno) : buffer[0] == '(' ? "(unreachable)" : portable(buffer, strlen(buffer)));
+	say("getcwd of outside: %s\n", n < 0              ? strerrorname_np(errno)
+				       : buffer[0] == '(' ? "(unreachable)"
+							  : portable(buffer, strlen(buffer)));
 	result("open", "file by cwd", S(open, "file", O_RDONLY) < 0 ? -1 : 0);
 	result("chdir", "/", S(chdir, "/"));
 	n = S(getcwd, buffer, sizeof buffer);

@@ -107,7 +107,8 @@ int main(void)
 			free(label);
 			continue;
 		} else if (IS("stat") || IS("lstat")) {
-			if (result(call, label, S(newfstatat, at, path, &st, call[0] == 'l' ? AT_SYMLINK_NOFOLLOW : 0)) == 0)
+			if (result(call, label,
+				   S(newfstatat, at, path, &st, call[0] == 'l' ? AT_SYMLINK_NOFOLLOW : 0)) == 0)
 				show_stat(&st);
 		} else if (IS("access"))
 			result(call, label, S(faccessat2, at, path, number & 7, 0));
@@ -145,7 +146,8 @@ int main(void)
 			if (fd >= 0) {
 				close(slots[number & 7]);
 				snprintf(buffer, sizeof buffer, "/proc/self/fd/%d", fd);
-				slots[number & 7] = wandered(buffer) ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 100 + (number & 7));
+				slots[number & 7] =
+					wandered(buffer) ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 100 + (number & 7));
 				close(fd);
 			}
 		} else if (IS("openat2")) {

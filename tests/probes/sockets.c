@@ -10,7 +10,8 @@ static socklen_t address_of(struct sockaddr_un *address, const char *path)
 		return offsetof(struct sockaddr_un, sun_path) + strlen(path);
 	}
 	strncpy(address->sun_path, path, sizeof address->sun_path);
-	return strlen(path) < sizeof address->sun_path ? offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1 : sizeof *address;
+	return strlen(path) < sizeof address->sun_path ? offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1
+						       : sizeof *address;
 }
 
 static void show_name(const char *call, long (*get)(int, struct sockaddr *, socklen_t *), int fd)
@@ -24,8 +25,14 @@ static void show_name(const char *call, long (*get)(int, struct sockaddr *, sock
 		    length > 2 ? portable(address.sun_path, length - 2) : "unnamed");
 	say("\n");
 }
-static long sockname(int fd, struct sockaddr *a, socklen_t *l) { return S(getsockname, fd, a, l); }
-static long peername(int fd, struct sockaddr *a, socklen_t *l) { return S(getpeername, fd, a, l); }
+static long sockname(int fd, struct sockaddr *a, socklen_t *l)
+{
+	return S(getsockname, fd, a, l);
+}
+static long peername(int fd, struct sockaddr *a, socklen_t *l)
+{
+	return S(getpeername, fd, a, l);
+}
 
 static void try_path(const char *path, int type)
 {
@@ -50,7 +57,9 @@ static void try_path(const char *path, int type)
 	show_name("getpeername", peername, client);
 	if (type == SOCK_DGRAM) {
 		struct iovec io = { buffer, 4 };
-		struct msghdr message = { .msg_name = &address, .msg_namelen = length, .msg_iov = &io, .msg_iovlen = 1 };
+		struct msghdr message = {
+			.msg_name = &address, .msg_namelen = length, .msg_iov = &io, .msg_iovlen = 1
+		};
 		struct mmsghdr two[2] = { { message, 0 }, { message, 0 } };
 		int third = socket(AF_UNIX, type, 0);
 		result("sendto", path, S(sendto, third, "to", 2, MSG_DONTWAIT, &address, length));
@@ -59,7 +68,8 @@ static void try_path(const char *path, int type)
 		result("send", path, S(sendto, client, "conn", 4, MSG_DONTWAIT, NULL, 0));
 		say(" lengths %u %u\n", two[0].msg_len, two[1].msg_len);
 		for (int i = 0; i < 6; i++) {
-			result("recvfrom", path, S(recvfrom, server, buffer, sizeof buffer, MSG_DONTWAIT, &from, &from_length));
+			result("recvfrom", path,
+			       S(recvfrom, server, buffer, sizeof buffer, MSG_DONTWAIT, &from, &from_length));
 			say(" from %u\n", from_length);
 		}
 		close(third);
@@ -84,9 +94,25 @@ static void try_path(const char *path, int type)
 int main(void)
 {
 	static const char *const list[] = {
-		"new", "dir/new", "dirlink/viaLink", "link", "dangling", "file", "dir", "dir/", "missing/x", "locked/x", "loop",
-		"new2/", "", ".", "@abstract-probe", "/proc/self/cwd/viaproc", "dir/../viadots",
-		"a name of just one hundred and eight bytes, which fills sun_path to its end and has no NUL after it, see unix(7)...",
+		"new",
+		"dir/new",
+		"dirlink/viaLink",
+		"link",
+		"dangling",
+		"file",
+		"dir",
+		"dir/",
+		"missing/x",
+		"locked/x",
+		"loop",
+		"new2/",
+		"",
+		".",
+		"@abstract-probe",
+		"/proc/self/cwd/viaproc",
+		"dir/../viadots",
+		"a name of just one hundred and eight bytes, which fills sun_path to its end and has no NUL after it, "
+		"see unix(7)...",
 	};
 	static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
 	struct sockaddr_un address;
@@ -135,7 +161,9 @@ int main(void)
 		int pair[2], passed = open("file", O_RDWR);
 		char control[CMSG_SPACE(sizeof(int))] = { 0 }, c = 'c';
 		struct iovec io = { &c, 1 };
-		struct msghdr message = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+		struct msghdr message = {
+			.msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control
+		};
 		struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 		must(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), "socketpair");
 		head->cmsg_level = SOL_SOCKET;

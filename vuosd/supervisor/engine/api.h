@@ -14,60 +14,60 @@
 /* The canonical operations: some 150 system calls are one of these with another argument layout. */
 enum vu_op {
 	VU_OP_NONE = 0,
-	VU_OP_OPEN,		/* open creat openat: path, flags, mode */
-	VU_OP_OPENAT2,		/* path, buf = struct open_how, size */
-	VU_OP_STAT,		/* stat lstat newfstatat: path, buf = struct stat, flags */
-	VU_OP_STATX,		/* path, flags, extra = mask, buf = struct statx */
-	VU_OP_ACCESS,		/* access faccessat faccessat2: path, mode, flags */
-	VU_OP_READLINK,		/* path, buf, size */
-	VU_OP_MKDIR,		/* path, mode */
-	VU_OP_MKNOD,		/* path, mode, extra = device */
-	VU_OP_UNLINK,		/* unlink rmdir unlinkat: path, flags */
-	VU_OP_LINK,		/* path, path2, flags */
-	VU_OP_SYMLINK,		/* buf = link text, path */
-	VU_OP_RENAME,		/* path, path2, flags */
-	VU_OP_CHMOD,		/* path, mode, flags */
-	VU_OP_CHOWN,		/* path, mode = uid, extra = gid, flags */
-	VU_OP_UTIME,		/* path, buf = struct utimbuf */
-	VU_OP_UTIMES,		/* utimes futimesat: path, buf = struct timeval[2] */
-	VU_OP_UTIMENSAT,	/* path (may be NULL), buf = struct timespec[2], flags */
-	VU_OP_TRUNCATE,		/* path, extra = length */
-	VU_OP_STATFS,		/* path, buf = struct statfs */
-	VU_OP_GETXATTR,		/* path, extra = name, buf = value, size */
-	VU_OP_SETXATTR,		/* path, extra = name, buf = value, size, mode = XATTR_* */
-	VU_OP_LISTXATTR,	/* path, buf, size */
-	VU_OP_REMOVEXATTR,	/* path, extra = name */
-	VU_OP_GETXATTRAT,	/* path, flags, extra = name, buf = struct xattr_args, size */
-	VU_OP_SETXATTRAT,	/* path, flags, extra = name, buf = struct xattr_args, size */
-	VU_OP_LISTXATTRAT,	/* path, flags, buf, size */
-	VU_OP_REMOVEXATTRAT,	/* path, flags, extra = name */
-	VU_OP_FILE_GETATTR,	/* path, buf = struct file_attr, size, flags */
-	VU_OP_FILE_SETATTR,	/* path, buf = struct file_attr, size, flags */
-	VU_OP_CHDIR,		/* path */
-	VU_OP_CHROOT,		/* path */
-	VU_OP_GETCWD,		/* buf, size */
-	VU_OP_EXECVE,		/* execve execveat: path, buf = argv, extra = envp, flags */
-	VU_OP_INOTIFY,		/* fd, path, mode = mask */
-	VU_OP_FANOTIFY,		/* fd, path, mode = FAN_MARK_* flags, extra = mask */
-	VU_OP_NAME_TO_HANDLE,	/* path, buf = struct file_handle, extra = mount id, flags */
-	VU_OP_OPEN_BY_HANDLE,	/* fd = mount fd, buf, flags */
-	VU_OP_BIND,		/* fd, buf = address, size */
-	VU_OP_CONNECT,		/* fd, buf = address, size */
-	VU_OP_SENDTO,		/* fd, buf = address, size */
-	VU_OP_SENDMSG,		/* fd, buf = struct msghdr, flags */
-	VU_OP_SENDMMSG,		/* fd, buf = struct mmsghdr[], size, flags */
-	VU_OP_GETDENTS64,	/* fd, buf, size */
-	VU_OP_GETDENTS,		/* fd, buf, size */
-	VU_OP_FCHMOD,		/* fd, mode: trapped for the sake of read-only entries, which no descriptor shows */
-	VU_OP_FCHOWN,		/* fd, mode = uid, extra = gid */
-	VU_OP_FSETXATTR,	/* fd */
-	VU_OP_FREMOVEXATTR,	/* fd */
-	VU_OP_IOCTL_SETFLAGS,	/* ioctl with FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR: fd */
-	VU_OP_GETRLIMIT,	/* getrlimit(RLIMIT_LOCKS): buf */
-	VU_OP_SETRLIMIT,	/* setrlimit(RLIMIT_LOCKS): buf */
-	VU_OP_PRLIMIT,		/* prlimit64(…, RLIMIT_LOCKS): extra = pid, buf = new, size = old (a pointer) */
-	VU_OP_DUMPABLE,		/* prctl: extra = PR_SET_DUMPABLE or PR_GET_DUMPABLE, mode */
-	VU_OP_CREDENTIALS,	/* setuid … capset under a privileged supervisor: let through, and remember that it happened */
+	VU_OP_OPEN, /* open creat openat: path, flags, mode */
+	VU_OP_OPENAT2, /* path, buf = struct open_how, size */
+	VU_OP_STAT, /* stat lstat newfstatat: path, buf = struct stat, flags */
+	VU_OP_STATX, /* path, flags, extra = mask, buf = struct statx */
+	VU_OP_ACCESS, /* access faccessat faccessat2: path, mode, flags */
+	VU_OP_READLINK, /* path, buf, size */
+	VU_OP_MKDIR, /* path, mode */
+	VU_OP_MKNOD, /* path, mode, extra = device */
+	VU_OP_UNLINK, /* unlink rmdir unlinkat: path, flags */
+	VU_OP_LINK, /* path, path2, flags */
+	VU_OP_SYMLINK, /* buf = link text, path */
+	VU_OP_RENAME, /* path, path2, flags */
+	VU_OP_CHMOD, /* path, mode, flags */
+	VU_OP_CHOWN, /* path, mode = uid, extra = gid, flags */
+	VU_OP_UTIME, /* path, buf = struct utimbuf */
+	VU_OP_UTIMES, /* utimes futimesat: path, buf = struct timeval[2] */
+	VU_OP_UTIMENSAT, /* path (may be NULL), buf = struct timespec[2], flags */
+	VU_OP_TRUNCATE, /* path, extra = length */
+	VU_OP_STATFS, /* path, buf = struct statfs */
+	VU_OP_GETXATTR, /* path, extra = name, buf = value, size */
+	VU_OP_SETXATTR, /* path, extra = name, buf = value, size, mode = XATTR_* */
+	VU_OP_LISTXATTR, /* path, buf, size */
+	VU_OP_REMOVEXATTR, /* path, extra = name */
+	VU_OP_GETXATTRAT, /* path, flags, extra = name, buf = struct xattr_args, size */
+	VU_OP_SETXATTRAT, /* path, flags, extra = name, buf = struct xattr_args, size */
+	VU_OP_LISTXATTRAT, /* path, flags, buf, size */
+	VU_OP_REMOVEXATTRAT, /* path, flags, extra = name */
+	VU_OP_FILE_GETATTR, /* path, buf = struct file_attr, size, flags */
+	VU_OP_FILE_SETATTR, /* path, buf = struct file_attr, size, flags */
+	VU_OP_CHDIR, /* path */
+	VU_OP_CHROOT, /* path */
+	VU_OP_GETCWD, /* buf, size */
+	VU_OP_EXECVE, /* execve execveat: path, buf = argv, extra = envp, flags */
+	VU_OP_INOTIFY, /* fd, path, mode = mask */
+	VU_OP_FANOTIFY, /* fd, path, mode = FAN_MARK_* flags, extra = mask */
+	VU_OP_NAME_TO_HANDLE, /* path, buf = struct file_handle, extra = mount id, flags */
+	VU_OP_OPEN_BY_HANDLE, /* fd = mount fd, buf, flags */
+	VU_OP_BIND, /* fd, buf = address, size */
+	VU_OP_CONNECT, /* fd, buf = address, size */
+	VU_OP_SENDTO, /* fd, buf = address, size */
+	VU_OP_SENDMSG, /* fd, buf = struct msghdr, flags */
+	VU_OP_SENDMMSG, /* fd, buf = struct mmsghdr[], size, flags */
+	VU_OP_GETDENTS64, /* fd, buf, size */
+	VU_OP_GETDENTS, /* fd, buf, size */
+	VU_OP_FCHMOD, /* fd, mode: trapped for the sake of read-only entries, which no descriptor shows */
+	VU_OP_FCHOWN, /* fd, mode = uid, extra = gid */
+	VU_OP_FSETXATTR, /* fd */
+	VU_OP_FREMOVEXATTR, /* fd */
+	VU_OP_IOCTL_SETFLAGS, /* ioctl with FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR: fd */
+	VU_OP_GETRLIMIT, /* getrlimit(RLIMIT_LOCKS): buf */
+	VU_OP_SETRLIMIT, /* setrlimit(RLIMIT_LOCKS): buf */
+	VU_OP_PRLIMIT, /* prlimit64(…, RLIMIT_LOCKS): extra = pid, buf = new, size = old (a pointer) */
+	VU_OP_DUMPABLE, /* prctl: extra = PR_SET_DUMPABLE or PR_GET_DUMPABLE, mode */
+	VU_OP_CREDENTIALS, /* setuid … capset under a privileged supervisor: let through, and remember that it happened */
 	VU_OP_COUNT
 };
 
@@ -76,7 +76,8 @@ struct vu_row {
 	uint16_t nr;
 	uint16_t op;
 	int8_t dirfd, path, dirfd2, path2, flags, mode, buf, size, extra, fd;
-	uint32_t implied;	/* flags that the call's name implies: AT_SYMLINK_NOFOLLOW of lstat, AT_REMOVEDIR of rmdir, O_* of creat */
+	uint32_t
+		implied; /* flags that the call's name implies: AT_SYMLINK_NOFOLLOW of lstat, AT_REMOVEDIR of rmdir, O_* of creat */
 };
 
 enum vu_kind { VU_BIND = 1, VU_HIDE = 2, VU_TMPFS = 3, VU_ROOT = 4 };
@@ -84,18 +85,18 @@ enum vu_kind { VU_BIND = 1, VU_HIDE = 2, VU_TMPFS = 3, VU_ROOT = 4 };
 enum { VU_ENTRY_READONLY = 1 };
 
 enum {
-	VU_SESSION_ENFORCE = 1,		/* act on anchors; continue only what the Landlock floor bounds */
-	VU_SESSION_PRIVILEGED = 2,	/* the supervisor is root: act with the credentials of the caller */
-	VU_SESSION_BROKER_MEMORY = 4,	/* only the launcher may read targets (Yama): go through the broker */
+	VU_SESSION_ENFORCE = 1, /* act on anchors; continue only what the Landlock floor bounds */
+	VU_SESSION_PRIVILEGED = 2, /* the supervisor is root: act with the credentials of the caller */
+	VU_SESSION_BROKER_MEMORY = 4, /* only the launcher may read targets (Yama): go through the broker */
 };
 
 struct vu_options {
-	uint64_t tag;		/* RLIMIT_LOCKS value of a member in state 0 */
-	uint64_t cookie;	/* sixth argument that the filter lets pass in the calls that are made remotely */
-	int32_t broker;		/* broker socket to the launcher's keeper, or -1 */
-	int32_t log;		/* datagram socket or pipe: one line a write, never blocking */
+	uint64_t tag; /* RLIMIT_LOCKS value of a member in state 0 */
+	uint64_t cookie; /* sixth argument that the filter lets pass in the calls that are made remotely */
+	int32_t broker; /* broker socket to the launcher's keeper, or -1 */
+	int32_t log; /* datagram socket or pipe: one line a write, never blocking */
 	uint32_t flags;
-	uint32_t threads;	/* at least 3: one receives, one looks after it, the rest take over when it is held up */
+	uint32_t threads; /* at least 3: one receives, one looks after it, the rest take over when it is held up */
 };
 
 struct vu_stats {
@@ -109,7 +110,8 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
  * source: O_PATH descriptor, kept by the session; source_path: its path in the supervisor's namespace. VU_HIDE has no
  * descriptor; its source_path, which may be NULL, is what it withholds.
  */
-int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source, const char *source_path);
+int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source,
+		     const char *source_path);
 /* The view path of the directory that the first process starts in: which of the entries that show it was meant. */
 int vu_session_cwd(vu_session *session, const char *view);
 int vu_session_start(vu_session *session, int listener);

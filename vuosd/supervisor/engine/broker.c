@@ -13,14 +13,15 @@ enum { MESSAGE_MEMORY = 8 };
 
 int vu_broker_memory(struct vu_session *session, pid_t tid)
 {
-	struct message message = {"VUOS", 1, MESSAGE_MEMORY, sizeof message.body, tid};
+	struct message message = { "VUOS", 1, MESSAGE_MEMORY, sizeof message.body, tid };
 	union {
 		struct cmsghdr header;
 		char space[CMSG_SPACE(sizeof(int))];
 	} control;
-	struct iovec vector = {&message, sizeof message};
+	struct iovec vector = { &message, sizeof message };
 	struct msghdr header = {
-		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+	};
 	int fd = -EPERM;
 	pthread_mutex_lock(&session->broker_lock);
 	if (send(session->options.broker, &message, sizeof message, MSG_NOSIGNAL) < 0 ||

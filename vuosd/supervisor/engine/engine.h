@@ -39,7 +39,7 @@
 #include "api.h"
 
 #define VU_TEXT (4 * PATH_MAX) /* a canonical path may be longer than PATH_MAX: processes chdir deeper */
-#define VU_LINKS 40	       /* MAXSYMLINKS, include/linux/namei.h */
+#define VU_LINKS 40 /* MAXSYMLINKS, include/linux/namei.h */
 #define VU_MAX_NR 512
 #define VU_STATE_BITS 24
 #define VU_STATE_MASK ((UINT64_C(1) << VU_STATE_BITS) - 1)
@@ -74,7 +74,7 @@ struct vu_mount {
 	int kind;
 	bool readonly;
 	bool identity; /* source and target are the same text: natively the same object */
-	int fd;	       /* O_PATH of the source; -1 for VU_HIDE */
+	int fd; /* O_PATH of the source; -1 for VU_HIDE */
 	unsigned index;
 	char *target, *source;
 	size_t target_length, source_length; /* 0 for "/", so that target + rest is always a path */
@@ -92,7 +92,7 @@ struct vu_node {
 
 struct vu_table {
 	struct vu_node view, host;
-	struct vu_node names;  /* the last components of all targets */
+	struct vu_node names; /* the last components of all targets */
 	struct vu_mount *root; /* the host's tree, under everything */
 	struct vu_mount **mounts;
 	unsigned count, room;
@@ -101,7 +101,7 @@ struct vu_table {
 /* Where a canonical view path lies: the mount that covers it, the rest below that mount, the node if entries lie at or below it. */
 struct vu_spot {
 	const struct vu_mount *mount;
-	const char *rest;	    /* points into the text; "" at the mount's root; no leading slash */
+	const char *rest; /* points into the text; "" at the mount's root; no leading slash */
 	const struct vu_node *node; /* NULL: no entry lies at or below */
 };
 
@@ -121,9 +121,9 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 /* States --------------------------------------------------------------------------------------------------------- */
 
 struct vu_state {
-	char *root;			  /* view path of the root directory; "" for "/" */
+	char *root; /* view path of the root directory; "" for "/" */
 	const struct vu_mount *cwd_mount; /* where one host directory is seen twice: the mount it was entered by */
-	bool undumpable;		  /* it has been told so: see vu_op_dumpable */
+	bool undumpable; /* it has been told so: see vu_op_dumpable */
 };
 
 /* Session ---------------------------------------------------------------------------------------------------------- */
@@ -142,7 +142,7 @@ struct vu_session {
 	atomic_bool credentials_differ; /* a privileged member has changed its ids: read them for each call */
 	atomic_bool stopping;
 	atomic_uint leader, taken; /* number of the turn at receiving, and of the last turn that a thread has taken */
-	atomic_uint beat;	   /* counts calls received and calls answered by the leader: odd while it serves one */
+	atomic_uint beat; /* counts calls received and calls answered by the leader: odd while it serves one */
 	atomic_uint guard_asleep;
 	pthread_t *threads;
 	unsigned thread_count;
@@ -159,19 +159,19 @@ struct vu_session {
 struct vu_place {
 	const struct vu_mount *mount;
 	const struct vu_node *node; /* entries at or below: the directory needs merging, may not be renamed */
-	int parent;		    /* O_PATH of the directory, VU_WANT_PARENT only; else -1 */
-	int fd;			    /* O_PATH of the object; -1 when it does not exist or was not wanted */
-	bool native;		    /* the caller's kernel would arrive at this same object: may be continued */
-	bool held;		    /* one of the caller's own descriptors: judged when it was opened */
-	bool covered;		    /* nameless, because the view shows something else there */
-	bool nameless;		    /* no path leads there: see vu_walk */
+	int parent; /* O_PATH of the directory, VU_WANT_PARENT only; else -1 */
+	int fd; /* O_PATH of the object; -1 when it does not exist or was not wanted */
+	bool native; /* the caller's kernel would arrive at this same object: may be continued */
+	bool held; /* one of the caller's own descriptors: judged when it was opened */
+	bool covered; /* nameless, because the view shows something else there */
+	bool nameless; /* no path leads there: see vu_walk */
 	bool readonly;
-	bool hidden;	 /* VU_WANT_PARENT: the last name is hidden by the view */
+	bool hidden; /* VU_WANT_PARENT: the last name is hidden by the view */
 	bool mountpoint; /* the place is an entry's own target */
-	bool magic;	 /* reached by a magic link of /proc and without a path: pipe, memfd, deleted file */
-	bool trailing;	 /* VU_WANT_PARENT: the name has a trailing slash, kept in `name` */
+	bool magic; /* reached by a magic link of /proc and without a path: pipe, memfd, deleted file */
+	bool trailing; /* VU_WANT_PARENT: the name has a trailing slash, kept in `name` */
 	char name[NAME_MAX + 8]; /* VU_WANT_PARENT: last component, with its trailing slash if it had one */
-	char *view;		 /* canonical path in the view, of the object (or of parent/name) */
+	char *view; /* canonical path in the view, of the object (or of parent/name) */
 };
 
 /* One thread's memory: nothing on the hot path allocates. */
@@ -209,7 +209,7 @@ struct vu_call {
 	int64_t value;
 	struct vu_credentials credentials;
 	int nr;
-	bool assumed;	 /* acting with the caller's credentials, and with these capabilities: */
+	bool assumed; /* acting with the caller's credentials, and with these capabilities: */
 	uint64_t acting;
 	bool native_error; /* the walk failed where the caller's kernel fails as well, and says it best */
 	bool blind; /* its memory could not be read */
@@ -217,9 +217,9 @@ struct vu_call {
 
 /* What an operation returns; a negative number is an errno for the caller. */
 enum vu_verdict {
-	VU_REPLY = 0,	 /* call->value */
+	VU_REPLY = 0, /* call->value */
 	VU_CONTINUE = 1, /* the kernel does it */
-	VU_SENT = 2,	 /* the reply has gone: ADDFD with SEND, a remote call */
+	VU_SENT = 2, /* the reply has gone: ADDFD with SEND, a remote call */
 };
 
 typedef int vu_operation(struct vu_call *call);
@@ -289,17 +289,17 @@ void vu_resign(struct vu_call *call);
 
 /* walk.c */
 enum {
-	VU_FOLLOW = 1,	     /* follow a last symbolic link */
-	VU_WANT_PARENT = 2,  /* resolve the directory; the last name may not exist */
-	VU_EMPTY_OK = 4,     /* AT_EMPTY_PATH */
-	VU_ABSENT_OK = 8,    /* with VU_WANT_PARENT: open the object too if it is there */
-	VU_DIRECTORY = 16,   /* the object must be a directory */
-	VU_NO_LINKS = 32,    /* RESOLVE_NO_SYMLINKS */
-	VU_NO_MAGIC = 64,    /* RESOLVE_NO_MAGICLINKS */
-	VU_BENEATH = 128,    /* RESOLVE_BENEATH */
-	VU_IN_ROOT = 256,    /* RESOLVE_IN_ROOT */
-	VU_NO_MOUNTS = 512,  /* RESOLVE_NO_XDEV */
-	VU_READS = 1024,     /* the call changes nothing: where no entry can matter, there is nothing to look up */
+	VU_FOLLOW = 1, /* follow a last symbolic link */
+	VU_WANT_PARENT = 2, /* resolve the directory; the last name may not exist */
+	VU_EMPTY_OK = 4, /* AT_EMPTY_PATH */
+	VU_ABSENT_OK = 8, /* with VU_WANT_PARENT: open the object too if it is there */
+	VU_DIRECTORY = 16, /* the object must be a directory */
+	VU_NO_LINKS = 32, /* RESOLVE_NO_SYMLINKS */
+	VU_NO_MAGIC = 64, /* RESOLVE_NO_MAGICLINKS */
+	VU_BENEATH = 128, /* RESOLVE_BENEATH */
+	VU_IN_ROOT = 256, /* RESOLVE_IN_ROOT */
+	VU_NO_MOUNTS = 512, /* RESOLVE_NO_XDEV */
+	VU_READS = 1024, /* the call changes nothing: where no entry can matter, there is nothing to look up */
 };
 /*
  * A place that no path names (a deleted working directory, one deeper than PATH_MAX) is held and native, with no
@@ -342,11 +342,11 @@ bool vu_proc_guarded(struct vu_call *call, int fd, bool writes);
 
 vu_operation vu_op_open, vu_op_openat2, vu_op_stat, vu_op_statx, vu_op_access, vu_op_readlink, vu_op_mkdir, vu_op_mknod,
 	vu_op_unlink, vu_op_link, vu_op_symlink, vu_op_rename, vu_op_chmod, vu_op_chown, vu_op_utime, vu_op_utimes,
-	vu_op_utimensat, vu_op_truncate, vu_op_statfs, vu_op_getxattr, vu_op_setxattr, vu_op_listxattr, vu_op_removexattr,
-	vu_op_getxattrat, vu_op_setxattrat, vu_op_listxattrat, vu_op_removexattrat, vu_op_file_getattr, vu_op_file_setattr,
-	vu_op_chdir, vu_op_chroot, vu_op_getcwd, vu_op_execve, vu_op_inotify, vu_op_fanotify, vu_op_name_to_handle,
-	vu_op_open_by_handle, vu_op_bind, vu_op_connect, vu_op_sendto, vu_op_sendmsg, vu_op_sendmmsg, vu_op_getdents64,
-	vu_op_getdents, vu_op_descriptor_write, vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable,
-		vu_op_credentials;
+	vu_op_utimensat, vu_op_truncate, vu_op_statfs, vu_op_getxattr, vu_op_setxattr, vu_op_listxattr,
+	vu_op_removexattr, vu_op_getxattrat, vu_op_setxattrat, vu_op_listxattrat, vu_op_removexattrat,
+	vu_op_file_getattr, vu_op_file_setattr, vu_op_chdir, vu_op_chroot, vu_op_getcwd, vu_op_execve, vu_op_inotify,
+	vu_op_fanotify, vu_op_name_to_handle, vu_op_open_by_handle, vu_op_bind, vu_op_connect, vu_op_sendto,
+	vu_op_sendmsg, vu_op_sendmmsg, vu_op_getdents64, vu_op_getdents, vu_op_descriptor_write, vu_op_getrlimit,
+	vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable, vu_op_credentials;
 
 #endif

@@ -34,60 +34,60 @@ static const struct {
 	vu_operation *run;
 	bool path;
 } operations[VU_OP_COUNT] = {
-	[VU_OP_OPEN] = {"open", vu_op_open, true},
-	[VU_OP_OPENAT2] = {"openat2", vu_op_openat2, true},
-	[VU_OP_STAT] = {"stat", vu_op_stat, true},
-	[VU_OP_STATX] = {"statx", vu_op_statx, true},
-	[VU_OP_ACCESS] = {"access", vu_op_access, true},
-	[VU_OP_READLINK] = {"readlink", vu_op_readlink, true},
-	[VU_OP_MKDIR] = {"mkdir", vu_op_mkdir, true},
-	[VU_OP_MKNOD] = {"mknod", vu_op_mknod, true},
-	[VU_OP_UNLINK] = {"unlink", vu_op_unlink, true},
-	[VU_OP_LINK] = {"link", vu_op_link, true},
-	[VU_OP_SYMLINK] = {"symlink", vu_op_symlink, true},
-	[VU_OP_RENAME] = {"rename", vu_op_rename, true},
-	[VU_OP_CHMOD] = {"chmod", vu_op_chmod, true},
-	[VU_OP_CHOWN] = {"chown", vu_op_chown, true},
-	[VU_OP_UTIME] = {"utime", vu_op_utime, true},
-	[VU_OP_UTIMES] = {"utimes", vu_op_utimes, true},
-	[VU_OP_UTIMENSAT] = {"utimensat", vu_op_utimensat, true},
-	[VU_OP_TRUNCATE] = {"truncate", vu_op_truncate, true},
-	[VU_OP_STATFS] = {"statfs", vu_op_statfs, true},
-	[VU_OP_GETXATTR] = {"getxattr", vu_op_getxattr, true},
-	[VU_OP_SETXATTR] = {"setxattr", vu_op_setxattr, true},
-	[VU_OP_LISTXATTR] = {"listxattr", vu_op_listxattr, true},
-	[VU_OP_REMOVEXATTR] = {"removexattr", vu_op_removexattr, true},
-	[VU_OP_GETXATTRAT] = {"getxattrat", vu_op_getxattrat, true},
-	[VU_OP_SETXATTRAT] = {"setxattrat", vu_op_setxattrat, true},
-	[VU_OP_LISTXATTRAT] = {"listxattrat", vu_op_listxattrat, true},
-	[VU_OP_REMOVEXATTRAT] = {"removexattrat", vu_op_removexattrat, true},
-	[VU_OP_FILE_GETATTR] = {"file_getattr", vu_op_file_getattr, true},
-	[VU_OP_FILE_SETATTR] = {"file_setattr", vu_op_file_setattr, true},
-	[VU_OP_CHDIR] = {"chdir", vu_op_chdir, true},
-	[VU_OP_CHROOT] = {"chroot", vu_op_chroot, false},
-	[VU_OP_GETCWD] = {"getcwd", vu_op_getcwd, true},
-	[VU_OP_EXECVE] = {"execve", vu_op_execve, false},
-	[VU_OP_INOTIFY] = {"inotify_add_watch", vu_op_inotify, true},
-	[VU_OP_FANOTIFY] = {"fanotify_mark", vu_op_fanotify, true},
-	[VU_OP_NAME_TO_HANDLE] = {"name_to_handle_at", vu_op_name_to_handle, true},
-	[VU_OP_OPEN_BY_HANDLE] = {"open_by_handle_at", vu_op_open_by_handle, true},
-	[VU_OP_BIND] = {"bind", vu_op_bind, true},
-	[VU_OP_CONNECT] = {"connect", vu_op_connect, true},
-	[VU_OP_SENDTO] = {"sendto", vu_op_sendto, true},
-	[VU_OP_SENDMSG] = {"sendmsg", vu_op_sendmsg, true},
-	[VU_OP_SENDMMSG] = {"sendmmsg", vu_op_sendmmsg, true},
-	[VU_OP_GETDENTS64] = {"getdents64", vu_op_getdents64, true},
-	[VU_OP_GETDENTS] = {"getdents", vu_op_getdents, true},
-	[VU_OP_FCHMOD] = {"fchmod", vu_op_descriptor_write, true},
-	[VU_OP_FCHOWN] = {"fchown", vu_op_descriptor_write, true},
-	[VU_OP_FSETXATTR] = {"fsetxattr", vu_op_descriptor_write, true},
-	[VU_OP_FREMOVEXATTR] = {"fremovexattr", vu_op_descriptor_write, true},
-	[VU_OP_IOCTL_SETFLAGS] = {"ioctl", vu_op_descriptor_write, true},
-	[VU_OP_GETRLIMIT] = {"getrlimit", vu_op_getrlimit, false},
-	[VU_OP_SETRLIMIT] = {"setrlimit", vu_op_setrlimit, false},
-	[VU_OP_PRLIMIT] = {"prlimit", vu_op_prlimit, false},
-	[VU_OP_DUMPABLE] = {"prctl", vu_op_dumpable, false},
-	[VU_OP_CREDENTIALS] = {"credentials", vu_op_credentials, false},
+	[VU_OP_OPEN] = { "open", vu_op_open, true },
+	[VU_OP_OPENAT2] = { "openat2", vu_op_openat2, true },
+	[VU_OP_STAT] = { "stat", vu_op_stat, true },
+	[VU_OP_STATX] = { "statx", vu_op_statx, true },
+	[VU_OP_ACCESS] = { "access", vu_op_access, true },
+	[VU_OP_READLINK] = { "readlink", vu_op_readlink, true },
+	[VU_OP_MKDIR] = { "mkdir", vu_op_mkdir, true },
+	[VU_OP_MKNOD] = { "mknod", vu_op_mknod, true },
+	[VU_OP_UNLINK] = { "unlink", vu_op_unlink, true },
+	[VU_OP_LINK] = { "link", vu_op_link, true },
+	[VU_OP_SYMLINK] = { "symlink", vu_op_symlink, true },
+	[VU_OP_RENAME] = { "rename", vu_op_rename, true },
+	[VU_OP_CHMOD] = { "chmod", vu_op_chmod, true },
+	[VU_OP_CHOWN] = { "chown", vu_op_chown, true },
+	[VU_OP_UTIME] = { "utime", vu_op_utime, true },
+	[VU_OP_UTIMES] = { "utimes", vu_op_utimes, true },
+	[VU_OP_UTIMENSAT] = { "utimensat", vu_op_utimensat, true },
+	[VU_OP_TRUNCATE] = { "truncate", vu_op_truncate, true },
+	[VU_OP_STATFS] = { "statfs", vu_op_statfs, true },
+	[VU_OP_GETXATTR] = { "getxattr", vu_op_getxattr, true },
+	[VU_OP_SETXATTR] = { "setxattr", vu_op_setxattr, true },
+	[VU_OP_LISTXATTR] = { "listxattr", vu_op_listxattr, true },
+	[VU_OP_REMOVEXATTR] = { "removexattr", vu_op_removexattr, true },
+	[VU_OP_GETXATTRAT] = { "getxattrat", vu_op_getxattrat, true },
+	[VU_OP_SETXATTRAT] = { "setxattrat", vu_op_setxattrat, true },
+	[VU_OP_LISTXATTRAT] = { "listxattrat", vu_op_listxattrat, true },
+	[VU_OP_REMOVEXATTRAT] = { "removexattrat", vu_op_removexattrat, true },
+	[VU_OP_FILE_GETATTR] = { "file_getattr", vu_op_file_getattr, true },
+	[VU_OP_FILE_SETATTR] = { "file_setattr", vu_op_file_setattr, true },
+	[VU_OP_CHDIR] = { "chdir", vu_op_chdir, true },
+	[VU_OP_CHROOT] = { "chroot", vu_op_chroot, false },
+	[VU_OP_GETCWD] = { "getcwd", vu_op_getcwd, true },
+	[VU_OP_EXECVE] = { "execve", vu_op_execve, false },
+	[VU_OP_INOTIFY] = { "inotify_add_watch", vu_op_inotify, true },
+	[VU_OP_FANOTIFY] = { "fanotify_mark", vu_op_fanotify, true },
+	[VU_OP_NAME_TO_HANDLE] = { "name_to_handle_at", vu_op_name_to_handle, true },
+	[VU_OP_OPEN_BY_HANDLE] = { "open_by_handle_at", vu_op_open_by_handle, true },
+	[VU_OP_BIND] = { "bind", vu_op_bind, true },
+	[VU_OP_CONNECT] = { "connect", vu_op_connect, true },
+	[VU_OP_SENDTO] = { "sendto", vu_op_sendto, true },
+	[VU_OP_SENDMSG] = { "sendmsg", vu_op_sendmsg, true },
+	[VU_OP_SENDMMSG] = { "sendmmsg", vu_op_sendmmsg, true },
+	[VU_OP_GETDENTS64] = { "getdents64", vu_op_getdents64, true },
+	[VU_OP_GETDENTS] = { "getdents", vu_op_getdents, true },
+	[VU_OP_FCHMOD] = { "fchmod", vu_op_descriptor_write, true },
+	[VU_OP_FCHOWN] = { "fchown", vu_op_descriptor_write, true },
+	[VU_OP_FSETXATTR] = { "fsetxattr", vu_op_descriptor_write, true },
+	[VU_OP_FREMOVEXATTR] = { "fremovexattr", vu_op_descriptor_write, true },
+	[VU_OP_IOCTL_SETFLAGS] = { "ioctl", vu_op_descriptor_write, true },
+	[VU_OP_GETRLIMIT] = { "getrlimit", vu_op_getrlimit, false },
+	[VU_OP_SETRLIMIT] = { "setrlimit", vu_op_setrlimit, false },
+	[VU_OP_PRLIMIT] = { "prlimit", vu_op_prlimit, false },
+	[VU_OP_DUMPABLE] = { "prctl", vu_op_dumpable, false },
+	[VU_OP_CREDENTIALS] = { "credentials", vu_op_credentials, false },
 };
 
 const char *vu_op_name(int op)
@@ -122,7 +122,8 @@ int vu_notify_alive(const struct vu_call *call)
 static int send_descriptor(struct vu_call *call, int fd, bool cloexec, unsigned flags)
 {
 	struct seccomp_notif_addfd add = {
-		.id = call->id, .flags = flags, .srcfd = (unsigned)fd, .newfd_flags = cloexec ? O_CLOEXEC : 0};
+		.id = call->id, .flags = flags, .srcfd = (unsigned)fd, .newfd_flags = cloexec ? O_CLOEXEC : 0
+	};
 	int result = ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
 	return result < 0 ? -errno : result;
 }
@@ -141,7 +142,7 @@ int vu_notify_inject(struct vu_call *call, int fd, bool cloexec)
 static void reply(struct vu_call *call, int verdict)
 {
 	struct vu_session *session = call->session;
-	struct seccomp_notif_resp response = {.id = call->id};
+	struct seccomp_notif_resp response = { .id = call->id };
 	if (verdict == VU_SENT) {
 		atomic_fetch_add_explicit(&session->acted, 1, memory_order_relaxed);
 		return;
@@ -208,7 +209,8 @@ static void serve(struct vu_session *session, struct vu_work *work, const struct
 		.args = (const uint64_t *)notification->data.args,
 	};
 	atomic_fetch_add_explicit(&session->notifications, 1, memory_order_relaxed);
-	if (notification->data.arch != AUDIT_ARCH_X86_64 || (call.nr & X32_BIT) || call.nr < 0 || call.nr >= VU_MAX_NR) {
+	if (notification->data.arch != AUDIT_ARCH_X86_64 || (call.nr & X32_BIT) || call.nr < 0 ||
+	    call.nr >= VU_MAX_NR) {
 		reply(&call, foreign(&call, notification->data.arch));
 		return;
 	}
@@ -218,7 +220,7 @@ static void serve(struct vu_session *session, struct vu_work *work, const struct
 
 static bool hung_up(int listener)
 {
-	struct pollfd poller = {.fd = listener};
+	struct pollfd poller = { .fd = listener };
 	return poll(&poller, 1, 0) == 1 && (poller.revents & POLLHUP);
 }
 
@@ -243,7 +245,8 @@ void vu_notify_step_aside(struct vu_session *session)
 static bool lead(struct vu_session *session, struct vu_work *work, unsigned turn)
 {
 	struct seccomp_notif notification;
-	while (atomic_load_explicit(&session->leader, memory_order_relaxed) == turn && !atomic_load(&session->stopping)) {
+	while (atomic_load_explicit(&session->leader, memory_order_relaxed) == turn &&
+	       !atomic_load(&session->stopping)) {
 		memset(&notification, 0, sizeof notification);
 		if (!ioctl(session->listener, SECCOMP_IOCTL_NOTIF_RECV, &notification)) {
 			atomic_fetch_add_explicit(&session->beat, 1, memory_order_relaxed);
@@ -289,7 +292,7 @@ static void *engine_thread(void *argument)
 /* Looks after the leader while there is work; sleeps when there has been none for a while. */
 static void *guard_thread(void *argument)
 {
-	static const struct timespec tick = {.tv_nsec = GUARD_TICK_NS};
+	static const struct timespec tick = { .tv_nsec = GUARD_TICK_NS };
 	struct vu_session *session = argument;
 	unsigned last = 0, idle = 0;
 	sigset_t all;
@@ -349,7 +352,8 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 	return session;
 }
 
-int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source, const char *source_path)
+int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source,
+		     const char *source_path)
 {
 	session->empty = false;
 	return vu_table_add(&session->table, kind, flags & VU_ENTRY_READONLY, target, source, source_path);
@@ -368,7 +372,7 @@ int vu_session_cwd(vu_session *session, const char *view)
 int vu_session_start(vu_session *session, int listener)
 {
 	uint64_t flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
-	struct sigaction action = {.sa_handler = wake};
+	struct sigaction action = { .sa_handler = wake };
 	session->listener = listener;
 	umask(0); /* creating calls apply the caller's */
 	/* Linux 6.6; without it a round trip costs three times as much, and nothing else changes. */

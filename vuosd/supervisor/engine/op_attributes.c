@@ -31,7 +31,8 @@ enum { FOUND = 3 };
 
 static int find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, struct vu_place *place)
 {
-	int error = vu_walk_argument(call, walk_flags(at) | (changes || call->row->op == VU_OP_ACCESS ? 0 : VU_READS), place);
+	int error = vu_walk_argument(call, walk_flags(at) | (changes || call->row->op == VU_OP_ACCESS ? 0 : VU_READS),
+				     place);
 	if (error < 0)
 		return at & ~allowed ? -EINVAL : error;
 	if (vu_may_continue(call, place, changes))
@@ -69,7 +70,8 @@ int vu_op_stat(struct vu_call *call)
 {
 	VU_PLACE place;
 	struct stat st;
-	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC, false, &place);
+	int verdict = find(call, at_flags(call), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC,
+			   false, &place);
 	if (verdict != FOUND)
 		return verdict;
 	if (fstat(place.fd, &st) < 0)
@@ -83,7 +85,8 @@ int vu_op_statx(struct vu_call *call)
 	VU_PLACE place;
 	struct statx st;
 	unsigned at = at_flags(call), mask = (unsigned)vu_argument(call, call->row->extra);
-	int verdict = find(call, at, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC, false, &place);
+	int verdict =
+		find(call, at, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC, false, &place);
 	bool bad = (at & AT_STATX_SYNC) == AT_STATX_SYNC || (mask & STATX__RESERVED);
 	verdict = first(call, verdict, bad ? -EINVAL : 0);
 	if (verdict != FOUND)
@@ -207,7 +210,7 @@ int vu_op_utimes(struct vu_call *call)
 	for (int i = 0; address && i < 2; i++) {
 		if (given[i].tv_usec < 0 || given[i].tv_usec >= 1000000)
 			return -EINVAL;
-		times[i] = (struct timespec){given[i].tv_sec, given[i].tv_usec * 1000};
+		times[i] = (struct timespec){ given[i].tv_sec, given[i].tv_usec * 1000 };
 	}
 	if (verdict != FOUND)
 		return verdict;
@@ -216,7 +219,7 @@ int vu_op_utimes(struct vu_call *call)
 
 int vu_op_utimensat(struct vu_call *call)
 {
-	VU_PLACE place = {.parent = -1, .fd = -1};
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	struct timespec times[2];
 	uint64_t address = vu_argument(call, call->row->buf);
 	int verdict;
@@ -285,7 +288,8 @@ static int get_value(struct vu_call *call, struct vu_place *place, const char *n
 static int set_value(struct vu_call *call, struct vu_place *place, const char *name, size_t size, int flags)
 {
 	char path[32];
-	return setxattr(vu_fd_path(place->fd, path), name, call->work->data, size, flags) < 0 ? -errno : vu_answer(call, 0);
+	return setxattr(vu_fd_path(place->fd, path), name, call->work->data, size, flags) < 0 ? -errno
+											      : vu_answer(call, 0);
 }
 
 static int list_names(struct vu_call *call, struct vu_place *place, uint64_t buffer, size_t size)
@@ -455,7 +459,8 @@ static int file_attributes(struct vu_call *call, bool set)
 		return -E2BIG;
 	if (set && (verdict = vu_read(call, address, call->work->data, size)) < 0)
 		return verdict;
-	if (syscall(set ? SYS_file_setattr : SYS_file_getattr, AT_FDCWD, vu_fd_path(place.fd, path), call->work->data, size, 0) < 0)
+	if (syscall(set ? SYS_file_setattr : SYS_file_getattr, AT_FDCWD, vu_fd_path(place.fd, path), call->work->data,
+		    size, 0) < 0)
 		return -errno;
 	if (!set && (verdict = vu_write(call, address, call->work->data, size)) < 0)
 		return verdict;
@@ -479,9 +484,9 @@ int vu_op_file_setattr(struct vu_call *call)
 static int set_by_ioctl(struct vu_call *call, int fd)
 {
 	unsigned code = (unsigned)call->args[1];
-	size_t size = code == FS_IOC_FSSETXATTR ? sizeof(struct fsxattr) :
-		      code == FS_IOC_SETFLAGS || code == FS_IOC_SETVERSION ? sizeof(long) :
-									       0;
+	size_t size = code == FS_IOC_FSSETXATTR                              ? sizeof(struct fsxattr)
+		      : code == FS_IOC_SETFLAGS || code == FS_IOC_SETVERSION ? sizeof(long)
+									     : 0;
 	if (!size)
 		return -EPERM;
 	/* The kernel reads an int for what is declared long. */

@@ -20,7 +20,8 @@ static int remember(struct vu_call *call, const struct vu_place *place)
 			strcpy(host + spot.mount->source_length + 1, spot.rest);
 		}
 		const struct vu_mount *plain;
-		if (!vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &plain) && plain != spot.mount)
+		if (!vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &plain) &&
+		    plain != spot.mount)
 			hint = spot.mount;
 	}
 	struct vu_state wanted = *vu_state_of(call);
@@ -49,7 +50,9 @@ int vu_op_chdir(struct vu_call *call)
 			int verdict = -1, number = vu_again_handle(call, place.fd, NULL, &verdict);
 			if (number < 0)
 				return verdict >= 0 ? verdict : number;
-			struct vu_remote request = {.nr = SYS_fchdir, .args = {(uint64_t)number}, .close_fd = number};
+			struct vu_remote request = { .nr = SYS_fchdir,
+						     .args = { (uint64_t)number },
+						     .close_fd = number };
 			return vu_remote(call, &request);
 		}
 		char number[32];
@@ -57,8 +60,11 @@ int vu_op_chdir(struct vu_call *call)
 		if (n < 0)
 			return -errno;
 		call->work->host[n] = 0;
-		struct vu_remote request = {.nr = SYS_chdir, .close_fd = -1, .scratch_args = 1, .scratch = call->work->host,
-					    .scratch_len = (uint32_t)n + 1};
+		struct vu_remote request = { .nr = SYS_chdir,
+					     .close_fd = -1,
+					     .scratch_args = 1,
+					     .scratch = call->work->host,
+					     .scratch_len = (uint32_t)n + 1 };
 		return vu_remote(call, &request);
 	}
 	if (fd < 0)
@@ -66,7 +72,7 @@ int vu_op_chdir(struct vu_call *call)
 	int there = vu_notify_inject(call, fd, true);
 	if (there < 0)
 		return there;
-	struct vu_remote request = {.nr = SYS_fchdir, .args = {(uint64_t)there}, .close_fd = there};
+	struct vu_remote request = { .nr = SYS_fchdir, .args = { (uint64_t)there }, .close_fd = there };
 	return vu_remote(call, &request);
 }
 

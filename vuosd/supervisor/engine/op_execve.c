@@ -30,12 +30,12 @@ struct vector {
 struct exec {
 	struct vu_call *call;
 	struct vector vector;
-	bool native;	/* so far the kernel would do the same */
-	int fd;		/* what is executed, readable; or -1: */
-	int parent;	/* … by its name here, when it may be executed but not read */
+	bool native; /* so far the kernel would do the same */
+	int fd; /* what is executed, readable; or -1: */
+	int parent; /* … by its name here, when it may be executed but not read */
 	char name[NAME_MAX + 1];
 	uint64_t argv;
-	int descriptor;	/* of the caller, by which it names the program; or -1 */
+	int descriptor; /* of the caller, by which it names the program; or -1 */
 	struct vu_program programs[DEPTH + 1];
 	char paths[DEPTH + 2][PATH_MAX + 32]; /* of the programs and the loader, as the caller would name them */
 	char first[PATH_MAX];
@@ -161,8 +161,8 @@ static int prepare(struct exec *exec, struct vu_place *place)
 		if ((error = vu_program_read(exec->fd, program)) < 0)
 			return error;
 		if (program->format == VU_FORMAT_FOREIGN) {
-			vu_log(call->session, "process %d: %s: not an x86-64 program; those do not run in a view", call->tid,
-			       exec->paths[depth]);
+			vu_log(call->session, "process %d: %s: not an x86-64 program; those do not run in a view",
+			       call->tid, exec->paths[depth]);
 			exec->native = false;
 			return -ENOEXEC;
 		}
@@ -207,8 +207,9 @@ static int read_vector(struct exec *exec, uint64_t **out)
 			}
 			list = more;
 		}
-		int error = exec->argv ? vu_read(exec->call, exec->argv + count * sizeof *list, &list[count], sizeof *list)
-				       : (list[count] = 0, 0);
+		int error = exec->argv
+				    ? vu_read(exec->call, exec->argv + count * sizeof *list, &list[count], sizeof *list)
+				    : (list[count] = 0, 0);
 		if (error < 0) {
 			free(list);
 			return error;
@@ -261,8 +262,8 @@ static int execute(struct exec *exec, uint64_t envp)
 		struct vu_remote request = {
 			.nr = SYS_execveat,
 			.flags = VU_REMOTE_EXEC,
-			.args = {(uint64_t)there, 0, vector->count ? start : exec->argv, envp,
-				 exec->fd < 0 ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH},
+			.args = { (uint64_t)there, 0, vector->count ? start : exec->argv, envp,
+				  exec->fd < 0 ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH },
 			.close_fd = there,
 			.scratch_args = 1u << 1 | (vector->count ? 1u << 2 : 0),
 			.scratch = scratch,
@@ -282,8 +283,12 @@ static int execve_place(struct vu_call *call, struct vu_place *place, int dirfd)
 	struct exec *exec = calloc(1, sizeof *exec);
 	if (!exec)
 		return -ENOMEM;
-	*exec = (struct exec){.call = call, .native = true, .fd = -1, .parent = -1,
-			      .argv = vu_argument(call, call->row->buf), .descriptor = -1};
+	*exec = (struct exec){ .call = call,
+			       .native = true,
+			       .fd = -1,
+			       .parent = -1,
+			       .argv = vu_argument(call, call->row->buf),
+			       .descriptor = -1 };
 	/* As fs/exec.c alloc_bprm names it. */
 	const char *path = call->work->path[0];
 	if (dirfd == AT_FDCWD || *path == '/') {
@@ -308,7 +313,7 @@ int vu_op_execve(struct vu_call *call)
 	struct vu_session *session = call->session;
 	unsigned at = (unsigned)vu_argument(call, call->row->flags);
 	int dirfd = call->row->dirfd < 0 ? AT_FDCWD : (int)vu_argument(call, call->row->dirfd);
-	VU_PLACE place = {.parent = -1, .fd = -1};
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (session->empty && atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
 		return VU_CONTINUE;
 	if (vu_state_of(call)->undumpable) {
@@ -329,11 +334,13 @@ int vu_op_execve(struct vu_call *call)
 			return VU_CONTINUE; /* EBADF, as the kernel will say */
 	}
 	if (at & EXECVE_CHECK) {
-		static char *const none[] = {NULL};
+		static char *const none[] = { NULL };
 		if (vu_may_continue(call, &place, false))
 			return VU_CONTINUE;
 		/* Executes nothing, here either. Before Linux 6.14 it is EINVAL. */
-		return syscall(SYS_execveat, place.fd, "", none, none, AT_EMPTY_PATH | EXECVE_CHECK) < 0 ? -errno : vu_answer(call, 0);
+		return syscall(SYS_execveat, place.fd, "", none, none, AT_EMPTY_PATH | EXECVE_CHECK) < 0
+			       ? -errno
+			       : vu_answer(call, 0);
 	}
 	return execve_place(call, &place, dirfd);
 }

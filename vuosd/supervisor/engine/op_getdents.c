@@ -182,7 +182,8 @@ static int getdents(struct vu_call *call, bool old)
 	if (!call->session->enforce && (error < 0 || !place.node || !place.node->child_count))
 		return VU_CONTINUE; /* also one from outside of the view, which shows nothing there */
 	if (error < 0 || place.covered)
-		return error < 0 ? error : -ENOENT; /* a withheld directory that was handed in: its names are withheld too */
+		return error < 0 ? error
+				 : -ENOENT; /* a withheld directory that was handed in: its names are withheld too */
 	VU_CLOSE int copy = vu_again_descriptor(call, fd, &verdict);
 	if (copy < 0)
 		return verdict >= 0 ? verdict : copy;

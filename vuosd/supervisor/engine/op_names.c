@@ -60,7 +60,8 @@ int vu_op_mknod(struct vu_call *call)
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &place);
 	mode_t mode = (mode_t)vu_argument(call, call->row->mode), type = mode & S_IFMT;
 	/* fs/namei.c may_mknod comes before the path. */
-	if (vu_ours(call, error) && type && !S_ISREG(mode) && !S_ISCHR(mode) && !S_ISBLK(mode) && !S_ISFIFO(mode) && !S_ISSOCK(mode))
+	if (vu_ours(call, error) && type && !S_ISREG(mode) && !S_ISCHR(mode) && !S_ISBLK(mode) && !S_ISFIFO(mode) &&
+	    !S_ISSOCK(mode))
 		return S_ISDIR(mode) ? -EPERM : -EINVAL;
 	if (error < 0)
 		return error;
@@ -108,7 +109,7 @@ int vu_op_unlink(struct vu_call *call)
 int vu_op_link(struct vu_call *call)
 {
 	VU_PLACE old;
-	VU_PLACE new = {.parent = -1, .fd = -1};
+	VU_PLACE new = { .parent = -1, .fd = -1 };
 	unsigned flags = (unsigned)vu_argument(call, call->row->flags);
 	int error = vu_walk_argument(
 		call, (flags & AT_SYMLINK_FOLLOW ? VU_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &old);
@@ -142,10 +143,11 @@ int vu_op_link(struct vu_call *call)
 int vu_op_rename(struct vu_call *call)
 {
 	VU_PLACE old;
-	VU_PLACE new = {.parent = -1, .fd = -1};
+	VU_PLACE new = { .parent = -1, .fd = -1 };
 	unsigned flags = (unsigned)vu_argument(call, call->row->flags);
 	static const unsigned noreplace = 1, exchange = 2, whiteout = 4;
-	bool bad = flags & ~(noreplace | exchange | whiteout) || ((flags & (noreplace | whiteout)) && (flags & exchange));
+	bool bad =
+		flags & ~(noreplace | exchange | whiteout) || ((flags & (noreplace | whiteout)) && (flags & exchange));
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &old);
 	if (error < 0)
 		return vu_ours(call, error) && bad ? -EINVAL : error;

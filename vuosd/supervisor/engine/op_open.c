@@ -15,7 +15,8 @@
 #define TMPFILE_BIT (O_TMPFILE & ~O_DIRECTORY)
 #define VALID_FLAGS                                                                                                    \
 	(O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_ASYNC |      \
-	 O_DIRECT | 0100000 /* O_LARGEFILE */ | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | TMPFILE_BIT)
+	 O_DIRECT | 0100000 /* O_LARGEFILE */ | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH |            \
+	 TMPFILE_BIT)
 
 /* What fs/open.c build_open_flags refuses whatever the path is. */
 static int check_flags(uint64_t flags)
@@ -48,14 +49,14 @@ static int ask_to_open(struct vu_call *call, const struct open_how *how, const c
 	struct {
 		struct open_how how;
 		char path[PATH_MAX];
-	} scratch = {.how = *how};
+	} scratch = { .how = *how };
 	size_t length = strlen(path) + 1;
 	if (length > sizeof scratch.path)
 		return -ENAMETOOLONG;
 	memcpy(scratch.path, path, length);
 	struct vu_remote request = {
 		.nr = SYS_openat2,
-		.args = {(uint64_t)AT_FDCWD, offsetof(typeof(scratch), path), 0, sizeof scratch.how},
+		.args = { (uint64_t)AT_FDCWD, offsetof(typeof(scratch), path), 0, sizeof scratch.how },
 		.close_fd = -1,
 		.scratch_args = 1u << 1 | 1u << 2,
 		.scratch = &scratch,
@@ -70,18 +71,20 @@ static int ask_to_open(struct vu_call *call, const struct open_how *how, const c
  */
 static int open_path_only(struct vu_call *call, struct vu_place *place, int flags)
 {
-	struct open_how how = {.flags = (uint64_t)(flags & VALID_PATH_FLAGS), .resolve = RESOLVE_NO_SYMLINKS};
+	struct open_how how = { .flags = (uint64_t)(flags & VALID_PATH_FLAGS), .resolve = RESOLVE_NO_SYMLINKS };
 	char *path = call->work->host;
 	struct stat here, there;
 	char number[32];
-	if (call->session->enforce) { /* a path in the caller's memory could be exchanged, and Landlock governs no such open */
+	if (call->session
+		    ->enforce) { /* a path in the caller's memory could be exchanged, and Landlock governs no such open */
 		int64_t ignored;
 		/* Anew, for the flags that fcntl(2) shows; O_NOFOLLOW would be about the link of procfs. */
 		bool link = !fstat(place->fd, &here) && S_ISLNK(here.st_mode);
 		VU_CLOSE int again = link ? -1 : vu_reopen(call->session, place->fd, flags & (O_PATH | O_DIRECTORY));
 		if (again == -ENOTDIR)
 			return again;
-		return vu_hand_over(call, again < 0 || flags & O_NOFOLLOW ? place->fd : again, flags & O_CLOEXEC, 0, &ignored);
+		return vu_hand_over(call, again < 0 || flags & O_NOFOLLOW ? place->fd : again, flags & O_CLOEXEC, 0,
+				    &ignored);
 	}
 	if (place->magic) { /* an object without a path: by the link of procfs that led to it */
 		how.resolve = 0;
@@ -101,8 +104,8 @@ static int open_path_only(struct vu_call *call, struct vu_place *place, int flag
 /* With O_NOFOLLOW, which fcntl(2) shows and a magic link does not take: by its name, and then it must be the same object. */
 static int open_by_name(struct vu_call *call, const struct vu_place *place, int flags)
 {
-	struct open_how how = {.flags = (uint64_t)((flags & ~(O_CREAT | O_EXCL)) | O_CLOEXEC | O_NOCTTY) & VALID_FLAGS,
-			       .resolve = RESOLVE_NO_SYMLINKS};
+	struct open_how how = { .flags = (uint64_t)((flags & ~(O_CREAT | O_EXCL)) | O_CLOEXEC | O_NOCTTY) & VALID_FLAGS,
+				.resolve = RESOLVE_NO_SYMLINKS };
 	struct vu_spot spot;
 	struct stat here, there;
 	vu_table_find(&call->session->table, *place->view ? place->view : "/", &spot);
@@ -274,6 +277,7 @@ int vu_op_openat2(struct vu_call *call)
 	unsigned walk = (how.resolve & RESOLVE_NO_SYMLINKS ? VU_NO_LINKS : 0) |
 			(how.resolve & RESOLVE_NO_MAGICLINKS ? VU_NO_MAGIC : 0) |
 			(how.resolve & RESOLVE_NO_XDEV ? VU_NO_MOUNTS : 0) |
-			(how.resolve & RESOLVE_BENEATH ? VU_BENEATH : 0) | (how.resolve & RESOLVE_IN_ROOT ? VU_IN_ROOT : 0);
+			(how.resolve & RESOLVE_BENEATH ? VU_BENEATH : 0) |
+			(how.resolve & RESOLVE_IN_ROOT ? VU_IN_ROOT : 0);
 	return do_open(call, (int)how.flags, (mode_t)how.mode, walk);
 }

@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 
 /* RLIMIT_LOCKS has had no effect since Linux 2.4; the caller sees it unlimited, and may set it to no effect. */
-static const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+static const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 
 static int check_limit(struct vu_call *call, uint64_t address)
 {

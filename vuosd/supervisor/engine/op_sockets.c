@@ -111,7 +111,7 @@ static int bind_at(struct vu_call *call, const struct vu_place *place)
 int vu_op_bind(struct vu_call *call)
 {
 	char path[sizeof(struct sockaddr_un)];
-	VU_PLACE place = {.parent = -1, .fd = -1};
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (!read_path(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), path))
 		return VU_CONTINUE;
 	int error = vu_walk(call, 0, AT_FDCWD, path, VU_WANT_PARENT, &place);
@@ -149,7 +149,7 @@ int vu_op_connect(struct vu_call *call)
 	char path[sizeof(struct sockaddr_un)];
 	struct target target;
 	int verdict = -1;
-	VU_PLACE place = {.parent = -1, .fd = -1};
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (!read_path(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), path))
 		return VU_CONTINUE;
 	int error = vu_walk(call, 0, AT_FDCWD, path, VU_FOLLOW, &place);

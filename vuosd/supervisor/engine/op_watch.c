@@ -34,7 +34,9 @@ static int watch(struct vu_call *call, struct vu_place *place)
 	return result < 0 ? -errno : vu_answer(call, result);
 }
 
-#define ALL_EVENTS (IN_ALL_EVENTS | IN_UNMOUNT | IN_Q_OVERFLOW | IN_IGNORED | IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK | IN_MASK_ADD | IN_ISDIR | IN_ONESHOT | IN_MASK_CREATE)
+#define ALL_EVENTS                                                                                                     \
+	(IN_ALL_EVENTS | IN_UNMOUNT | IN_Q_OVERFLOW | IN_IGNORED | IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK |      \
+	 IN_MASK_ADD | IN_ISDIR | IN_ONESHOT | IN_MASK_CREATE)
 
 /* Is the caller's descriptor one of inotify? */
 static int check_watcher(struct vu_call *call)
@@ -69,7 +71,7 @@ int vu_op_fanotify(struct vu_call *call)
 	uint64_t mask = vu_argument(call, call->row->extra);
 	char path[32];
 	int verdict = -1;
-	VU_PLACE place = {.parent = -1, .fd = -1};
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (!vu_argument(call, call->row->path) || (flags & FAN_MARK_FLUSH))
 		return VU_CONTINUE; /* a descriptor of the caller, or no object at all */
 	int error = vu_walk_argument(
@@ -110,7 +112,8 @@ int vu_op_name_to_handle(struct vu_call *call)
 	VU_PLACE place;
 	int error = vu_walk_argument(
 		call, (flags & AT_SYMLINK_FOLLOW ? VU_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &place);
-	if (vu_ours(call, error) && (flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH | AT_HANDLE_FID | HANDLE_MNT_ID_UNIQUE | AT_HANDLE_CONNECTABLE)))
+	if (vu_ours(call, error) && (flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH | AT_HANDLE_FID |
+							 HANDLE_MNT_ID_UNIQUE | AT_HANDLE_CONNECTABLE)))
 		return -EINVAL;
 	if (error < 0)
 		return error;

@@ -43,8 +43,8 @@ static int format_of(const struct vu_place *place)
 		const char *name;
 		enum vu_proc_format format;
 	} names[] = {
-		{"mountinfo", VU_PROC_MOUNTINFO}, {"mounts", VU_PROC_MOUNTS}, {"mountstats", VU_PROC_MOUNTSTATS},
-		{"maps", VU_PROC_MAPS},		  {"smaps", VU_PROC_MAPS},
+		{ "mountinfo", VU_PROC_MOUNTINFO }, { "mounts", VU_PROC_MOUNTS }, { "mountstats", VU_PROC_MOUNTSTATS },
+		{ "maps", VU_PROC_MAPS },           { "smaps", VU_PROC_MAPS },
 	};
 	const char *slash = strrchr(place->view, '/');
 	struct statfs fs;

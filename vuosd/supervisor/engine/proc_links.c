@@ -23,7 +23,7 @@ static bool started_by_loader(struct vu_call *call, const struct vu_place *place
 	if (n <= 0)
 		return false;
 	text[n] = 0;
-	const char *arguments[4] = {text};
+	const char *arguments[4] = { text };
 	for (int i = 1; i < 4; i++) {
 		arguments[i] = arguments[i - 1] + strlen(arguments[i - 1]) + 1;
 		if (arguments[i] >= text + n)

@@ -24,7 +24,8 @@ static void print_line(struct vu_call *call, FILE *file, char *line)
 	char *view = call->work->scratch;
 	if (vu_table_reverse(&call->session->table, call->work->host, state->cwd_mount, view, &mount) < 0) {
 		/* Shared memory without a file ("/memfd:x", "/dev/zero") has no place in the tree, and keeps its name. */
-		fprintf(file, "%s%s%s\n", line, strncmp(call->work->host, "/memfd:", 7) ? "" : call->work->host, gone ? deleted : "");
+		fprintf(file, "%s%s%s\n", line, strncmp(call->work->host, "/memfd:", 7) ? "" : call->work->host,
+			gone ? deleted : "");
 		return;
 	}
 	size_t root = strlen(state->root);

@@ -54,13 +54,15 @@ static int read_elf(int fd, const char head[HEAD], struct vu_program *program)
 		return 0; /* the kernel will say ENOEXEC */
 	for (unsigned i = 0; i < header->e_phnum; i++) {
 		Elf64_Phdr segment;
-		if (pread(fd, &segment, sizeof segment, (off_t)(header->e_phoff + i * sizeof segment)) != sizeof segment)
+		if (pread(fd, &segment, sizeof segment, (off_t)(header->e_phoff + i * sizeof segment)) !=
+		    sizeof segment)
 			return 0;
 		if (segment.p_type != PT_INTERP)
 			continue;
 		if (segment.p_filesz < 2 || segment.p_filesz > PATH_MAX)
 			return 0;
-		if (pread(fd, program->interpreter, segment.p_filesz, (off_t)segment.p_offset) != (ssize_t)segment.p_filesz ||
+		if (pread(fd, program->interpreter, segment.p_filesz, (off_t)segment.p_offset) !=
+			    (ssize_t)segment.p_filesz ||
 		    program->interpreter[segment.p_filesz - 1])
 			return 0;
 		program->format = VU_FORMAT_DYNAMIC;

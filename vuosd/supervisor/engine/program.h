@@ -5,10 +5,10 @@
 #include "engine.h"
 
 enum vu_format {
-	VU_FORMAT_OTHER,   /* binfmt_misc, or ENOEXEC: the kernel's to say */
-	VU_FORMAT_STATIC,  /* 64-bit ELF without interpreter */
+	VU_FORMAT_OTHER, /* binfmt_misc, or ENOEXEC: the kernel's to say */
+	VU_FORMAT_STATIC, /* 64-bit ELF without interpreter */
 	VU_FORMAT_DYNAMIC, /* 64-bit ELF; `interpreter` is its loader */
-	VU_FORMAT_SCRIPT,  /* "#!"; `interpreter` and `argument` */
+	VU_FORMAT_SCRIPT, /* "#!"; `interpreter` and `argument` */
 	VU_FORMAT_FOREIGN, /* an ELF of another width or machine */
 };
 

@@ -41,7 +41,7 @@ int vu_remote_at(struct vu_call *call, unsigned nr, int dirfd, const char *name,
 		return there;
 	struct vu_remote request = {
 		.nr = nr,
-		.args = {(uint64_t)there, 0, flags},
+		.args = { (uint64_t)there, 0, flags },
 		.close_fd = there,
 		.scratch_args = 1u << 1,
 		.scratch = name,
@@ -53,13 +53,14 @@ int vu_remote_at(struct vu_call *call, unsigned nr, int dirfd, const char *name,
 static int queue_descriptor(int socket, int fd)
 {
 	char byte = 0;
-	struct iovec vector = {&byte, 1};
+	struct iovec vector = { &byte, 1 };
 	union {
 		struct cmsghdr header;
 		char space[CMSG_SPACE(sizeof(int))];
-	} control = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+	} control = { .header = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
 	struct msghdr header = {
-		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+	};
 	memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
 	return sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
@@ -72,7 +73,7 @@ int vu_hand_over(struct vu_call *call, int fd, bool cloexec, unsigned flags, int
 		char byte[16];
 		struct cmsghdr control;
 		int number; /* received; the last of the scratch */
-	} scratch = {.number = -EMFILE};
+	} scratch = { .number = -EMFILE };
 	static const uint32_t pointers[] = {
 		offsetof(__typeof__(scratch), header.msg_iov),
 		offsetof(__typeof__(scratch), header.msg_control),
@@ -92,11 +93,11 @@ int vu_hand_over(struct vu_call *call, int fd, bool cloexec, unsigned flags, int
 	scratch.header.msg_iovlen = 1;
 	scratch.header.msg_control = (void *)offsetof(__typeof__(scratch), control);
 	scratch.header.msg_controllen = CMSG_LEN(sizeof(int));
-	scratch.vector = (struct iovec){(void *)offsetof(__typeof__(scratch), byte), 1};
+	scratch.vector = (struct iovec){ (void *)offsetof(__typeof__(scratch), byte), 1 };
 	struct vu_remote request = {
 		.nr = SYS_recvmsg,
 		.flags = VU_REMOTE_INT | flags,
-		.args = {(uint64_t)there, 0, MSG_DONTWAIT | (cloexec ? MSG_CMSG_CLOEXEC : 0)},
+		.args = { (uint64_t)there, 0, MSG_DONTWAIT | (cloexec ? MSG_CMSG_CLOEXEC : 0) },
 		.close_fd = there,
 		.scratch_args = 1u << 1,
 		.scratch = &scratch,

@@ -28,7 +28,8 @@ struct vu_slow {
 
 static bool keeps_on(struct vu_slow *slow)
 {
-	return !vu_notify_alive(&slow->call) && !atomic_load(&slow->call.session->stopping) && !atomic_load(&slow->signalled);
+	return !vu_notify_alive(&slow->call) && !atomic_load(&slow->call.session->stopping) &&
+	       !atomic_load(&slow->signalled);
 }
 
 /* Has the caller a signal that it will take as soon as it can? */
@@ -57,7 +58,7 @@ static void *slow_thread(void *argument)
 {
 	struct vu_slow *slow = argument;
 	struct vu_call *call = &slow->call;
-	struct seccomp_notif_resp response = {.id = call->id};
+	struct seccomp_notif_resp response = { .id = call->id };
 	if (slow->work) {
 		int result = -EINTR;
 		while (result == -EINTR && keeps_on(slow))
@@ -119,7 +120,7 @@ static bool look(struct vu_session *session)
 static void *watch_thread(void *argument)
 {
 	struct vu_session *session = argument;
-	static const struct timespec pause = {.tv_nsec = LOOK_EVERY_NS};
+	static const struct timespec pause = { .tv_nsec = LOOK_EVERY_NS };
 	while (look(session) || !atomic_load(&session->stopping))
 		nanosleep(&pause, NULL);
 	return NULL;

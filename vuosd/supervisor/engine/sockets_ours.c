@@ -23,8 +23,8 @@
 #include "sockets_ours.h"
 
 enum {
-	VECTORS = 1024,		/* UIO_MAXIOV */
-	MOST_DATA = 4 << 20,	/* of a stream at once: a short count is right there. No datagram is as long. */
+	VECTORS = 1024, /* UIO_MAXIOV */
+	MOST_DATA = 4 << 20, /* of a stream at once: a short count is right there. No datagram is as long. */
 	MOST_CONTROL = 1 << 16, /* about net.core.optmem_max */
 	MOST_DESCRIPTORS = 253, /* SCM_MAX_FD */
 };
@@ -96,7 +96,8 @@ static bool peer_is_member(const struct vu_call *call, int fd)
 	struct ucred peer;
 	struct rlimit limit;
 	socklen_t size = sizeof peer;
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && !prlimit(peer.pid, RLIMIT_LOCKS, NULL, &limit) &&
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
+	       !prlimit(peer.pid, RLIMIT_LOCKS, NULL, &limit) &&
 	       limit.rlim_cur >> VU_STATE_BITS == call->session->options.tag >> VU_STATE_BITS;
 }
 
@@ -120,7 +121,7 @@ static int take_address(struct vu_call *call, struct message *m, int type, uint6
 		return type == SOCK_DGRAM ? -EPERM : 0;
 	}
 	snprintf(path, sizeof path, "%.*s", (int)(length - head), un->sun_path);
-	VU_PLACE place = {.parent = -1, .fd = -1};
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if ((error = vu_walk(call, 0, AT_FDCWD, path, VU_FOLLOW, &place)) < 0)
 		return error;
 	m->place = place.fd;
@@ -160,7 +161,8 @@ static int take_control(struct vu_call *call, struct message *m, uint64_t addres
 		if (c->cmsg_type == SCM_RIGHTS && (error = take_descriptors(call, m, c)) < 0)
 			return error;
 		struct ucred *ids = (struct ucred *)CMSG_DATA(c);
-		if (c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len == CMSG_LEN(sizeof *ids) && ids->pid == vu_tgid(call))
+		if (c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len == CMSG_LEN(sizeof *ids) &&
+		    ids->pid == vu_tgid(call))
 			ids->pid = getpid(); /* the kernel lets nobody say another's */
 	}
 	return 0;
@@ -178,7 +180,7 @@ static int take_data(struct vu_call *call, struct message *m, const struct iovec
 			return error;
 		have += n;
 	}
-	m->vector = (struct iovec){out, have};
+	m->vector = (struct iovec){ out, have };
 	m->header.msg_iov = &m->vector;
 	m->header.msg_iovlen = 1;
 	return 0;
@@ -279,9 +281,10 @@ static int send_one(struct vu_call *call, const struct msghdr *header, const str
 
 int vu_sendto_ours(struct vu_call *call)
 {
-	const struct iovec vector = {(void *)call->args[1], call->args[2]};
-	const struct msghdr header = {.msg_name = (void *)vu_argument(call, call->row->buf),
-				      .msg_namelen = (socklen_t)vu_argument(call, call->row->size), .msg_iovlen = 1};
+	const struct iovec vector = { (void *)call->args[1], call->args[2] };
+	const struct msghdr header = { .msg_name = (void *)vu_argument(call, call->row->buf),
+				       .msg_namelen = (socklen_t)vu_argument(call, call->row->size),
+				       .msg_iovlen = 1 };
 	return send_one(call, &header, &vector, (int)call->args[3], 0);
 }
 

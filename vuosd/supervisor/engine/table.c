@@ -100,7 +100,7 @@ int vu_table_add(struct vu_table *table, int kind, bool readonly, const char *ta
 	struct vu_mount *mount = calloc(1, sizeof *mount);
 	if (!mount)
 		return -ENOMEM;
-	*mount = (struct vu_mount){.kind = kind, .readonly = readonly, .fd = fd, .index = table->count};
+	*mount = (struct vu_mount){ .kind = kind, .readonly = readonly, .fd = fd, .index = table->count };
 	mount->target = strdup(target);
 	mount->source = strdup(source ? source : "");
 	struct vu_node *node = make_path(&table->view, target);

@@ -24,11 +24,11 @@
 /* These act on the calling thread alone, unlike glibc's wrappers: that is the point. */
 static void set_effective(uint64_t effective, uint64_t permitted)
 {
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2];
 	for (int i = 0; i < 2; i++)
-		data[i] = (struct __user_cap_data_struct){.effective = (uint32_t)(effective >> 32 * i),
-							  .permitted = (uint32_t)(permitted >> 32 * i)};
+		data[i] = (struct __user_cap_data_struct){ .effective = (uint32_t)(effective >> 32 * i),
+							   .permitted = (uint32_t)(permitted >> 32 * i) };
 	syscall(SYS_capset, &header, data);
 }
 
@@ -36,7 +36,7 @@ static uint64_t own_capabilities(void)
 {
 	static _Thread_local uint64_t permitted;
 	if (!permitted) {
-		struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+		struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 		struct __user_cap_data_struct data[2] = {};
 		syscall(SYS_capget, &header, data);
 		permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
@@ -61,7 +61,7 @@ void vu_inspect(struct vu_call *call, bool begin)
 static ssize_t try_transfer(struct vu_call *call, uint64_t address, void *data, size_t size, bool out)
 {
 	if (!(call->session->options.flags & VU_SESSION_BROKER_MEMORY)) {
-		struct iovec local = {data, size}, remote = {(void *)(uintptr_t)address, size};
+		struct iovec local = { data, size }, remote = { (void *)(uintptr_t)address, size };
 		ssize_t n = out ? process_vm_writev(call->tid, &local, 1, &remote, 1, 0)
 				: process_vm_readv(call->tid, &local, 1, &remote, 1, 0);
 		return n < 0 ? -errno : n;
@@ -349,7 +349,8 @@ const struct vu_state *vu_state_of(struct vu_call *call)
 
 static bool same(const struct vu_state *one, const struct vu_state *other)
 {
-	return one->cwd_mount == other->cwd_mount && one->undumpable == other->undumpable && !strcmp(one->root, other->root);
+	return one->cwd_mount == other->cwd_mount && one->undumpable == other->undumpable &&
+	       !strcmp(one->root, other->root);
 }
 
 /* The number of such a state, made if it is new. Rare: chroot, and chdir into a tree that the view shows twice. */
@@ -387,7 +388,7 @@ int vu_state_set(struct vu_call *call, const struct vu_state *wanted)
 	int number = intern(call->session, wanted);
 	if (number < 0)
 		return number;
-	struct rlimit limit = {(call->session->options.tag & ~VU_STATE_MASK) | (unsigned)number, RLIM_INFINITY};
+	struct rlimit limit = { (call->session->options.tag & ~VU_STATE_MASK) | (unsigned)number, RLIM_INFINITY };
 	struct rlimit old;
 	vu_inspect(call, true);
 	int error = prlimit(call->tid, RLIMIT_LOCKS, NULL, &old) < 0 ? -errno : 0;

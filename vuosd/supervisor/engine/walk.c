@@ -32,7 +32,7 @@ void vu_place_close(struct vu_place *place)
 
 static int open_path(int base, const char *path, uint64_t flags)
 {
-	struct open_how how = {.flags = flags | O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
+	struct open_how how = { .flags = flags | O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS };
 	int fd = (int)syscall(SYS_openat2, base, path, &how, sizeof how);
 	return fd < 0 ? -errno : fd;
 }
@@ -418,14 +418,14 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 		if (!fits)
 			return -ENAMETOOLONG;
 		if (!is_plain(place->name)) {
-			place->node = NULL; /* no call makes or removes such a name; which errno is the kernel's to say */
+			place->node =
+				NULL; /* no call makes or removes such a name; which errno is the kernel's to say */
 			return 0;
 		}
 		size_t length = strlen(place->name);
 		if (walk->length + length + 2 > VU_TEXT)
 			return -ENAMETOOLONG;
-		const struct vu_node *child =
-			place->node ? vu_node_child(place->node, place->name, length) : NULL;
+		const struct vu_node *child = place->node ? vu_node_child(place->node, place->name, length) : NULL;
 		struct statfs fs;
 		if ((walk->flags & VU_FOLLOW) && !fstatfs(place->parent, &fs) && fs.f_type == PROC_SUPER_MAGIC) {
 			/* No name is made there, and a link may lead to an object without a path. */
@@ -514,7 +514,8 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 		if (lstat(work->host, &st) < 0)
 			return 1;
 	}
-	int error = vu_table_reverse(&call->session->table, work->host, walk->state->cwd_mount, walk->view, &walk->start);
+	int error =
+		vu_table_reverse(&call->session->table, work->host, walk->state->cwd_mount, walk->view, &walk->start);
 	if (error < 0)
 		return error; /* ENOENT, EACCES: a directory that the view does not show */
 	walk->length = strcmp(walk->view, "/") ? strlen(walk->view) : 0;
@@ -524,7 +525,7 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 
 static void clear(struct vu_place *place, char *view)
 {
-	*place = (struct vu_place){.parent = -1, .fd = -1, .view = view};
+	*place = (struct vu_place){ .parent = -1, .fd = -1, .view = view };
 }
 
 static int only_kernel(struct vu_call *call, int dirfd, struct vu_place *place)
@@ -542,7 +543,9 @@ static int only_kernel(struct vu_call *call, int dirfd, struct vu_place *place)
 
 int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *place)
 {
-	struct vu_walk walk = {.call = call, .state = vu_state_of(call), .view = call->work->view[slot], .clean = true};
+	struct vu_walk walk = {
+		.call = call, .state = vu_state_of(call), .view = call->work->view[slot], .clean = true
+	};
 	clear(place, walk.view);
 	int result = start(&walk, fd, call->session->enforce ? &place->fd : NULL);
 	place->covered = result == -ENOENT || result == -EACCES;
@@ -607,8 +610,12 @@ static bool is_beside_entries(const struct vu_table *table, const char *path, un
 
 int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigned flags, struct vu_place *place)
 {
-	struct vu_walk walk = {.call = call, .state = vu_state_of(call), .flags = flags, .view = call->work->view[slot],
-			       .clean = true, .start = call->session->table.root};
+	struct vu_walk walk = { .call = call,
+				.state = vu_state_of(call),
+				.flags = flags,
+				.view = call->work->view[slot],
+				.clean = true,
+				.start = call->session->table.root };
 	clear(place, walk.view);
 	if ((flags & VU_READS) && !call->session->enforce && is_beside_entries(&call->session->table, path, flags))
 		return only_kernel(call, dirfd, place);

@@ -11,12 +11,12 @@ struct vu_walk {
 	char *view; /* canonical so far, in a buffer of the work area; "" is the view's root */
 	size_t length;
 	const char *rest; /* what is still to be resolved, in work->rest */
-	size_t scope;	  /* RESOLVE_BENEATH, RESOLVE_IN_ROOT: ".." does not go above view[0..scope) */
+	size_t scope; /* RESOLVE_BENEATH, RESOLVE_IN_ROOT: ".." does not go above view[0..scope) */
 	unsigned links;
-	bool withheld;	    /* the view shows no such object: not what the caller's kernel would say */
-	bool clean;	    /* every jump so far happened where view and host agree */
-	bool absolute;	    /* the caller's kernel began at the host's root */
-	bool trailing;	    /* what was resolved last ended with a slash, "." or "..": it must be a directory */
+	bool withheld; /* the view shows no such object: not what the caller's kernel would say */
+	bool clean; /* every jump so far happened where view and host agree */
+	bool absolute; /* the caller's kernel began at the host's root */
+	bool trailing; /* what was resolved last ended with a slash, "." or "..": it must be a directory */
 	bool trailing_path; /* … because the path itself ended so, before a last link was replaced by its text */
 	const struct vu_mount *start; /* mount of the directory that a relative path started in */
 };

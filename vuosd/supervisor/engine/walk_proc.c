@@ -13,7 +13,7 @@
 
 static bool is_magic(const char *name, const char *directory)
 {
-	static const char *const names[] = {"cwd", "root", "exe"};
+	static const char *const names[] = { "cwd", "root", "exe" };
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(name, names[i]))
 			return true;
@@ -39,9 +39,10 @@ static bool is_member(const struct vu_call *call, pid_t pid)
 static bool is_public(const char *name)
 {
 	static const char *const names[] = {
-		"task", "stat", "statm", "status", "cmdline", "comm", "cgroup", "cpuset", "limits", "loginuid", "sessionid",
-		"mountinfo", "mounts", "oom_score", "oom_score_adj", "oom_adj", "sched", "schedstat", "wchan", "autogroup",
-		"uid_map", "gid_map", "projid_map", "setgroups", "coredump_filter",
+		"task",          "stat",       "statm",     "status",          "cmdline",   "comm",      "cgroup",
+		"cpuset",        "limits",     "loginuid",  "sessionid",       "mountinfo", "mounts",    "oom_score",
+		"oom_score_adj", "oom_adj",    "sched",     "schedstat",       "wchan",     "autogroup", "uid_map",
+		"gid_map",       "projid_map", "setgroups", "coredump_filter",
 	};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(name, names[i]))
