@@ -65,9 +65,7 @@ int vu_proc_link(struct vu_call *call, const struct vu_place *place, char *out, 
 	const char *seen = view;
 	if (root && !strncmp(seen, state->root, root) && (!seen[root] || seen[root] == '/'))
 		seen += root;
-	const char *base = strrchr(seen, '/');
-	if (!strcmp(name, "exe") && !mount->identity && base && !strncmp(base, "/ld", 3) &&
-	    started_by_loader(call, place, out, room))
+	if (!strcmp(name, "exe") && !mount->identity && started_by_loader(call, place, out, room))
 		return (int)strlen(out);
 	if (!strcmp(seen, host) && place->native)
 		return 0;
