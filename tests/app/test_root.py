@@ -75,6 +75,6 @@ def test_dynamic_programs_and_scripts(box: Box) -> None:
 
 def test_chroot_needs_no_privilege(box: Box) -> None:
     root = tree(box)
-    script = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); print(os.getcwd(), *sorted(os.listdir()))"
+    script = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); print(os.getcwd(), *os.listdir())"
     out = box.view([box.installation.python, "-c", script, str(root)]).check()
-    assert out.stdout == "/ bin dev etc own proc sys tmp\n"
+    assert sorted(out.stdout.split()) == ["/", "bin", "dev", "etc", "own", "proc", "sys", "tmp"]
