@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
@@ -89,6 +90,8 @@ class Session:
         assert self.broker is not None
         send(self.broker, MEM, struct.pack("<I", tid))
         kind, payload, fds = receive(self.broker)
+        if not kind:
+            raise ConnectionResetError(errno.ECONNRESET, "the keeper has gone")
         assert kind == MEM
         return struct.unpack("<i", payload)[0], fds
 
@@ -236,6 +239,8 @@ def answer(listener: int, session: Session) -> None:
 def remote_chdir(session: Session, ident: int, tid: int, address: int) -> bool:
     """The thread's own chdir, with its path in a scratch that is small, or does not fit a message."""
     result, fds = session.broker_memory(tid)
+    if result in (-errno.ENOENT, -errno.ESRCH):
+        return False  # killed in the middle of its call
     assert result == 0
     path = os.pread(fds[0], 256, address).split(b"\0")[0] + b"\0"
     os.close(fds[0])
@@ -251,6 +256,8 @@ def remote_chdir(session: Session, ident: int, tid: int, address: int) -> bool:
         send(session.broker, REMOTE, request, [fd])
         os.close(fd)
     kind, payload, _ = receive(session.broker)
+    if not kind:
+        raise ConnectionResetError(errno.ECONNRESET, "the keeper has gone")
     assert kind == REMOTE
     result, _, outcome, _ = struct.unpack("<qQII", payload)
     session.events.append((REMOTE, struct.pack("<qI", result, outcome)))
