@@ -3,7 +3,7 @@
  *
  *     notify.c   RECV, look the row up, call the operation, send the reply
  *     target.c   the calling thread: its memory, credentials, working directory, descriptors
- *     walk.c     a path of the caller → a place: (mount, anchor directory, name), using
+ *     place.c    a path of the caller → a place: (mount, anchor directory, name), by way of walk.c, using
  *     table.c    the mount table: two tries, view path → mount and host path → mount
  *     op_*.c     what to do with the place: continue, or the same call on the anchor
  *     remote.c   a call made inside the target (chdir, execve, O_PATH)
@@ -287,7 +287,7 @@ int vu_assume(struct vu_call *call);
 int vu_assume_real(struct vu_call *call); /* the same with the real ids: access(2) */
 void vu_resign(struct vu_call *call);
 
-/* walk.c */
+/* walk.c, and place.c for what begins and ends a walk */
 enum {
 	VU_FOLLOW = 1, /* follow a last symbolic link */
 	VU_WANT_PARENT = 2, /* resolve the directory; the last name may not exist */

@@ -29,6 +29,17 @@ void vu_walk_go_root(struct vu_walk *walk);
 /* Put `text` in front of `rest` (which may lie in work->rest). */
 int vu_walk_prepend(struct vu_walk *walk, const char *text, const char *rest);
 
+/* O_PATH below `base`, with no link on the way. */
+int vu_walk_open(int base, const char *path, uint64_t flags);
+/* The object at a spot; -ENOENT for what the view hides. */
+int vu_walk_open_spot(const struct vu_spot *spot, uint64_t flags);
+/* Whether the caller's kernel, having come the same way, stands on the object that `mount` shows. */
+bool vu_walk_agrees(const struct vu_walk *walk, const struct vu_mount *mount);
+bool vu_walk_is_dot(const char *name, const char *end);
+bool vu_walk_is_dot_dot(const char *name, const char *end);
+/* Resolve walk->rest. Leaves the object in place->fd. */
+int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu_place *place);
+
 /* What vu_walk_proc and expand() say, beside -errno. */
 enum { VU_EXPANDED = 0, VU_COMPLETE = 1, VU_NO_LINK = 2 };
 /*

@@ -1,0 +1,91 @@
+/* Changes by descriptor, which the kernel alone would make: judged for the sake of read-only entries. */
+#include "again.h"
+
+#include <linux/fs.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/xattr.h>
+
+/*
+ * ioctls that change an inode without a descriptor that writes: on our duplicate, where that is simple. The others
+ * (encryption, verity, the subvolumes of btrfs) have arguments with paths, keys or pointers: not under enforcement.
+ */
+static int set_by_ioctl(struct vu_call *call, int fd)
+{
+	unsigned code = (unsigned)call->args[1];
+	size_t size = code == FS_IOC_FSSETXATTR                              ? sizeof(struct fsxattr)
+		      : code == FS_IOC_SETFLAGS || code == FS_IOC_SETVERSION ? sizeof(long)
+									     : 0;
+	if (!size)
+		return -EPERM;
+	/* The kernel reads an int for what is declared long. */
+	int error = vu_read(call, call->args[2], call->work->data, size == sizeof(long) ? sizeof(int) : size);
+	if (error < 0)
+		return error;
+	return ioctl(fd, code, call->work->data) < 0 ? -errno : vu_answer(call, 0);
+}
+
+/* As the kernel would, on a duplicate of the caller's descriptor. */
+static int change(struct vu_call *call, int fd)
+{
+	char name[256];
+	const uint64_t *args = call->args;
+	int error;
+	switch (call->row->op) {
+	case VU_OP_FCHMOD: return fchmod(fd, (mode_t)args[1] & 07777) < 0 ? -errno : vu_answer(call, 0);
+	case VU_OP_FCHOWN: return fchown(fd, (uid_t)args[1], (gid_t)args[2]) < 0 ? -errno : vu_answer(call, 0);
+	case VU_OP_IOCTL_SETFLAGS: return set_by_ioctl(call, fd);
+	default: break;
+	}
+	int length = vu_read_string(call, args[1], name, sizeof name);
+	if (length <= 0)
+		return length == -EFAULT ? length : -ERANGE;
+	if (call->row->op == VU_OP_FREMOVEXATTR)
+		return fremovexattr(fd, name) < 0 ? -errno : vu_answer(call, 0);
+	if ((int)args[4] & ~(XATTR_CREATE | XATTR_REPLACE))
+		return -EINVAL;
+	if (args[3] > XATTR_SIZE_MAX)
+		return -E2BIG;
+	if ((error = vu_read(call, args[2], call->work->data, args[3])) < 0)
+		return error;
+	return fsetxattr(fd, name, call->work->data, args[3], (int)args[4]) < 0 ? -errno : vu_answer(call, 0);
+}
+
+/* The place of one of our own descriptors, which came from the caller. */
+static int judge_change(struct vu_call *call, int fd)
+{
+	char number[16];
+	const struct vu_mount *mount;
+	snprintf(number, sizeof number, "%d", fd);
+	ssize_t n = readlinkat(call->session->self_fd, number, call->work->host, sizeof call->work->host - 1);
+	if (n < 0)
+		return -errno;
+	call->work->host[n] = 0;
+	if (*call->work->host != '/')
+		return 0;
+	struct stat st;
+	if (vu_table_reverse(&call->session->table, call->work->host, NULL, call->work->scratch, &mount) < 0)
+		return !fstat(fd, &st) && !st.st_nlink ? 0 : -EPERM;
+	return mount->readonly ? -EROFS : 0;
+}
+
+/*
+ * fchmod, fchown, f*xattr, FS_IOC_SETFLAGS: a descriptor opened for reading by a read-only entry changes nothing. Landlock
+ * does not govern these, so under enforcement they are made on a duplicate: the number may mean another file by now.
+ */
+int vu_op_descriptor_write(struct vu_call *call)
+{
+	int number = (int)vu_argument(call, call->row->fd), verdict = -1;
+	if (call->session->enforce) {
+		VU_CLOSE int fd = vu_again_descriptor(call, number, &verdict);
+		if (fd < 0)
+			return verdict >= 0 ? verdict : fd;
+		int error = judge_change(call, fd);
+		return error < 0 ? error : change(call, fd);
+	}
+	VU_PLACE place;
+	int error = vu_walk_descriptor(call, 0, number, &place);
+	if (error == -ENOENT)
+		return VU_CONTINUE; /* an object outside the view, which the caller was given */
+	return error < 0 ? error : place.readonly ? -EROFS : VU_CONTINUE;
+}
