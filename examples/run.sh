@@ -13,7 +13,16 @@ echo "not for builds" | tee "$scratch/home/.ssh/id_ed25519" >"$scratch/home/.aws
 export HOME="$scratch/home" DEPLOY_TOKEN=not-for-builds
 cd "$scratch/work"
 
-inside() { "$bin/vuos-run" --view="$repository/examples/ci.toml" -- "$@"; }
+# ci.toml gives a private /tmp, and this repository may lie in the real one: it is shown again, to be read.
+cat >"$scratch/run.toml" <<PROFILE
+extends = ["$repository/examples/ci.toml"]
+[[mount]]
+type = "bind"
+source = "$repository"
+target = "$repository"
+readonly = true
+PROFILE
+inside() { "$bin/vuos-run" --view="$scratch/run.toml" -- "$@"; }
 step() { printf '\n== %s\n' "$*"; }
 
 step "clone, in the view"

@@ -78,3 +78,11 @@ def test_chroot_needs_no_privilege(box: Box) -> None:
     script = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); print(os.getcwd(), *os.listdir())"
     out = box.view([box.installation.python, "-c", script, str(root)]).check()
     assert sorted(out.stdout.split()) == ["/", "bin", "dev", "etc", "own", "proc", "sys", "tmp"]
+
+
+def test_a_link_below_an_entry_whose_parents_the_view_covers(box: Box) -> None:
+    tree, target = box.directory("deep/er/tree"), box.file("target", "found\n")
+    (tree / "link").symlink_to(target)
+    view = f'[[mount]]\ntype = "tmpfs"\ntarget = "{box.scratch}/deep"\n'
+    view += f'[[mount]]\ntype = "bind"\nsource = "{tree}"\ntarget = "{tree}"\n'
+    assert box.view(["cat", tree / "link"], view).check().stdout == "found\n"

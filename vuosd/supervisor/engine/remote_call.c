@@ -34,22 +34,6 @@ int vu_remote(struct vu_call *call, struct vu_remote *request)
 	return vu_remote_result(call, request, &result);
 }
 
-int vu_remote_at(struct vu_call *call, unsigned nr, int dirfd, const char *name, uint64_t flags)
-{
-	int there = vu_notify_inject(call, dirfd, true);
-	if (there < 0)
-		return there;
-	struct vu_remote request = {
-		.nr = nr,
-		.args = { (uint64_t)there, 0, flags },
-		.close_fd = there,
-		.scratch_args = 1u << 1,
-		.scratch = name,
-		.scratch_len = (uint32_t)strlen(name) + 1,
-	};
-	return vu_remote(call, &request);
-}
-
 static int queue_descriptor(int socket, int fd)
 {
 	char byte = 0;

@@ -14,8 +14,6 @@
 int vu_remote(struct vu_call *call, struct vu_remote *request);
 /* The same; *result is what the call gave, or -errno of a failure before it was made. */
 int vu_remote_result(struct vu_call *call, struct vu_remote *request, int64_t *result);
-/* nr(dirfd, name, flags, 0): `dirfd` is ours, handed to the caller for the length of the call. */
-int vu_remote_at(struct vu_call *call, unsigned nr, int dirfd, const char *name, uint64_t flags);
 /*
  * Give the caller `fd`, also an O_PATH descriptor (which ADDFD refuses): it receives it from a socket of ours. Nothing of
  * what is handed over depends on its memory, which other threads may change meanwhile. *result is its number there; with

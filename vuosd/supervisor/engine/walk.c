@@ -177,6 +177,8 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 		if (!*spot.rest)
 			continue; /* an entry's own target is no link */
 		VU_CLOSE int link = open_below(spot.mount->fd, spot.rest, O_NOFOLLOW);
+		if (link == -ENOENT && spot.node)
+			continue; /* there for the sake of an entry below it, and for nothing else */
 		if (link == -ELOOP)
 			break; /* the start itself is a link, held by a descriptor */
 		if (link < 0)
