@@ -105,7 +105,8 @@ static void pass_on(const struct front *f, const struct signalfd_siginfo *s)
 		return;
 	if (s->ssi_signo == SIGCONT && s->ssi_pid == (uint32_t)f->keeper)
 		return;
-	if (f->in_group && !sent)
+	/* The end of the terminal is told to the session's leader alone (tty_signal_session_leader() in drivers/tty/tty_jobctrl.c). */
+	if (f->in_group && !sent && s->ssi_signo != SIGHUP)
 		return;
 	if (s->ssi_code != SI_QUEUE) {
 		kill(f->command, s->ssi_signo);

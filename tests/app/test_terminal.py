@@ -51,8 +51,13 @@ def screen(box: Box) -> Iterator[Screen]:
     screen.close()
 
 
+#: Says "up1" when it has the terminal: what is typed before that means the shell, natively too.
+JOB = "sh -c 'echo up$((1)); exec sleep 1000'"
+
+
 def test_interrupt_reaches_the_foreground_job(screen: Screen) -> None:
-    screen.type("sleep 1000", "Enter")
+    screen.type(JOB, "Enter")
+    screen.shows("up1")
     screen.type("C-c")
     screen.type("echo status $?", "Enter")
     screen.shows("status 130")
@@ -72,6 +77,13 @@ def test_stop_and_continue(screen: Screen) -> None:
     screen.type("C-d")
     screen.type("echo over $?", "Enter")
     screen.shows("over 0")
+
+
+def test_the_end_of_the_terminal_ends_shell_and_job(screen: Screen) -> None:
+    """The kernel tells the session's leader only, which is the launcher; the box sees whether anything is left."""
+    screen.type(JOB, "Enter")
+    screen.shows("up1")
+    screen.close()
 
 
 def test_background_jobs_and_wait(screen: Screen) -> None:
