@@ -56,11 +56,30 @@ static bool tell_stops(struct keeper *k)
 	return true;
 }
 
+/* What the worker says: warnings, and nothing else, until it ends. */
+static void hear_worker(struct keeper *k)
+{
+	static struct message m;
+	int r = receive_message(k->session, &m);
+
+	close_fds(&m);
+	if (r > 0 && m.header.type == MESSAGE_WARNING)
+		warn_person(&k->person, &m);
+	if (r > 0 || r == -EPROTO)
+		return;
+	/* The listener stays: its processes wait for whoever takes up the session. */
+	close(k->session);
+	k->session = -1;
+}
+
 static void command_exited(struct keeper *k, const siginfo_t *info)
 {
 	int status = wait_status(info);
 	uint32_t payload[2] = { k->command, status };
 
+	/* A warning was sent before the call that it is about was answered. It is printed before the shell goes on. */
+	while (k->session >= 0 && poll(&(struct pollfd){ k->session, POLLIN, 0 }, 1, 0) == 1)
+		hear_worker(k);
 	k->exited = true;
 	report_to_front(k, REPORT_EXITED, status);
 	if (k->session >= 0)
@@ -121,6 +140,8 @@ static void hear_front(struct keeper *k)
 		return;
 	if (n == 1) {
 		k->goodbye |= note == NOTE_GOODBYE;
+		if (k->goodbye)
+			leave_person(&k->person);
 		k->told_stopped &= note != NOTE_AWAKE;
 		return;
 	}
@@ -128,19 +149,6 @@ static void hear_front(struct keeper *k)
 	k->front = -1;
 	if (!k->goodbye && !k->keep_tree)
 		kill_tree(k->setup.tag);
-}
-
-static void hear_worker(struct keeper *k)
-{
-	static struct message m;
-	int r = receive_message(k->session, &m);
-
-	close_fds(&m);
-	if (r > 0 || r == -EPROTO)
-		return;
-	/* The listener stays: its processes wait for whoever takes up the session. */
-	close(k->session);
-	k->session = -1;
 }
 
 static noreturn void watch(struct keeper *k)

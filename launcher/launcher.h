@@ -10,6 +10,7 @@
  *	start.c		KEEPER: from the worker's set-up to the running command
  *	tree.c		KEEPER: kills every member of the session
  *	broker.c	KEEPER: what only an ancestor may do for the worker: memory descriptors and remote calls
+ *	warn.c		KEEPER: what the worker has to tell the person, on a stderr that may long be closed
  *	command.c	the child that becomes the command
  *
  * The processes, the groups they are in and the socket between them (P is the process group vuos-run was started in):
@@ -54,6 +55,7 @@ enum message_type {
 	MESSAGE_BYE = 7,
 	MESSAGE_MEM = 8,
 	MESSAGE_REMOTE = VU_MESSAGE_REMOTE,
+	MESSAGE_WARNING = VU_MESSAGE_WARNING,
 };
 
 enum { MESSAGE_FDS = 4 };
@@ -77,6 +79,21 @@ void complain(int error, const char *format, ...) __attribute__((format(printf, 
 /* rt_sigprocmask itself: glibc's keeps two real-time signals for its own use, which are the command's here. Returns the old mask. */
 uint64_t set_signal_mask(uint64_t mask);
 #define ALL_SIGNALS (~UINT64_C(0))
+
+/* ---- warn.c ---- */
+
+/* Where warnings go, that keeps nobody from seeing the end of a pipe. */
+struct person {
+	int fd; /* or -1 */
+	bool anew; /* an O_PATH descriptor, opened anew for each warning */
+};
+
+/* Takes stderr, before it is closed. */
+void find_person(struct person *person);
+/* "vuos-run: " and the text of the message. */
+void warn_person(const struct person *person, const struct message *message);
+/* The command has ended, and nobody waits for our words any more. */
+void leave_person(struct person *person);
 
 /* ---- request.c ---- */
 
@@ -158,6 +175,7 @@ struct keeper {
 	bool told_stopped; /* FRONT was told, and has not said since that it runs again */
 	struct setup setup;
 	struct broker broker;
+	struct person person;
 };
 
 /* start.c: until the command runs. */

@@ -243,9 +243,10 @@ void start_session(struct keeper *k)
 	read_setup(k);
 	int child = start_command(k);
 	hand_over(k);
+	find_person(&k->person);
 	/* The child reads its go-ahead from the table that it still shares: leave that first, then send. */
-	const int ours[] = { k->session,         k->front,       k->children, k->broker.sock,
-			     k->broker.listener, k->broker.done, child };
+	const int ours[] = { k->session,         k->front,       k->children,  k->broker.sock,
+			     k->broker.listener, k->broker.done, k->person.fd, child };
 	close_all_but(ours, sizeof(ours) / sizeof(*ours));
 	if (chdir("/") < 0 || send(child, "g", 1, MSG_NOSIGNAL) != 1)
 		give_up(k, EXIT_OURS);

@@ -80,7 +80,7 @@ def test_stop_and_continue(screen: Screen) -> None:
 
 
 def test_the_end_of_the_terminal_ends_shell_and_job(screen: Screen) -> None:
-    """The kernel tells the session's leader only, which is the launcher; the box sees whether anything is left."""
+    """The kernel tells the session's leader only: the launcher. The box sees whether anything is left."""
     screen.type(JOB, "Enter")
     screen.shows("up1")
     screen.close()

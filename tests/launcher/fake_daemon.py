@@ -23,7 +23,7 @@ RUN, SETUP, FAIL, LISTENER, READY, EXITED, BYE, MEM = range(1, 9)
 HEADER = struct.Struct("<4sIII")
 RECV, SEND = 0xC0502100, 0xC0182101
 EXECVE, CHDIR = 59, 80
-REMOTE, COOKIE = 9, 0x5EED5EED
+REMOTE, WARNING, COOKIE = 9, 10, 0x5EED5EED
 RUN_ID = secrets.randbelow(1 << 22) + 1  # of this test run alone: others may go on beside it
 
 
@@ -229,6 +229,8 @@ def answer(listener: int, session: Session) -> None:
     with contextlib.suppress(OSError):
         fcntl.ioctl(listener, RECV, notification)
         ident, tid, _, call = struct.unpack_from("<QIIi", notification)
+        if call == CHDIR and session.name == "warn":
+            send(session.sock, WARNING, b"a sentence")
         if call == CHDIR and session.name.startswith("remote"):
             (address,) = struct.unpack_from("<Q", notification, 32)
             if remote_chdir(session, ident, tid, address):

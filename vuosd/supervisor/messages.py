@@ -36,6 +36,8 @@ class Type(enum.IntEnum):
     BYE = 7
     MEM = 8
     REMOTE = 9
+    WARNING = 10
+    """Worker to keeper: a sentence for the person."""
     CONTROL = 20
     """vuctl to daemon, daemon to worker: a request in JSON."""
     REPLY = 21

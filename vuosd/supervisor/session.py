@@ -29,14 +29,23 @@ class Session:
     """A vu_session."""
 
     def __init__(
-        self, *, tag: int, cookie: int, broker: int, enforce: bool, privileged: bool, broker_memory: bool
+        self,
+        *,
+        tag: int,
+        cookie: int,
+        broker: int,
+        enforce: bool,
+        privileged: bool,
+        broker_memory: bool,
+        keeper: int = -1,
     ) -> None:
+        """`keeper`: the socket to the launcher, which prints the engine's warnings; it must outlive us."""
         self.log, self._log = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.log.setblocking(False)
         self._log.setblocking(False)
         options = ffi.new("struct vu_options *")
         options.tag, options.cookie, options.broker, options.threads = tag, cookie, broker, THREADS
-        options.log = self._log.fileno()
+        options.log, options.keeper = self._log.fileno(), keeper
         options.flags = (
             (lib.VU_SESSION_ENFORCE if enforce else 0)
             | (lib.VU_SESSION_PRIVILEGED if privileged else 0)

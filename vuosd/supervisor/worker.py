@@ -181,6 +181,7 @@ def _establish(running: Running, message: Message) -> None:
         enforce=prepared.enforce,
         privileged=running.privileged,
         broker_memory=not _may_read(running.child),
+        keeper=connection.fileno(),
     )
     for entry in prepared.placed:
         session.add(entry)

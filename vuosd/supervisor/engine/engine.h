@@ -152,7 +152,7 @@ struct vu_session {
 	pthread_t watcher;
 	bool watched;
 	atomic_uint_fast64_t notifications, continued, acted, failed, stale, slow_count;
-	atomic_uint foreign_logged;
+	uint64_t told[128]; /* digests of the warnings that were given: warn.c, under state_lock */
 };
 
 /* A place: where a path of the caller leads. Descriptors belong to the call and are closed by vu_place_close. */
@@ -212,7 +212,7 @@ struct vu_call {
 	bool assumed; /* acting with the caller's credentials, and with these capabilities: */
 	uint64_t acting;
 	bool native_error; /* the walk failed where the caller's kernel fails as well, and says it best */
-	bool blind; /* its memory could not be read */
+	bool blind; /* its memory, or what it has open, may not be looked at: nothing can be answered but an error */
 };
 
 /* What an operation returns; a negative number is an errno for the caller. */
@@ -257,6 +257,11 @@ int vu_notify_inject(struct vu_call *call, int fd, bool cloexec);
 /* Another thread receives from now on: the caller of this is about to take its time. */
 void vu_notify_step_aside(struct vu_session *session);
 void vu_log(struct vu_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* warn.c */
+enum vu_warning { VU_WARN_BLIND, VU_WARN_FOREIGN };
+/* Tells the person "NAME (process N): …", once for each program and kind; before the call is answered. */
+void vu_warn(struct vu_call *call, enum vu_warning kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* target.c */
 /* With our own capabilities (reading a target, ptrace) from `begin` on, then again with those that we act with. */

@@ -163,9 +163,8 @@ static void reply(struct vu_call *call, int verdict)
 
 static int foreign(struct vu_call *call, uint32_t arch)
 {
-	if (!atomic_exchange(&call->session->foreign_logged, 1))
-		vu_log(call->session, "process %d made a%s call: only x86-64 programs run in a view; it gets ENOSYS",
-		       call->tid, arch == AUDIT_ARCH_I386 ? "n i386 (32-bit)" : "n x32");
+	vu_warn(call, VU_WARN_FOREIGN, "made an %s call: only x86-64 programs run in a view; it gets ENOSYS",
+		arch == AUDIT_ARCH_I386 ? "i386 (32-bit)" : "x32");
 	return -ENOSYS;
 }
 
@@ -187,14 +186,15 @@ static int run(struct vu_call *call)
 		if ((verdict = operations[op].run(call)) != -EAGAIN)
 			break;
 	vu_resign(call);
+	if (call->blind && verdict != VU_SENT) {
+		/* To let it continue would be to let it out of the view, and nobody would notice. */
+		vu_warn(call, VU_WARN_BLIND,
+			"its memory may not be read (its user may not read the program, or it has changed its ids), so "
+			"the view cannot answer it: calls with paths fail with \"Permission denied\"");
+		return -EACCES;
+	}
 	if (verdict < 0 && call->native_error && !session->enforce)
 		return VU_CONTINUE; /* which of several errors comes first is the kernel's to say */
-	if (call->blind) {
-		/* The caller's memory may not be read (a program that its user may not read either, say). */
-		vu_log(session, "process %d: %s: its memory cannot be read: %s", call->tid, operations[op].name,
-		       session->enforce ? "refused" : "the call goes to the real tree");
-		return session->enforce ? -EACCES : VU_CONTINUE;
-	}
 	return verdict;
 }
 

@@ -81,7 +81,8 @@ struct vu_header {
 	uint32_t length; /* of what follows */
 };
 
-enum { VU_PROTOCOL = 1, VU_MESSAGE_REMOTE = 9 };
+/* WARNING: a sentence for the person, without an end of line. */
+enum { VU_PROTOCOL = 1, VU_MESSAGE_REMOTE = 9, VU_MESSAGE_WARNING = 10 };
 
 /* Message REMOTE on the broker socket, answered by a vu_remote_reply of the same type. After it the pointers (32 bits each) and the scratch, in the payload, or, when
  * they would make it longer than VU_REMOTE_INLINE, in a memfd that comes with it. */

@@ -271,8 +271,10 @@ int vu_target_link(struct vu_call *call, const char *name, char *out, size_t roo
 	vu_inspect(call, true);
 	ssize_t n = readlinkat(call->session->proc, path, out, room - 1);
 	vu_inspect(call, false);
-	if (n < 0)
+	if (n < 0) {
+		call->blind |= errno == EACCES; /* fs/proc/base.c proc_fd_access_allowed */
 		return -errno;
+	}
 	out[n] = 0;
 	return (int)n;
 }
@@ -284,6 +286,7 @@ int vu_target_open(struct vu_call *call, const char *name)
 	vu_inspect(call, true);
 	int fd = openat(call->session->proc, path, O_PATH | O_CLOEXEC);
 	vu_inspect(call, false);
+	call->blind |= fd < 0 && errno == EACCES;
 	return fd < 0 ? -errno : fd;
 }
 
