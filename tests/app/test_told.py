@@ -1,5 +1,5 @@
-"""Programs that a view cannot answer: they fail as documented, and the person is told on the launcher's stderr, once for
-each program, also where no daemon keeps a log."""
+"""Programs that a view cannot answer: they fail as documented, and the person is told on the launcher's
+stderr, once for each program, also where no daemon keeps a log."""
 
 import errno
 
@@ -62,7 +62,7 @@ def hiding(box: Box, head: str = "") -> str:
 @pytest.mark.only("user")
 @pytest.mark.parametrize("head", ["", "[view]\nenforce = true"], ids=["plain", "enforce"])
 def test_execute_only_program(box: Box, head: str) -> None:
-    """Its user may not read it, so nobody of that user may read its memory: no call of it finds the real tree."""
+    """Its user may not read it, nor may the supervisor its memory: no call of it finds the real tree."""
     one, other = execute_only(box, "one"), execute_only(box, "other")
     names = f"{box.scratch}/hidden/secret /etc/passwd"
     script = f"exec 9<{box.scratch}; {one} {names}; {one} {names} >/dev/null; {other} >/dev/null"
@@ -99,10 +99,7 @@ int main(void)
 {
 	long result;
 	for (int i = 0; i < 3; i++)
-		__asm__ volatile("int $0x80"
-				 : "=a"(result)
-				 : "a"(20), "b"(0), "c"(0), "d"(0)
-				 : "memory", "r8", "r9", "r10", "r11");
+		__asm__ volatile("int $0x80" : "=a"(result) : "a"(20) : "memory", "r8", "r9", "r10", "r11");
 	printf("%ld\n", result);
 	return 0;
 }
@@ -117,5 +114,6 @@ def test_calls_of_32_bit_programs(box: Box, entries: bool) -> None:
     result = box.view([program], hiding(box) if entries else None).check()
     assert result.stdout == f"{-errno.ENOSYS}\n"
     assert warnings(result.stderr) == [
-        "vuos-run: foreign (process N): made an i386 (32-bit) call: only x86-64 programs run in a view; it gets ENOSYS"
+        "vuos-run: foreign (process N): made an i386 (32-bit) call: only x86-64 programs run in a view; "
+        "it gets ENOSYS"
     ]

@@ -1,5 +1,5 @@
-"""What the worker has to tell the person while the command runs appears on the launcher's stderr, whatever that is, and
-holds up nobody."""
+"""What the worker has to tell the person while the command runs appears on the launcher's stderr, whatever
+that is, and holds up nobody."""
 
 from __future__ import annotations
 
