@@ -205,6 +205,21 @@ def test_a_call_that_a_tracer_skips_passes(program: bytes) -> None:
     assert run(program, -1) == ALLOW
 
 
+def test_a_view_without_entries_leaves_listings_and_changes_by_descriptor_alone(privileged: bool) -> None:
+    program = build(cookie=COOKIE, privileged=privileged, entries=False)
+    passing = set()
+    for row in ROWS:
+        values = [when.value for when in row.when] or [0]
+        for args in [(value,) * 6 for value in values]:
+            expected = wanted(row.nr, args, privileged)
+            if row.entries and expected == NOTIFY:
+                passing.add(row.name)
+                expected = ALLOW
+            assert run(program, row.nr, args) == expected, (row.name, args)
+    changes = {"fchmod", "fchown", "fsetxattr", "fremovexattr", "ioctl"}
+    assert passing == {"getdents", "getdents64", *changes}
+
+
 def test_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = build(cookie=5, privileged=False)
     monkeypatch.setattr("vuosd.supervisor.filter._body", None)

@@ -19,7 +19,8 @@ Every system call of x86-64 up to Linux 6.18, and what a view does with it:
 - **refused**: the kernel answers with the errno named, without asking anybody
 
 Where a condition stands under *when*, all other uses of the call are native. Rows marked *root* count only
-when the supervisor is root and acts with the credentials of its callers; else those calls are native. Numbers
+when the supervisor is root and acts with the credentials of its callers; else those calls are native. Rows
+marked *entries* count only in views that have an entry: elsewhere every such call would go on. Numbers
 {gap} and above {last} are refused with ENOSYS: a call that nobody has looked at may take a path. Calls of
 32-bit programs (i386) and of the x32 interface are refused with ENOSYS, and the session's log says so.
 
@@ -43,7 +44,8 @@ def _cells(row: Row) -> Iterator[str]:
     yield f"`{row.name}`"
     yield row.level.value
     conditions = ", ".join(when.says for when in row.when)
-    yield " ".join(filter(None, [conditions, "*root*" if row.privileged else ""]))
+    marks = ["*root*" if row.privileged else "", "*entries*" if row.entries else ""]
+    yield " ".join(filter(None, [conditions, *marks]))
     yield row.op.name.lower() if row.level is Level.HANDLED else errno.errorcode.get(row.errno, "")
     yield row.note
 

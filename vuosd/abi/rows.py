@@ -126,6 +126,8 @@ class Row(NamedTuple):
     """The engine makes this call in the target: it passes with the session's cookie as sixth argument."""
     privileged: bool = False
     """Matters only to a supervisor that acts with the credentials of its callers."""
+    entries: bool = False
+    """Matters only where the view has an entry or enforces: else every such call would go on."""
     errno: int = 0
     note: str = ""
 
@@ -215,5 +217,5 @@ def check(rows: "tuple[Row, ...]") -> None:
             assert Arg.DIRFD2 not in kinds or Arg.PATH2 in kinds, f"{who}: a directory without a path"
             assert not row.remote or (len(row.args) < 6 and not row.when), f"{who}: no room for the cookie"
         else:
-            unused = (row.args, row.implied, row.remote, row.privileged)
+            unused = (row.args, row.implied, row.remote, row.privileged, row.entries)
             assert not any(unused), f"{who}: nothing decodes this"

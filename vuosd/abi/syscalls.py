@@ -37,10 +37,11 @@ def row(
     when: tuple[When, ...] = (),
     remote: bool = False,
     privileged: bool = False,
+    entries: bool = False,
     note: str = "",
 ) -> Row:
     """A handled call."""
-    return Row(nr, name, Level.HANDLED, op, args, implied, when, remote, privileged, note=note)
+    return Row(nr, name, Level.HANDLED, op, args, implied, when, remote, privileged, entries, note=note)
 
 
 def native(note: str, calls: str) -> Iterator[Row]:
@@ -130,8 +131,8 @@ _ROWS = (
     row(301, "fanotify_mark", Op.FANOTIFY, Fd, Mode, Extra, DirFd, Path, remote=True),
     row(303, "name_to_handle_at", Op.NAME_TO_HANDLE, DirFd, Path, Buf, Extra, Flags),
     row(304, "open_by_handle_at", Op.OPEN_BY_HANDLE, Fd, Buf, Flags),
-    row(217, "getdents64", Op.GETDENTS64, Fd, Buf, Size),
-    row(78, "getdents", Op.GETDENTS, Fd, Buf, Size),
+    row(217, "getdents64", Op.GETDENTS64, Fd, Buf, Size, entries=True),
+    row(78, "getdents", Op.GETDENTS, Fd, Buf, Size, entries=True),
     # Socket addresses: those of AF_UNIX are paths. The family is in memory, where the filter cannot look.
     row(49, "bind", Op.BIND, Fd, Buf, Size, remote=True),
     row(42, "connect", Op.CONNECT, Fd, Buf, Size, remote=True),
@@ -141,17 +142,17 @@ _ROWS = (
     row(46, "sendmsg", Op.SENDMSG, Fd, Buf, Flags, remote=True),
     row(307, "sendmmsg", Op.SENDMMSG, Fd, Buf, Size, Flags, remote=True),
     # Changes through a descriptor that need not be open for writing: only a read-only entry forbids them.
-    row(91, "fchmod", Op.FCHMOD, Fd, Mode),
-    row(93, "fchown", Op.FCHOWN, Fd, Mode, Extra),
-    row(190, "fsetxattr", Op.FSETXATTR, Fd),
-    row(199, "fremovexattr", Op.FREMOVEXATTR, Fd),
+    row(91, "fchmod", Op.FCHMOD, Fd, Mode, entries=True),
+    row(93, "fchown", Op.FCHOWN, Fd, Mode, Extra, entries=True),
+    row(190, "fsetxattr", Op.FSETXATTR, Fd, entries=True),
+    row(199, "fremovexattr", Op.FREMOVEXATTR, Fd, entries=True),
     row(16, "ioctl", Op.IOCTL_SETFLAGS, Fd, when=tuple(_is(1, name) for name in (
         "FS_IOC_SETFLAGS", "FS_IOC_FSSETXATTR", "FS_IOC_SETVERSION", "FS_IOC_SET_ENCRYPTION_POLICY",
         "FS_IOC_ENABLE_VERITY", "FAT_IOCTL_SET_ATTRIBUTES",
         "BTRFS_IOC_SNAP_CREATE", "BTRFS_IOC_SNAP_CREATE_V2", "BTRFS_IOC_SNAP_DESTROY",
         "BTRFS_IOC_SNAP_DESTROY_V2",
         "BTRFS_IOC_SUBVOL_CREATE", "BTRFS_IOC_SUBVOL_CREATE_V2", "BTRFS_IOC_SUBVOL_SETFLAGS",
-    )), note="all other codes pass"),
+    )), entries=True, note="all other codes pass"),
     *refused(EIO, "types into the terminal of the shell outside; kernels since 6.2 may answer the same",
              "16 ioctl", _is(1, "TIOCSTI")),
     *refused(EPERM, "pastes into the terminal of the shell outside", "16 ioctl", _is(1, "TIOCLINUX")),

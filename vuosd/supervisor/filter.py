@@ -45,7 +45,9 @@ _GOVERNED = (Op.EXECVE, Op.BIND)
 """What Landlock bounds of the calls that are made remotely."""
 
 
-def build(*, cookie: int, privileged: bool, enforce: bool = False, sends: bool = False) -> bytes:
+def build(
+    *, cookie: int, privileged: bool, enforce: bool = False, sends: bool = False, entries: bool = True
+) -> bytes:
     """The program of one session.
 
     A handled call that the engine also makes remotely passes when its sixth argument is `cookie`, a random
@@ -55,11 +57,13 @@ def build(*, cookie: int, privileged: bool, enforce: bool = False, sends: bool =
     descriptor (`sends`).
 
     `privileged`: the supervisor acts with its callers' credentials, so it must hear when
-    they change.
+    they change. Without `entries` the view has none: a directory lists what the kernel lists, and a
+    descriptor changes what the kernel lets it change, so nobody asks.
     """
     assert 0 < cookie <= LONG
+    assert entries or not enforce
     program = bytearray()
-    for code, yes, no, value in _INSTRUCTION.iter_unpack(_template(privileged, enforce, sends)):
+    for code, yes, no, value in _INSTRUCTION.iter_unpack(_template(privileged, enforce, sends, entries)):
         if code & 0x7 == 0x5:  # a jump: the placeholder's halves are compared, never loaded or returned
             value = {_PLACEHOLDER >> 32: cookie >> 32, _PLACEHOLDER & 0xFFFFFFFF: cookie & 0xFFFFFFFF}.get(
                 value, value
@@ -69,8 +73,8 @@ def build(*, cookie: int, privileged: bool, enforce: bool = False, sends: bool =
 
 
 @functools.cache
-def _template(privileged: bool, enforce: bool, sends: bool) -> bytes:
-    program = _prologue() + _body(privileged, enforce, sends)
+def _template(privileged: bool, enforce: bool, sends: bool, entries: bool) -> bytes:
+    program = _prologue() + _body(privileged, enforce, sends, entries)
     values = [value for _, _, _, value in _INSTRUCTION.iter_unpack(program)]
     high, low = values.count(_PLACEHOLDER >> 32), values.count(_PLACEHOLDER & 0xFFFFFFFF)
     assert high == low > 0, "the cookie is compared in halves, each as often as the other"
@@ -106,13 +110,15 @@ def _remote(row: Row, enforce: bool, sends: bool) -> bool:
     return row.remote and (not enforce or row.op in _GOVERNED or (sends and row.op is Op.SENDMSG))
 
 
-def _body(privileged: bool, enforce: bool, sends: bool) -> bytes:
+def _body(privileged: bool, enforce: bool, sends: bool, entries: bool) -> bytes:
     import pyseccomp
 
     program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     program.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)
     for row in ROWS:
         if row.level is Level.NATIVE or (row.privileged and not privileged):
+            continue
+        if row.entries and not entries:
             continue
         action = pyseccomp.NOTIFY if row.level is Level.HANDLED else pyseccomp.ERRNO(row.errno)
         for condition in _conditions(row._replace(remote=_remote(row, enforce, sends))):

@@ -49,13 +49,17 @@ class Running:
         self.status: int | None = None
         self.cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
         self.privileged = os.geteuid() == 0
-        self._take(filter.build(cookie=self.cookie, privileged=self.privileged))
+        self._take(filter.build(cookie=self.cookie, privileged=self.privileged, entries=False))
 
-    def enforce(self) -> None:
-        """The filter that was made while we were a spare is for views that do not."""
+    def fit(self, prepared: Prepared) -> None:
+        """The filter that was made while we were a spare is for views without entries."""
+        if not prepared.placed and not prepared.enforce:
+            return
         os.close(self.program)
-        sends = not _may_duplicate()
-        self._take(filter.build(cookie=self.cookie, privileged=self.privileged, enforce=True, sends=sends))
+        enforce = prepared.enforce
+        sends = enforce and not _may_duplicate()
+        program = filter.build(cookie=self.cookie, privileged=self.privileged, enforce=enforce, sends=sends)
+        self._take(program)
 
     def _take(self, program: bytes) -> None:
         self.program = messages.memfd("filter", program)
@@ -169,8 +173,7 @@ def _establish(running: Running, message: Message) -> None:
     finally:
         message.close()
     prepared = running.prepared = _prepare(request, running.scratch)
-    if prepared.enforce:
-        running.enforce()
+    running.fit(prepared)
     tag = running.number << members.STATE_BITS
     _send_setup(running, tag)
     broker = _receive_listener(running)

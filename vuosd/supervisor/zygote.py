@@ -47,8 +47,8 @@ def warm_up() -> None:
     from vuosd import views
     from vuosd.supervisor import filter, prepare, watch, worker  # noqa: F401
 
-    for enforce in (False, True):
-        filter.build(cookie=1 << 32 | 1, privileged=os.geteuid() == 0, enforce=enforce)
+    for entries, enforce in ((False, False), (True, False), (True, True)):
+        filter.build(cookie=1 << 32 | 1, privileged=os.geteuid() == 0, enforce=enforce, entries=entries)
     ctypes.CDLL(None, use_errno=True)
     msgspec.json.encode({"ask": ""})
     profile = b'[view]\nname = "x"\n[[mount]]\ntype = "hide"\ntarget = "/var/empty"\n[env]\nunset = ["X"]\n'
