@@ -1,9 +1,9 @@
-# make run | test | check | bench | docs | build | venv | clean. Everything but system packages stays in .venv and build.
+# make run | test | race | check | bench | docs | build | venv | clean. Everything but system packages stays in .venv and build.
 PYTHON ?= python3
 PYTEST_ARGS ?=
 export PYTHON
 
-.PHONY: run test check bench docs build venv clean format cpython ltp pjdfstest
+.PHONY: run test race check bench docs build venv clean format cpython ltp pjdfstest
 .DEFAULT_GOAL := build
 
 run: .venv/.ready
@@ -15,6 +15,15 @@ test: .venv/.ready
 	@tools/system-packages test
 	@tools/build
 	@.venv/bin/pytest $(PYTEST_ARGS)
+
+# A million tries of each call that a race could win in an enforcing view: hours. RACE_CALLS=open,stat and RACE_ARGS for less.
+RACE_TRIES ?= 1000000
+race: .venv/.ready build
+	@tools/system-packages test
+	@rm -f build/races
+	@.venv/bin/pytest -q tests/enforce/test_race.py -k test_nothing_is_got --race-tries=$(RACE_TRIES) \
+		--race-calls=$(RACE_CALLS) --race-log=build/races $(RACE_ARGS)
+	@cat build/races
 
 check: .venv/.ready build
 	.venv/bin/ruff check .

@@ -24,6 +24,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run everything natively: what fails then is a test's own noise, not the view's",
     )
+    parser.addoption(
+        "--race-tries",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N tries of each call in each kind of race (tests/enforce), however long that takes",
+    )
+    parser.addoption(
+        "--race-calls", default="", metavar="CALLS", help="only these, separated by commas: open,stat,…"
+    )
+    parser.addoption("--race-log", default="", metavar="FILE", help="append what each race came to")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,6 +44,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "tmpfs: the box is on a tmpfs, where many small files cost little")
     processes.become_subreaper()
     os.umask(0o022)
+
+
+LONGEST_RACE = 4 * 3600.0
+"""Seconds of one kind of race with --race-tries."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--race-tries"):
+        for item in items:
+            if item.path.name == "test_race.py":
+                item.add_marker(pytest.mark.timeout(LONGEST_RACE))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
