@@ -5,12 +5,16 @@
  * call on it, at most TRIES times and MILLISECONDS long, and looks whether it got what is not to be had. HOW:
  *
  *	sec mnt tmp rot	the bytes of the path change in memory: DIR/pub/… and DIR/sec/… and so on
+ *	stall		the same as sec, on a page that is taken away again and again: who reads it waits meanwhile (fallocate(2) with
+ *			FALLOC_FL_PUNCH_HOLE holds up faults, mm/shmem.c shmem_falloc_wait)
  *	empty		the same, between "" with AT_EMPTY_PATH and DIR/sec/…
+ *	number		a descriptor's number means DIR/pub, and DIR/sec, which was handed in (the variable DIRECTORY), in turns
  *	link		a symbolic link, DIR/flip, is exchanged with another
  *	exchange	the directories DIR/x and DIR/y on the way to DIR/x/d change places
  *
  * Prints "CALL TRIES FOUND" for each call. What calls do to a withheld object shows outside, where the test compares.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -23,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -41,7 +46,7 @@
 
 static const char *how, *top;
 static ino_t secret_file, secret_directory;
-static bool empty;
+static bool empty, number, stall;
 static atomic_bool stop;
 
 /* Paths that flip: the word at `at` is stored at once. */
@@ -51,7 +56,15 @@ struct flipping {
 };
 enum { FILE_PATH, DIRECTORY, LINK, PROGRAM, STREAM, DATAGRAM, NEW, COUNT };
 static const char *const names[COUNT] = { "file", "dir", "link", "prog", "sock", "dgram", "new" };
-static struct flipping paths[COUNT];
+enum { PAGE = 4096, STALL = 1024 * PAGE };
+static _Alignas(PAGE) union {
+	struct flipping paths[COUNT];
+	char page[PAGE];
+} memory;
+#define paths memory.paths
+static int behind; /* the file that the paths are in, for `stall` */
+static int base = AT_FDCWD; /* where an empty path leads, or a name alone */
+static int allowed_directory, withheld_directory;
 static struct {
 	struct sockaddr_un address;
 	size_t at;
@@ -67,6 +80,19 @@ static void flip_word(void *where, uint32_t word)
 	atomic_store_explicit((_Atomic uint32_t *)where, word, memory_order_relaxed);
 }
 
+/* The text stands on the first of many pages, all of which are taken away at once, and is there again a moment later. */
+static void flip_slowly(uint32_t word)
+{
+	static char texts[PAGE], rest[STALL];
+	if (!*texts)
+		memcpy(texts, memory.page, PAGE);
+	for (int i = 0; i < COUNT; i++)
+		memcpy(texts + ((char *)(paths[i].text + paths[i].at) - memory.page), &word, 4);
+	fallocate(behind, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, STALL);
+	memcpy(memory.page, texts, PAGE);
+	pwrite(behind, rest + PAGE, STALL - PAGE, PAGE);
+}
+
 static void *flip(void *unused)
 {
 	char a[512], b[512];
@@ -79,12 +105,16 @@ static void *flip(void *unused)
 			syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, 2);
 			continue;
 		}
-		for (int i = 0; i < COUNT; i++) {
+		if (number)
+			dup2(n & 1 ? withheld_directory : allowed_directory, base);
+		for (int i = 0; i < COUNT && !number && !stall; i++) {
 			if (empty)
 				*(volatile char *)paths[i].text = n & 1 ? '/' : 0;
 			else
 				flip_word(paths[i].text + paths[i].at, n & 1 ? withheld_word : allowed_word);
 		}
+		if (stall)
+			flip_slowly(n & 1 ? withheld_word : allowed_word);
 		flip_word(stream.address.sun_path + stream.at, n & 1 ? withheld_word : allowed_word);
 		flip_word(datagram.address.sun_path + datagram.at, n & 1 ? withheld_word : allowed_word);
 		flip_word(fresh.address.sun_path + fresh.at, n & 1 ? withheld_word : allowed_word);
@@ -112,39 +142,38 @@ static int stat_is(int result, const struct stat *st)
 }
 
 #define AT (empty ? AT_EMPTY_PATH : 0)
-static int base = AT_FDCWD; /* where an empty path leads */
 #define F paths[FILE_PATH].text
 #define D paths[DIRECTORY].text
 
 static int c_open(void)
 {
-	return is_secret(open(F, O_RDONLY | O_NONBLOCK));
+	return is_secret(openat(base, F, O_RDONLY | O_NONBLOCK));
 }
 static int c_open_path(void)
 {
-	return is_secret(open(F, O_PATH));
+	return is_secret(openat(base, F, O_PATH));
 }
 static int c_open_directory(void)
 {
-	return is_secret(open(D, O_PATH | O_DIRECTORY));
+	return is_secret(openat(base, D, O_PATH | O_DIRECTORY));
 }
 static int c_openat(void)
 {
-	return is_secret(openat(AT_FDCWD, D, O_RDONLY | O_DIRECTORY));
+	return is_secret(openat(base, D, O_RDONLY | O_DIRECTORY));
 }
 static int c_creat(void)
 {
-	return is_secret(open(paths[NEW].text, O_WRONLY | O_CREAT, 0600));
+	return is_secret(openat(base, paths[NEW].text, O_WRONLY | O_CREAT, 0600));
 }
 static int c_openat2(void)
 {
 	struct open_how open_how = { .flags = O_RDONLY };
-	return is_secret(syscall(SYS_openat2, AT_FDCWD, F, &open_how, sizeof open_how));
+	return is_secret(syscall(SYS_openat2, base, F, &open_how, sizeof open_how));
 }
 static int c_openat2_path(void)
 {
 	struct open_how open_how = { .flags = O_PATH };
-	return is_secret(syscall(SYS_openat2, AT_FDCWD, F, &open_how, sizeof open_how));
+	return is_secret(syscall(SYS_openat2, base, F, &open_how, sizeof open_how));
 }
 static int c_stat(void)
 {
@@ -170,8 +199,8 @@ static int c_access(void)
 static int c_readlink(void)
 {
 	char text[64];
-	ssize_t n = empty ? readlinkat(base, paths[LINK].text, text, sizeof text)
-			  : readlink(paths[LINK].text, text, sizeof text);
+	ssize_t n = empty || number ? readlinkat(base, paths[LINK].text, text, sizeof text)
+				    : readlink(paths[LINK].text, text, sizeof text);
 	return n > 0 && !memcmp(text, "SECRET", 6);
 }
 /* Where we have got to is withheld when not even "." is there. */
@@ -278,7 +307,7 @@ static int c_truncate(void)
 }
 static int c_link(void)
 {
-	int result = link(F, other);
+	int result = linkat(base, F, AT_FDCWD, other, 0);
 	if (!result) {
 		struct stat st;
 		result = stat_is(stat(other, &st), &st);
@@ -312,6 +341,46 @@ static int c_mknod(void)
 static int c_symlink(void)
 {
 	return symlink("x", paths[NEW].text), unlink(paths[NEW].text), 0;
+}
+/* By the number alone. */
+static int c_getdents(void)
+{
+	char text[4096];
+	lseek(base, 0, SEEK_SET);
+	ssize_t n = syscall(SYS_getdents64, base, text, sizeof text);
+	return n > 0 && memmem(text, n, "marker", 6);
+}
+static int c_fchdir(void)
+{
+	struct stat st;
+	int found = !fchdir(base) && stat_is(stat("file", &st), &st);
+	if (chdir("/"))
+		return found;
+	return found;
+}
+static int c_fchmod(void)
+{
+	return fchmod(base, 0705), 0;
+}
+static int c_fchown(void)
+{
+	return fchown(base, -1, getegid()), 0;
+}
+static int c_fsetxattr(void)
+{
+	return fsetxattr(base, "user.mark", "x", 1, 0), 0;
+}
+static int c_unlinkat(void)
+{
+	return unlinkat(base, "file", 0) == 0 ? close(open(here, O_WRONLY | O_CREAT, 0644)), 0 : 0;
+}
+static int c_mkdirat(void)
+{
+	return mkdirat(base, "new", 0700), unlinkat(base, "new", AT_REMOVEDIR), 0;
+}
+static int c_renameat(void)
+{
+	return renameat(base, "file", base, "moved") == 0 ? renameat(base, "moved", base, "file"), 0 : 0;
 }
 static int spawn(bool at)
 {
@@ -404,53 +473,62 @@ static int c_sendmmsg(void)
 static const struct {
 	const char *name;
 	int (*run)(void);
-	char kind; /* e: also with an empty path; s: sockets, whose addresses flip; p: a path alone */
+	const char *
+		kinds; /* p: a path; e: also an empty one; n: a name below a number, or a number; s: addresses, which flip */
 } calls[] = {
-	{ "open", c_open, 'p' },
-	{ "open_path", c_open_path, 'p' },
-	{ "open_directory", c_open_directory, 'p' },
-	{ "openat", c_openat, 'p' },
-	{ "creat", c_creat, 'p' },
-	{ "openat2", c_openat2, 'p' },
-	{ "openat2_path", c_openat2_path, 'p' },
-	{ "stat", c_stat, 'e' },
-	{ "lstat", c_lstat, 'p' },
-	{ "statx", c_statx, 'e' },
-	{ "access", c_access, 'e' },
-	{ "readlink", c_readlink, 'p' },
-	{ "chdir", c_chdir, 'p' },
-	{ "statfs", c_statfs, 'p' },
-	{ "getxattr", c_getxattr, 'p' },
-	{ "listxattr", c_listxattr, 'p' },
-	{ "inotify", c_inotify, 'p' },
-	{ "handle", c_handle, 'e' },
-	{ "chmod", c_chmod, 'e' },
-	{ "chmod_plain", c_chmod_plain, 'p' },
-	{ "chown", c_chown, 'e' },
-	{ "utimensat", c_utimensat, 'e' },
-	{ "utime_omit", c_utime_omit, 'p' },
-	{ "utimes", c_utimes, 'p' },
-	{ "setxattr", c_setxattr, 'p' },
-	{ "removexattr", c_removexattr, 'p' },
-	{ "truncate", c_truncate, 'p' },
-	{ "link", c_link, 'p' },
-	{ "rename", c_rename, 'p' },
-	{ "rmdir", c_rmdir, 'p' },
-	{ "mkdir", c_mkdir, 'p' },
-	{ "mknod", c_mknod, 'p' },
-	{ "symlink", c_symlink, 'p' },
-	{ "execve", c_execve, 'p' },
-	{ "execveat", c_execveat, 'e' },
-	{ "exec_check", c_exec_check, 'p' },
-	{ "connect", c_connect, 's' },
-	{ "connect_family", c_connect_family, 's' },
-	{ "bind", c_bind, 's' },
-	{ "sendto", c_sendto, 's' },
-	{ "sendto_family", c_sendto_family, 's' },
-	{ "sendmsg", c_sendmsg, 's' },
-	{ "sendmsg_name", c_sendmsg_name, 's' },
-	{ "sendmmsg", c_sendmmsg, 's' },
-	{ "unlink", c_unlink, 'p' },
+	{ "open", c_open, "pn" },
+	{ "open_path", c_open_path, "pn" },
+	{ "open_directory", c_open_directory, "pn" },
+	{ "openat", c_openat, "pn" },
+	{ "creat", c_creat, "pn" },
+	{ "openat2", c_openat2, "pn" },
+	{ "openat2_path", c_openat2_path, "pn" },
+	{ "stat", c_stat, "pen" },
+	{ "lstat", c_lstat, "p" },
+	{ "statx", c_statx, "pen" },
+	{ "access", c_access, "pen" },
+	{ "readlink", c_readlink, "pn" },
+	{ "chdir", c_chdir, "p" },
+	{ "statfs", c_statfs, "p" },
+	{ "getxattr", c_getxattr, "p" },
+	{ "listxattr", c_listxattr, "p" },
+	{ "inotify", c_inotify, "p" },
+	{ "handle", c_handle, "pen" },
+	{ "chmod", c_chmod, "pen" },
+	{ "chmod_plain", c_chmod_plain, "p" },
+	{ "chown", c_chown, "pen" },
+	{ "utimensat", c_utimensat, "pen" },
+	{ "utime_omit", c_utime_omit, "p" },
+	{ "utimes", c_utimes, "p" },
+	{ "setxattr", c_setxattr, "p" },
+	{ "removexattr", c_removexattr, "p" },
+	{ "truncate", c_truncate, "p" },
+	{ "link", c_link, "pn" },
+	{ "rename", c_rename, "p" },
+	{ "rmdir", c_rmdir, "p" },
+	{ "mkdir", c_mkdir, "p" },
+	{ "mknod", c_mknod, "p" },
+	{ "symlink", c_symlink, "p" },
+	{ "execve", c_execve, "p" },
+	{ "execveat", c_execveat, "pen" },
+	{ "exec_check", c_exec_check, "p" },
+	{ "connect", c_connect, "s" },
+	{ "connect_family", c_connect_family, "s" },
+	{ "bind", c_bind, "s" },
+	{ "sendto", c_sendto, "s" },
+	{ "sendto_family", c_sendto_family, "s" },
+	{ "sendmsg", c_sendmsg, "s" },
+	{ "sendmsg_name", c_sendmsg_name, "s" },
+	{ "sendmmsg", c_sendmmsg, "s" },
+	{ "getdents", c_getdents, "n" },
+	{ "fchdir", c_fchdir, "n" },
+	{ "fchmod", c_fchmod, "n" },
+	{ "fchown", c_fchown, "n" },
+	{ "fsetxattr", c_fsetxattr, "n" },
+	{ "mkdirat", c_mkdirat, "n" },
+	{ "renameat", c_renameat, "n" },
+	{ "unlinkat", c_unlinkat, "n" },
+	{ "unlink", c_unlink, "p" },
 };
 
 static void address(struct sockaddr_un *un, size_t *at, const char *middle, const char *name)
@@ -491,14 +569,30 @@ int main(int argc, char **argv)
 	secret_directory = strtoull(argv[4], NULL, 10);
 	long tries = atol(argv[5]), limit = atol(argv[6]);
 	empty = !strcmp(how, "empty");
+	number = !strcmp(how, "number");
+	stall = !strcmp(how, "stall");
 	const char *withheld = strlen(how) == 3 ? how : "sec";
+	/* What is raced with: an empty path, a number, else a path, and the addresses of sockets where there are such. */
+	const char kind = empty    ? 'e'
+			  : number ? 'n'
+				   : 'p',
+		   *both = strlen(how) == 3 || stall ? "ps" : (char[]){ kind, 0 };
 	const char *middle = !strcmp(how, "link") ? "flip" : !strcmp(how, "exchange") ? "x/d" : empty ? "sec" : "pub";
 	char word[8];
 	snprintf(word, sizeof word, "pub/");
 	memcpy(&allowed_word, word, 4);
 	snprintf(word, sizeof word, "%s/", withheld);
 	memcpy(&withheld_word, word, 4);
+	if (stall) {
+		behind = memfd_create("paths", 0);
+		ftruncate(behind, STALL);
+		mmap(&memory, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, behind, 0);
+	}
 	for (int i = 0; i < COUNT; i++) {
+		if (number) {
+			strcpy(paths[i].text, names[i]);
+			continue;
+		}
 		int n = snprintf(paths[i].text, sizeof paths[i].text, "%s", top);
 		while ((n + 1) % 4)
 			paths[i].text[n++] = '/';
@@ -522,10 +616,16 @@ int main(int argc, char **argv)
 	snprintf(other, sizeof other, "%s/pub/other", top);
 	if (empty)
 		base = open(here, O_RDONLY);
+	if (number) {
+		snprintf(other, sizeof other, "%s/pub", top);
+		allowed_directory = open(other, O_RDONLY | O_DIRECTORY);
+		snprintf(other, sizeof other, "%s/pub/other", top);
+		withheld_directory = atoi(getenv("DIRECTORY"));
+		base = dup(allowed_directory);
+	}
 	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
 		long n = 0, found = 0;
-		if (!chosen(calls[i].name, argv + 7) || (empty && calls[i].kind != 'e') ||
-		    (calls[i].kind == 's' && strlen(how) == 8))
+		if (!chosen(calls[i].name, argv + 7) || !strpbrk(calls[i].kinds, both))
 			continue;
 		if (!strcmp(calls[i].name, "connect_family"))
 			address(&family, &at, withheld, "sock");

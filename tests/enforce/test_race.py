@@ -5,9 +5,10 @@ That the races are real is shown twice: natively each call gets at the object, a
 enforcement the race is won, so the threads do flip what is looked at between judging and acting.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import LONGEST_RACE
@@ -19,7 +20,9 @@ KINDS = {
     "mnt": "mnt",
     "tmp": "tmp",
     "rot": "rot",
+    "stall": "sec",
     "empty": "sec",
+    "number": "sec",
     "link": "sec",
     "exchange": "y/d",
 }
@@ -32,6 +35,7 @@ OUTSIDE = {
     *("chmod", "chmod_plain", "chown", "utimensat", "utimes", "setxattr", "removexattr", "truncate", "creat"),
     *("mkdir", "mknod", "symlink", "rename", "rmdir", "bind", "unlink", "link", "statfs", "utime_omit"),
     *("sendto", "sendmsg", "sendto_family", "sendmsg_name", "sendmmsg", "connect"),
+    *("fchmod", "fchown", "fsetxattr", "mkdirat", "renameat", "unlinkat"),
 }
 """What they do is seen in the tree or at the sockets, not by the program."""
 
@@ -68,8 +72,11 @@ def race(
     inodes = [0, 0] if kind == "rot" else [(at / name).stat().st_ino for name in ("file", "dir")]
     tries, milliseconds = (full, 1000 * int(LONGEST_RACE)) if full else (TRIES, MILLISECONDS)
     argv = [program, kind, tree.top, *map(str, inodes), str(tries), str(milliseconds), *calls]
-    more = {"timeout": LONGEST_RACE if full else 120.0}
+    more: dict[str, Any] = {"timeout": LONGEST_RACE if full else 120.0}
+    directory = os.open(tree.top / "sec", os.O_RDONLY | os.O_DIRECTORY)
+    more |= {"env": {"DIRECTORY": str(directory)}, "pass_fds": (directory,)}
     result: Result = box.native(argv, **more) if profile is None else box.view(argv, profile, **more)
+    os.close(directory)
     result.check()
     found = {}
     for line in result.stdout.splitlines():

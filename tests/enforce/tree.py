@@ -43,6 +43,8 @@ class Tree:
         (path / "prog").write_text("#!/bin/sh\nexit 42\n")
         (path / "prog").chmod(mode)
         (path / "link").symlink_to(text)
+        if text == SECRET:
+            (path / "marker").touch()
         (path / "dir").mkdir()
         (path / "dir" / "inner").write_text(text)
         if text == SECRET:
