@@ -21,7 +21,7 @@ RACE_TRIES ?= 1000000
 race: .venv/.ready build
 	@tools/system-packages test
 	@rm -f build/races
-	@.venv/bin/pytest -q tests/enforce/test_race.py -k test_nothing_is_got --race-tries=$(RACE_TRIES) \
+	@.venv/bin/pytest -q tests/enforce/test_race.py::test_nothing_is_got --race-tries=$(RACE_TRIES) \
 		--race-calls=$(RACE_CALLS) --race-log=build/races $(RACE_ARGS)
 	@cat build/races
 

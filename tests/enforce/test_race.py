@@ -103,16 +103,20 @@ def test_nothing_is_got(box: Box, tree: Tree, kind: str, extent: Extent) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_natively_it_is_got(box: Box, tree: Tree, kind: str) -> None:
-    found = race(box, tree, kind, None)
-    if kind != "rot":
-        missed = (
-            {call for call, (_, finds) in found.items() if not finds}
-            - OUTSIDE
-            - {"exec_check", "connect_family"}
-        )
-        # A file system may have neither handles nor extended attributes.
-        assert missed <= {"handle", "getxattr", "listxattr", "connect"}
+    # A file system may have neither handles nor extended attributes.
+    optional = OUTSIDE | {"exec_check", "connect_family", "handle", "getxattr", "listxattr"}
+
+    def missed(*calls: str) -> list[str]:
+        found = race(box, tree, kind, None, *calls)
+        return [call for call, (_, finds) in found.items() if not finds and call not in optional]
+
+    left = missed()
     assert tree.changed(*{KINDS[kind]}) != []
+    for _ in range(20):  # a moment may be too short on a busy machine
+        if left and kind != "rot":
+            tree.make_anew()
+            left = missed(*left)
+    assert not left or kind == "rot"
 
 
 def test_without_enforcement_the_race_is_won(box: Box, tree: Tree) -> None:

@@ -2,6 +2,7 @@
 was done."""
 
 import os
+import shutil
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,14 @@ class Tree:
     def __init__(self, box: Box) -> None:
         self.box = box
         self.top = box.scratch / "t"
+        self._make()
+
+    def make_anew(self) -> None:
+        self.close()
+        shutil.rmtree(self.top)
+        self._make()
+
+    def _make(self) -> None:
         self.top.mkdir()
         for name in ("pub", "x/d", "src"):
             self._fill(self.top / name, "public", 0o644)
@@ -27,7 +36,7 @@ class Tree:
             self._fill(self.top / name, SECRET, 0o755)
         (self.top / "flip").symlink_to("pub")
         (self.top / "flop").symlink_to("sec")
-        box.give(self.top)
+        self.box.give(self.top)
         self.sockets = ExitStack()
         self.listeners: dict[str, socket.socket] = {}
         self.datagrams: dict[str, socket.socket] = {}
