@@ -5,11 +5,14 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 COMMANDS = {
     "ps": "list the views that run",
     "show": "show one view: its entries, its environment, its counts",
     "check": "find all mistakes in a profile",
+    "layers": "list the layers that copy-on-write runs have left",
+    "diff": "say what a layer changes",
     "doctor": "say what this machine gives to views, what is missing and why it matters",
     "stop": "end the daemon",
 }
@@ -27,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name == chosen:
             importlib.import_module(f"vuosd.cli.{name}").configure(command)
-    arguments = parser.parse_args(words)
-    module = importlib.import_module(f"vuosd.cli.{arguments.command}")
+    arguments, module = _parsed(parser, words, chosen)
     try:
         status: int = module.run(arguments)
         sys.stdout.flush()
@@ -39,6 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _parsed(
+    parser: argparse.ArgumentParser, words: list[str], chosen: str | None
+) -> tuple[argparse.Namespace, ModuleType]:
+    """A command with PATHS_AFTER_DASHES has `paths` after "--", whatever it has got before: argparse would
+    take the first of them for VIEW."""
+    paths: list[str] = []
+    if chosen in COMMANDS and "--" in words:
+        module = importlib.import_module(f"vuosd.cli.{chosen}")
+        if getattr(module, "PATHS_AFTER_DASHES", False):
+            at = words.index("--")
+            words, paths = words[:at], words[at + 1 :]
+    arguments = parser.parse_args(words)
+    if paths:
+        arguments.paths += paths
+    return arguments, importlib.import_module(f"vuosd.cli.{arguments.command}")
 
 
 if __name__ == "__main__":

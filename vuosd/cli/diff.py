@@ -1,0 +1,66 @@
+"""`vuctl diff [VIEW] [-- PATH...]`: what a layer changes. Exit status 0: nothing, 1: some, 2: trouble."""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from vuosd.cli.layer_arguments import ONE_OF, Paths, add_store, chosen, covered, store_argument
+from vuosd.cli.output import print_json
+from vuosd.cli.status import as_json, print_names, print_status
+from vuosd.layers import LayerError, Tree, open_layer
+from vuosd.layers.changes import Change, Comparison
+from vuosd.layers.errors import reason
+from vuosd.layers.lock import holder
+
+PATHS_AFTER_DASHES = True
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("view", nargs="?", metavar="VIEW", help=ONE_OF)
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="only this, and what is below it (after --)")
+    add_store(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--name-only", action="store_true", help="print paths alone")
+    how.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("-a", "--all", action="store_true", help="name what new and deleted directories hold")
+    parser.add_argument("--alone", action="store_true", help="of a branch: its changes upon its parent")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        return _run(arguments)
+    except LayerError as error:
+        print(f"vuctl: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = f" {os.fsdecode(error.filename)!r}" if error.filename is not None else ""
+        print(f"vuctl: cannot compare{where}: {reason(error)}", file=sys.stderr)
+    return 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    store = store_argument(arguments)
+    name = chosen(arguments.view, store)
+    with open_layer(name, os.environ, store=store, reading=True) as layer:
+        if busy := holder(layer.path):
+            print(f"vuctl: layer {name} is {busy}: it may be changing", file=sys.stderr)
+        paths = Paths(layer.trees)
+        wanted = [paths.parse(os.fsencode(word)) for word in arguments.paths]
+        changes: list[tuple[Tree, list[Change]]] = []
+        for tree in layer.trees:
+            only = [path for of, path in wanted if of is tree]
+            with Comparison(tree, whole=not arguments.alone) as comparison:
+                found = comparison.changes()
+                if wanted:
+                    found = [change for change in found if covered(change.path, only)]
+                changes.append((tree, found))
+        if arguments.json:
+            value: dict[str, Any] = as_json(layer, changes)
+            print_json(value)
+        elif arguments.name_only:
+            print_names(paths, changes)
+        else:
+            print_status(paths, changes, everything=arguments.all)
+        return int(any(found for _, found in changes))

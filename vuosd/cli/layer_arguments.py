@@ -1,0 +1,92 @@
+"""What the commands about layers have in common: which layer, which paths of it, and how paths are shown."""
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+
+from vuosd.layers import LayerError, Tree
+from vuosd.layers.errors import name_of
+from vuosd.layers.places import store_of
+from vuosd.layers.quoting import quoted
+from vuosd.layers.store import names_in
+
+ONE_OF = "the layer's name; needed when there are several"
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        help="where the layers are, if not in $XDG_STATE_HOME/vuos (~/.local/state/vuos)",
+    )
+
+
+def store_argument(arguments: argparse.Namespace) -> bytes | None:
+    return None if arguments.store is None else os.path.abspath(os.fsencode(arguments.store))
+
+
+def chosen(name: str | None, store: bytes | None) -> str:
+    """The layer's name: the one that was given, or the only one there is. LayerError.
+
+    Never the newest of several: which one that is nobody sees, and `drop` is not to be taken back.
+    """
+    if name is not None:
+        return name
+    place = store_of(os.environ, store)
+    names = names_in(place)
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise LayerError(f"there is no layer in {name_of(place)}: `vuos-run --cow` makes one")
+    listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    raise LayerError(f"which layer? there are {len(names)}: {listed}")
+
+
+class Paths:
+    """Paths as a person writes and reads them, in the current directory, about the trees of one layer.
+
+    Inside a tree they are relative to the current directory, as git has it; elsewhere relative to the tree,
+    if the layer has only one, else absolute.
+    """
+
+    def __init__(self, trees: Sequence[Tree]) -> None:
+        self.trees = trees
+        self._cwd = os.fsencode(os.getcwd())
+        self._inside = any(below(self._cwd, tree.target) for tree in trees)
+
+    def shown(self, tree: Tree, path: bytes) -> bytes:
+        """As it is printed; `parse` understands it."""
+        if self._inside:
+            absolute = os.path.join(tree.target, path)
+            return os.path.relpath(absolute, self._cwd)
+        if len(self.trees) == 1:
+            return path or b"."
+        return os.path.join(tree.target, path) if path else tree.target
+
+    def text(self, tree: Tree, path: bytes, *, directory: bool = False) -> str:
+        shown = self.shown(tree, path)
+        return quoted(shown + b"/" if directory and not shown.endswith(b"/") else shown)
+
+    def parse(self, word: bytes) -> tuple[Tree, bytes]:
+        """The tree, and the path in it. LayerError: it is in none."""
+        if not self._inside and len(self.trees) == 1 and not word.startswith(b"/"):
+            base = self.trees[0].target
+        else:
+            base = self._cwd
+        absolute = os.path.normpath(os.path.join(base, word))
+        absolute = b"/" + absolute.lstrip(b"/")
+        holding = [tree for tree in self.trees if below(absolute, tree.target)]
+        if not holding:
+            listed = ", ".join(name_of(tree.target) for tree in self.trees)
+            raise LayerError(f"{name_of(word)} is not in the layer: it is over {listed}")
+        tree = max(holding, key=lambda tree: len(tree.target))
+        return tree, absolute[len(tree.target.rstrip(b"/")) + 1 :]
+
+
+def below(path: bytes, tree: bytes) -> bool:
+    return path == tree or path.startswith(tree.rstrip(b"/") + b"/")
+
+
+def covered(path: bytes, wanted: Iterable[bytes]) -> bool:
+    """Whether `path` is one of `wanted`, or below one."""
+    return any(not want or path == want or path.startswith(want + b"/") for want in wanted)

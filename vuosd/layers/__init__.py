@@ -1,0 +1,26 @@
+"""Layers: what runs have changed, kept beside the real tree until it is committed to it or dropped.
+
+                    create, open_layer, branch, drop
+    store.py      ──▶ Layer ─▶ Tree (target, lowers, directory)
+    overlay.py        the trees of a layer seen as one: the kernel overlayfs' format, read
+    changes.py        Tree ─▶ Comparison ─▶ [Change]         (vuctl diff)
+
+    errors.py         LayerError: one sentence for a person
+    record.py         layer.json
+    lock.py           who works on a layer
+    places.py         where layers are, and what their file system must give
+    beneath.py        reach what lies below a directory, never through a link
+    remove.py         remove a tree of our own
+    compare.py        whether two objects are the same
+    quoting.py        paths as text
+
+Nouns: a *layer* is a directory with one or several *trees*; of each it holds the *upper* (what was changed,
+in the format of the kernel's overlayfs) and the *origins* (what was below). The *lowers* of a tree are what
+it stands upon: the uppers of the layers that it is a branch of, and at the end the host's tree. A *change* is
+a path that the tree shows otherwise than its lowers do. Plain synchronous code: no trio.
+"""
+
+from vuosd.layers.errors import LayerError
+from vuosd.layers.store import Layer, Tree, branch, create, drop, open_layer
+
+__all__ = ["Layer", "LayerError", "Tree", "branch", "create", "drop", "open_layer"]

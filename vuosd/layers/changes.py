@@ -1,0 +1,291 @@
+"""What a layer changes: the tree that it shows against the tree below it.
+
+It is the difference of the two that counts, not what happens to lie in the layer: a directory that is there
+only because something below it was changed, or a file that was copied up and is as it was, is no change.
+
+Two rules need a word.
+- The time of a directory changes with its entries: it counts only where nothing below the directory changed.
+- A layer of an ordinary user holds only that user's files, whomever the originals belong to: there an owner
+  counts only where the original was the user's too.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from vuosd.layers.beneath import Beneath, join
+from vuosd.layers.compare import same_content, same_type, xattr_names, xattrs
+from vuosd.layers.overlay import PREFIXES, Found, Level, Part, Stack
+from vuosd.layers.store import Tree
+
+
+class Kind(Enum):
+    """The letters are those of `git status --short` where it has one."""
+
+    ADDED = "A"
+    MODIFIED = "M"  # the content, perhaps attributes too
+    METADATA = "m"  # attributes alone
+    DELETED = "D"
+    TYPE = "T"  # another type of file
+
+
+class Change(msgspec.Struct, gc=False):
+    """One path that differs. `path`: relative to the tree, b"" the tree's own directory.
+
+    new, old: what the layer shows, and what is below it
+    attributes: which of "mode", "owner", "times", "xattrs", "links" differ; of METADATA always, of MODIFIED
+    without "times" and "xattrs"
+    links: the other paths that are this same file in the layer
+    covers: of a directory: it hides the one below, entries and all, and does not merge with it
+    """
+
+    path: bytes
+    kind: Kind
+    new: Found | None
+    old: Found | None
+    attributes: tuple[str, ...] = ()
+    links: tuple[bytes, ...] = ()
+    covers: bool = False
+
+    @property
+    def is_directory(self) -> bool:
+        found = self.new or self.old
+        return found is not None and found.is_directory
+
+
+class _Visit(msgspec.Struct):
+    """A directory to be gone through, or (`done`) one that all below has been gone through of."""
+
+    path: bytes
+    new: Found | None
+    old: Found | None
+    changes_before: int = 0
+    done: bool = False
+
+
+class Comparison:
+    """The changes of one tree, and the means to look at them. A context manager.
+
+    whole: of a branch, with what its parents changed; else only what it changed upon them
+    """
+
+    def __init__(self, tree: Tree, *, whole: bool = True) -> None:
+        self.tree = tree
+        self.owner = os.stat(tree.directory).st_uid
+        self._tops = 1 + (tree.parents if whole else 0)
+        parents = [_level(path, os.path.dirname(path)) for path in tree.lowers[: tree.parents]]
+        host = [Level(Beneath(path), False) for path in tree.lowers[tree.parents :]]
+        for number in range(len(host) - 1):
+            host[number] = host[number]._replace(marked=True)
+        self.stack = Stack([_level(tree.upper, tree.directory), *parents, *host])
+        self._changes: list[Change] = []
+        self._linked: dict[tuple[int, int, int], list[tuple[bytes, Found, Found | None, int | None]]] = {}
+
+    def close(self) -> None:
+        for level in self.stack.levels:
+            level.root.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def first_lower(self) -> int:
+        """The number of the topmost level that counts as being below."""
+        return self._tops
+
+    def changes(self) -> list[Change]:
+        """All of them, sorted by path, a directory before what is in it. OSError."""
+        self._changes, self._linked = [], {}
+        pending = [_Visit(b"", self.stack.root(), self.stack.root(self._tops))]
+        while pending:
+            visit = pending.pop()
+            if visit.done:
+                self._directory_itself(visit)
+                continue
+            visit.changes_before = len(self._changes)
+            visit.done = True
+            pending.append(visit)
+            self._entries(visit, pending)
+        self._join_links()
+        self._changes.sort(key=lambda change: change.path.split(b"/"))
+        return self._changes
+
+    def _entries(self, visit: _Visit, pending: list[_Visit]) -> None:
+        new, old = visit.new, visit.old
+        if new is not None and old is not None and self._tops == 1 and self._merges(new, old):
+            return self._merged_entries(visit, new, old, pending)
+        names: set[bytes] = set()
+        for part in _all_parts(new, old):
+            if part[0] < self._tops or not (new and old and self._merges(new, old)):
+                names.update(self.stack.names(part))
+        for name in sorted(names):
+            path = join(visit.path, name)
+            shown = new and self.stack.child(new.parts, name)
+            below = old and self.stack.child(old.parts, name)
+            self._compare(path, shown, below, pending)
+        return None
+
+    def _merges(self, new: Found, old: Found) -> bool:
+        """Whether all that is below shows through, so that only what the layer itself has can differ."""
+        return tuple(part for part in new.parts if part[0] >= self._tops) == old.parts
+
+    def _merged_entries(self, visit: _Visit, new: Found, old: Found, pending: list[_Visit]) -> None:
+        """The usual case: few calls for each name."""
+        if new.parts[0][0] != 0:
+            return
+        stack, (_, above) = self.stack, new.parts[0]
+        root = stack.levels[0].root
+        special = stack.levels[0].whiteout_files or stack.marks(new.parts[0]).whiteouts
+        lower = self.stack.levels[old.parts[0][0]]
+        single = len(old.parts) == 1 and not lower.marked
+        names = stack.names(new.parts[0])
+        fd = root.directory(above)
+        below_fd = lower.root.directory(old.parts[0][1]) if single else -1
+        for name in names:
+            path = join(visit.path, name)
+            below: Found | None
+            if single:
+                try:
+                    st = os.stat(name, dir_fd=below_fd, follow_symlinks=False)
+                    below = Found(((old.parts[0][0], join(old.parts[0][1], name)),), st)
+                    if stat.S_ISCHR(st.st_mode) and st.st_rdev == 0:
+                        below = None
+                except FileNotFoundError:
+                    below = None
+            else:
+                below = stack.child(old.parts, name)
+            shown: Found | None
+            own = None
+            now = None if special else os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if now is None:
+                plain = False
+            elif stat.S_ISREG(now.st_mode):
+                proc = b"/proc/self/fd/%d/%s" % (fd, name)
+                own = os.listxattr(proc, follow_symlinks=False)
+                plain = not own or not any(mark.startswith(PREFIXES) for mark in own)
+            else:
+                plain = stat.S_ISLNK(now.st_mode)
+            if plain and now is not None:
+                shown = Found(((0, join(above, name)),), now)
+            else:
+                shown, own = stack.child(new.parts, name), None
+            self._compare(path, shown, below, pending, own)
+
+    def _compare(
+        self,
+        path: bytes,
+        new: Found | None,
+        old: Found | None,
+        pending: list[_Visit],
+        own: list[str] | None = None,
+    ) -> None:
+        """`own`: names of the new file's attributes, if they are known already."""
+        if new is None and old is None:
+            return
+        if new is not None and old is not None and new.parts == old.parts and new.data == old.data:
+            return  # the same object
+        if (new and new.is_directory) or (old and old.is_directory):
+            directory = new if new and new.is_directory else None
+            pending.append(_Visit(path, directory, old if old and old.is_directory else None))
+        if new is None:
+            self._changes.append(Change(path, Kind.DELETED, None, old))
+            return
+        index: int | None = len(self._changes)
+        if old is None:
+            self._changes.append(Change(path, Kind.ADDED, new, None, covers=new.is_directory))
+        elif not same_type(new.st, old.st):
+            self._changes.append(Change(path, Kind.TYPE, new, old))
+        elif new.is_directory:
+            return  # when all below it is known
+        elif not self._same_content(new, old):
+            self._changes.append(Change(path, Kind.MODIFIED, new, old, self._cheap_attributes(new, old)))
+        elif attributes := self._attributes(new, old, own):
+            self._changes.append(Change(path, Kind.METADATA, new, old, attributes))
+        else:
+            index = None
+        if new.st.st_nlink > 1 and stat.S_ISREG(new.st.st_mode):
+            key = (new.top[0], new.st.st_dev, new.st.st_ino)
+            self._linked.setdefault(key, []).append((path, new, old, index))
+
+    def _same_content(self, new: Found, old: Found) -> bool:
+        try:
+            return same_content(self.stack, new, old)
+        except (PermissionError, FileNotFoundError):
+            return False  # what may not be read is not known to be the same
+
+    def _directory_itself(self, visit: _Visit) -> None:
+        new, old = visit.new, visit.old
+        if new is None or old is None or new.top == old.top:
+            return
+        attributes = self._attributes(new, old, None)
+        if len(self._changes) > visit.changes_before:
+            attributes = tuple(name for name in attributes if name != "times")
+        if attributes:
+            covers = not self._merges(new, old)
+            self._changes.append(Change(visit.path, Kind.METADATA, new, old, attributes, covers=covers))
+
+    def _cheap_attributes(self, new: Found, old: Found) -> tuple[str, ...]:
+        found = []
+        if not stat.S_ISLNK(new.st.st_mode) and new.st.st_mode != old.st.st_mode:
+            found.append("mode")
+        if self.owner_changed(new.st, old.st):
+            found.append("owner")
+        return tuple(found)
+
+    def owner_changed(self, new: os.stat_result, old: os.stat_result) -> bool:
+        if self.owner != 0 and (old.st_uid != self.owner or new.st_uid != self.owner):
+            return False
+        return (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid)
+
+    def _attributes(self, new: Found, old: Found, own: list[str] | None) -> tuple[str, ...]:
+        found = list(self._cheap_attributes(new, old))
+        if new.st.st_mtime_ns != old.st.st_mtime_ns:
+            found.append("times")
+        if not self._same_xattrs(new.top, old.top, own):
+            found.append("xattrs")
+        return tuple(found)
+
+    def _same_xattrs(self, new: Part, old: Part, own: list[str] | None) -> bool:
+        new_path, old_path = self.proc(new), self.proc(old)
+        names = xattr_names(os.listxattr(new_path, follow_symlinks=False) if own is None else own)
+        if names != xattr_names(os.listxattr(old_path, follow_symlinks=False)):
+            return False
+        return not names or xattrs(new_path) == xattrs(old_path)
+
+    def proc(self, part: Part) -> bytes:
+        """A path for calls on extended attributes, good for now."""
+        root = self.stack.levels[part[0]].root
+        return root.proc(part[1]) if part[1] else root.root
+
+    def _join_links(self) -> None:
+        """Names of one file in the layer. That some were not, below, is a change of those too."""
+        for members in self._linked.values():
+            if len(members) < 2:
+                continue
+            below = {(old.st.st_dev, old.st.st_ino) if old else None for _, _, old, _ in members}
+            paths = sorted(path for path, *_ in members)
+            for path, new, old, index in members:
+                others = tuple(other for other in paths if other != path)
+                if index is not None:
+                    self._changes[index].links = others
+                elif len(below) > 1:
+                    self._changes.append(Change(path, Kind.METADATA, new, old, ("links",), others))
+
+
+def _all_parts(new: Found | None, old: Found | None) -> Iterable[Part]:
+    return dict.fromkeys((*(new.parts if new else ()), *(old.parts if old else ())))
+
+
+def _level(upper: bytes, directory: bytes) -> Level:
+    """A layer's changed tree. One without a book of origins may have been made by fuse-overlayfs."""
+    return Level(Beneath(upper), True, not os.path.lexists(os.path.join(directory, b"origins")))
