@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from supervisor.engine.driver import NOBODY, USERS, View, bind, directory, errno
 pytestmark = pytest.mark.kernel
 
 GETDENTS, GETDENTS64 = 78, 217
+UNSHARE, CLONE_FILES = 272, 0x400
 
 Entry = tuple[bytes, int, int, int]
 
@@ -57,6 +59,28 @@ def tree() -> Iterator[Path]:
 
 def names(found: list[Entry]) -> list[bytes]:
     return sorted(name for name, *_ in found)
+
+
+@pytest.mark.parametrize("borrow", [False, True], ids=["getfd", "borrow"])
+@pytest.mark.parametrize("enforce", [False, True], ids=["plain", "enforce"])
+def test_a_thread_with_descriptors_of_its_own(tree: Path, enforce: bool, borrow: bool) -> None:
+    """The number means one directory to the thread, and another to its process."""
+
+    def thread(found: list[list[bytes]]) -> None:
+        syscall(UNSHARE, CLONE_FILES)
+        os.dup2(os.open(tree / "dir", os.O_RDONLY), 50)
+        found.append(names(everything(50)))
+
+    def body() -> None:
+        os.dup2(os.open(tree / "real", os.O_RDONLY), 50)
+        found: list[list[bytes]] = []
+        other = threading.Thread(target=thread, args=(found,))
+        other.start()
+        other.join()
+        assert found == [[b".", b"..", b"a", b"b", b"c", b"covered", b"new"]]
+        assert names(everything(50)) == [b".", b"..", b"file"]
+
+    run(body, View([bind("/", "/"), bind(tree / "dir/new", tree / "real")], enforce=enforce, borrow=borrow))
 
 
 @pytest.mark.parametrize("borrow", [False, True], ids=["getfd", "borrow"])

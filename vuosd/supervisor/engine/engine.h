@@ -170,6 +170,7 @@ struct vu_place {
 	bool mountpoint; /* the place is an entry's own target */
 	bool magic; /* reached by a magic link of /proc and without a path: pipe, memfd, deleted file */
 	bool trailing; /* VU_WANT_PARENT: the name has a trailing slash, kept in `name` */
+	bool listing; /* `fd` is no O_PATH descriptor, but what the caller wants */
 	char name[NAME_MAX + 8]; /* VU_WANT_PARENT: last component, with its trailing slash if it had one */
 	char *view; /* canonical path in the view, of the object (or of parent/name) */
 };
@@ -212,6 +213,7 @@ struct vu_call {
 	bool assumed; /* acting with the caller's credentials, and with these capabilities: */
 	uint64_t acting;
 	bool native_error; /* the walk failed where the caller's kernel fails as well, and says it best */
+	uint64_t listing; /* not 0: a directory is opened at once with these flags, not with O_PATH (vu_op_open) */
 	bool blind; /* its memory, or what it has open, may not be looked at: nothing can be answered but an error */
 };
 
@@ -316,6 +318,8 @@ int vu_walk_argument(struct vu_call *call, unsigned flags, struct vu_place *plac
 int vu_walk_second(struct vu_call *call, unsigned flags, struct vu_place *place);
 /* The place of one of the caller's descriptors. An enforcing view's has the object in `fd` as well. */
 int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *place);
+/* The same by `own`, our duplicate of the caller's `fd`; what is said is of that object, and place->fd stays -1. */
+int vu_walk_duplicate(struct vu_call *call, int fd, int own, struct vu_place *place);
 void vu_place_close(struct vu_place *place);
 #define VU_PLACE __attribute__((cleanup(vu_place_close))) struct vu_place
 /*
@@ -338,6 +342,12 @@ static inline bool vu_ours(const struct vu_call *call, int verdict)
 }
 /* "/proc/self/fd/N" for system calls that know no descriptor form. */
 const char *vu_fd_path(int fd, char buffer[32]);
+/*
+ * Is it of procfs? That lies on no block device (major 0: set_anon_super in fs/super.c), which fstat(2) tells more cheaply
+ * than fstatfs(2), for which some file systems count their blocks.
+ */
+bool vu_on_procfs(int fd);
+bool vu_is_procfs(int fd, const struct stat *st);
 /* Open the object of an O_PATH descriptor anew with real flags; never blocks on a FIFO (checked by the caller). */
 int vu_reopen(struct vu_session *session, int fd, int flags);
 

@@ -21,8 +21,9 @@ static unsigned walk_flags(unsigned at)
 
 int vu_find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, struct vu_place *place)
 {
-	int error = vu_walk_argument(call, walk_flags(at) | (changes || call->row->op == VU_OP_ACCESS ? 0 : VU_READS),
-				     place);
+	/* A read-only entry denies W_OK as it denies changes. */
+	bool denies = call->row->op == VU_OP_ACCESS && (vu_argument(call, call->row->mode) & W_OK);
+	int error = vu_walk_argument(call, walk_flags(at) | (changes || denies ? 0 : VU_READS), place);
 	if (error < 0)
 		return at & ~allowed ? -EINVAL : error;
 	if (vu_may_continue(call, place, changes))

@@ -177,20 +177,20 @@ static int getdents(struct vu_call *call, bool old)
 	int fd = (int)vu_argument(call, call->row->fd), verdict = -1;
 	static const struct vu_node nothing;
 	size_t room = (unsigned)vu_argument(call, call->row->size); /* unsigned int in both calls */
-	VU_PLACE place;
-	int error = vu_walk_descriptor(call, 0, fd, &place);
-	if (!call->session->enforce && (error < 0 || !place.node || !place.node->child_count))
-		return VU_CONTINUE; /* also one from outside of the view, which shows nothing there */
-	if (error < 0 || place.covered)
-		return error < 0 ? error
-				 : -ENOENT; /* a withheld directory that was handed in: its names are withheld too */
+	VU_PLACE place = { .parent = -1, .fd = -1 };
+	if (!call->session->enforce) {
+		int error = vu_walk_descriptor(call, 0, fd, &place);
+		if (error < 0 || !place.node || !place.node->child_count)
+			return VU_CONTINUE; /* also one from outside of the view, which shows nothing there */
+	}
 	VU_CLOSE int copy = vu_again_descriptor(call, fd, &verdict);
 	if (copy < 0)
 		return verdict >= 0 ? verdict : copy;
-	struct stat judged, given;
-	if (call->session->enforce && (fstat(place.fd, &judged) < 0 || fstat(copy, &given) < 0 ||
-				       judged.st_dev != given.st_dev || judged.st_ino != given.st_ino))
-		return -EAGAIN; /* the number means another directory since */
+	if (call->session->enforce) { /* what is listed is what was judged, whatever the number means by now */
+		int error = vu_walk_duplicate(call, fd, copy, &place);
+		if (error < 0 || place.covered)
+			return error < 0 ? error : -ENOENT; /* withheld, and handed in: its names are withheld too */
+	}
 	struct listing listing = { .call = call,
 				   .node = place.node ? place.node : &nothing,
 				   .fd = copy,

@@ -1,9 +1,7 @@
 /* open, creat, openat, openat2: the descriptor the caller gets is a real one, of the anchor. */
 #include "engine.h"
 
-#include <linux/magic.h>
 #include <linux/openat2.h>
-#include <sys/vfs.h>
 #include <sys/xattr.h>
 
 #include "create.h"
@@ -156,10 +154,10 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 	/* Under enforcement not with flags that lie in memory: they could become O_PATH. */
 	bool fixed = !call->session->enforce || call->row->op == VU_OP_OPEN;
 	/* The Landlock floor governs opens. These may wait, make a controlling terminal, or (/proc/sys/net) mean the opener. */
-	struct statfs fs;
-	if (place->native && fixed &&
-	    (device || S_ISFIFO(st.st_mode) || (!fstatfs(place->fd, &fs) && fs.f_type == PROC_SUPER_MAGIC)))
+	if (place->native && fixed && (device || S_ISFIFO(st.st_mode) || vu_is_procfs(place->fd, &st)))
 		return VU_CONTINUE;
+	if (place->listing)
+		return give(call, &place->fd, flags);
 	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))
 		return vu_slow_open(call, place->fd, flags);
 	VU_CLOSE int fd = flags & O_NOFOLLOW ? open_by_name(call, place, flags)
@@ -210,8 +208,15 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 		walk |= VU_WANT_PARENT | VU_ABSENT_OK;
 	else if (flags & O_DIRECTORY)
 		walk |= VU_DIRECTORY;
-	if (!create && !temporary && !writes(flags))
+	if (!create && !temporary && !writes(flags)) {
 		walk |= VU_READS;
+		/*
+		 * What is opened with O_DIRECTORY can be opened before it is known what it is: everything else fails before its
+		 * driver hears of it (ENOTDIR in do_open, fs/namei.c).
+		 */
+		if ((flags & (O_DIRECTORY | O_PATH)) == O_DIRECTORY)
+			call->listing = ((uint64_t)flags | O_CLOEXEC | O_NOCTTY) & VALID_FLAGS;
+	}
 	VU_PLACE place;
 	if ((error = vu_walk_argument(call, walk, &place)) < 0)
 		return error;

@@ -1,9 +1,7 @@
 /* readlink: a link's text is its own, but for the links of /proc, which tell where things are: that is the view's to say. */
 #include "engine.h"
 
-#include <linux/magic.h>
 #include <stdio.h>
-#include <sys/vfs.h>
 
 #include "proc_links.h"
 
@@ -20,15 +18,15 @@ int vu_op_readlink(struct vu_call *call)
 	if (size <= 0)
 		return -EINVAL;
 	struct stat st;
-	struct statfs fs;
-	if (fstat(place.fd, &st) < 0 || fstatfs(place.fd, &fs) < 0)
+	if (fstat(place.fd, &st) < 0)
 		return -errno;
 	if (!S_ISLNK(st.st_mode))
 		return place.held ? -ENOENT : -EINVAL;
+	bool ordinary = !vu_is_procfs(place.fd, &st);
 	char *text = call->work->link;
 	if (vu_proc_guarded(call, place.fd, false))
 		return -EACCES;
-	int length = fs.f_type == PROC_SUPER_MAGIC ? vu_proc_link(call, &place, text, PATH_MAX) : 0;
+	int length = ordinary ? 0 : vu_proc_link(call, &place, text, PATH_MAX);
 	if (length < 0)
 		return length;
 	if (!length) {

@@ -7,6 +7,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 const char *vu_fd_path(int fd, char buffer[32])
@@ -130,8 +131,7 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 		if (walk->length + length + 2 > VU_TEXT)
 			return -ENAMETOOLONG;
 		const struct vu_node *child = place->node ? vu_node_child(place->node, place->name, length) : NULL;
-		struct statfs fs;
-		if ((walk->flags & VU_FOLLOW) && !fstatfs(place->parent, &fs) && fs.f_type == PROC_SUPER_MAGIC) {
+		if ((walk->flags & VU_FOLLOW) && vu_on_procfs(place->parent)) {
 			/* No name is made there, and a link may lead to an object without a path. */
 			strcpy(work->rest, place->name);
 			walk->rest = work->rest;
@@ -182,8 +182,8 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 }
 
 /*
- * Where a relative path starts. 1: only the kernel can go on from there (see engine.h). With `object` that is opened first,
- * so that it is what was judged, whatever the number means to the caller by then.
+ * Where a relative path starts. 1: only the kernel can go on from there (see engine.h). With `object` that is opened first
+ * (or is already), so that it is what was judged, whatever the number means to the caller by then.
  */
 static int start(struct vu_walk *walk, int dirfd, int *object)
 {
@@ -193,10 +193,9 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 	const char *name = vu_descriptor_name(dirfd, buffer);
 	int n;
 	if (object) {
-		if ((*object = vu_target_open(call, name)) >= 0)
-			n = own_link(call->session, *object, work->host, sizeof work->host);
-		else
-			n = *object;
+		if (*object < 0)
+			*object = vu_target_open(call, name);
+		n = *object < 0 ? *object : own_link(call->session, *object, work->host, sizeof work->host);
 	} else {
 		n = vu_target_link(call, name, work->host, sizeof work->host);
 	}
@@ -212,7 +211,8 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 	size_t tail = strlen(deleted);
 	if ((size_t)n > tail && !strcmp(work->host + n - tail, deleted)) {
 		struct stat st;
-		VU_CLOSE int fd = vu_target_open(call, name);
+		VU_CLOSE int opened = object ? -1 : vu_target_open(call, name);
+		int fd = object ? *object : opened;
 		if (fd < 0 || fstat(fd, &st) < 0 || st.st_nlink == 0 || S_ISREG(st.st_mode))
 			return 1;
 		if (lstat(work->host, &st) < 0)
@@ -245,13 +245,13 @@ static int only_kernel(struct vu_call *call, int dirfd, struct vu_place *place)
 	return 0;
 }
 
-int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *place)
+static int walk_descriptor(struct vu_call *call, int slot, int fd, int *object, struct vu_place *place)
 {
 	struct vu_walk walk = {
 		.call = call, .state = vu_state_of(call), .view = call->work->view[slot], .clean = true
 	};
 	clear(place, walk.view);
-	int result = start(&walk, fd, call->session->enforce ? &place->fd : NULL);
+	int result = start(&walk, fd, object);
 	place->covered = result == -ENOENT || result == -EACCES;
 	if (result == 1 || place->covered) { /* nothing of the view's tree */
 		place->held = place->native = place->nameless = true;
@@ -265,6 +265,16 @@ int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *
 	describe(&walk, place);
 	place->held = place->native = true;
 	return 0;
+}
+
+int vu_walk_descriptor(struct vu_call *call, int slot, int fd, struct vu_place *place)
+{
+	return walk_descriptor(call, slot, fd, call->session->enforce ? &place->fd : NULL, place);
+}
+
+int vu_walk_duplicate(struct vu_call *call, int fd, int own, struct vu_place *place)
+{
+	return walk_descriptor(call, 0, fd, &own, place);
 }
 
 /* Go along the path; what it says of the place is filled in. */
@@ -402,6 +412,18 @@ int vu_walk_argument(struct vu_call *call, unsigned flags, struct vu_place *plac
 int vu_walk_second(struct vu_call *call, unsigned flags, struct vu_place *place)
 {
 	return walk_row(call, 1, call->row->dirfd2, call->row->path2, flags, place);
+}
+
+bool vu_is_procfs(int fd, const struct stat *st)
+{
+	struct statfs fs;
+	return !major(st->st_dev) && !fstatfs(fd, &fs) && fs.f_type == PROC_SUPER_MAGIC;
+}
+
+bool vu_on_procfs(int fd)
+{
+	struct stat st;
+	return !fstat(fd, &st) && vu_is_procfs(fd, &st);
 }
 
 int vu_reopen(struct vu_session *session, int fd, int flags)

@@ -5,9 +5,7 @@
 #include "proc_files.h"
 
 #include <ctype.h>
-#include <linux/magic.h>
 #include <sys/mman.h>
-#include <sys/vfs.h>
 
 int vu_proc_read(int fd, char **out)
 {
@@ -47,13 +45,11 @@ static int format_of(const struct vu_place *place)
 		{ "maps", VU_PROC_MAPS },           { "smaps", VU_PROC_MAPS },
 	};
 	const char *slash = strrchr(place->view, '/');
-	struct statfs fs;
 	if (!slash || slash == place->view || !isdigit(slash[-1]))
 		return -ENOSYS;
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(slash + 1, names[i].name))
-			return fstatfs(place->fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC ? -ENOSYS
-											    : (int)names[i].format;
+			return vu_on_procfs(place->fd) ? (int)names[i].format : -ENOSYS;
 	return -ENOSYS;
 }
 

@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <linux/capability.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <sys/fsuid.h>
 #include <sys/resource.h>
@@ -20,6 +21,10 @@
 #include "broker.h"
 
 #define PAGE 4096
+#define FIRST 256 /* bytes of a path that are read at first: longer ones are rare, and each line of the cache counts */
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL
+#endif
 
 /* These act on the calling thread alone, unlike glibc's wrappers: that is the point. */
 static void set_effective(uint64_t effective, uint64_t permitted)
@@ -107,6 +112,8 @@ int vu_read_string(struct vu_call *call, uint64_t address, char *out, size_t roo
 	while (have < room) {
 		/* Never ask across a page end before the string is known to go on there: the next page may be unmapped. */
 		size_t want = PAGE - (address + have) % PAGE;
+		if (!have && want > FIRST)
+			want = FIRST;
 		if (want > room - have)
 			want = room - have;
 		ssize_t n = transfer(call, address + have, out + have, want, false);
@@ -292,7 +299,13 @@ int vu_target_open(struct vu_call *call, const char *name)
 
 int vu_target_descriptor(struct vu_call *call, int fd)
 {
-	VU_CLOSE int process = (int)syscall(SYS_pidfd_open, vu_tgid(call), 0);
+	/* Of the thread itself (Linux 6.9), which may have a descriptor table of its own; else of its process. */
+	VU_CLOSE int process = (int)syscall(SYS_pidfd_open, call->tid, PIDFD_THREAD);
+	if (process < 0 && errno == EINVAL) {
+		if (vu_tgid(call) != call->tid && syscall(SYS_kcmp, call->tid, vu_tgid(call), KCMP_FILES, 0, 0))
+			return -EPERM;
+		process = (int)syscall(SYS_pidfd_open, vu_tgid(call), 0);
+	}
 	if (process < 0)
 		return -errno;
 	vu_inspect(call, true);

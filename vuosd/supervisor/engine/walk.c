@@ -15,11 +15,16 @@
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 
-int vu_walk_open(int base, const char *path, uint64_t flags)
+static int open_linkless(int base, const char *path, uint64_t flags)
 {
-	struct open_how how = { .flags = flags | O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS };
+	struct open_how how = { .flags = flags, .resolve = RESOLVE_NO_SYMLINKS };
 	int fd = (int)syscall(SYS_openat2, base, path, &how, sizeof how);
 	return fd < 0 ? -errno : fd;
+}
+
+int vu_walk_open(int base, const char *path, uint64_t flags)
+{
+	return open_linkless(base, path, flags | O_PATH | O_CLOEXEC);
 }
 
 /* Open `path` below `base` with no link on the way; what is longer than PATH_MAX in pieces. */
@@ -210,6 +215,20 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 	return VU_NO_LINK; /* it was there a moment ago: look again, with a link fewer to go */
 }
 
+/*
+ * The object of the last run of names. A directory that is to be listed is opened for that at once, where the name says
+ * all: with a slash behind it a link is followed whatever the flags are.
+ */
+static int open_last(struct vu_walk *walk, const struct vu_spot *spot, uint64_t flags, struct vu_place *place)
+{
+	uint64_t listing = walk->call->listing;
+	place->listing = listing && spot->mount->kind != VU_HIDE && *spot->rest && strlen(spot->rest) < PATH_MAX &&
+			 !(walk->trailing && (listing & O_NOFOLLOW));
+	int fd = place->listing ? open_linkless(spot->mount->fd, spot->rest, listing) : vu_walk_open_spot(spot, flags);
+	place->listing &= fd >= 0;
+	return fd;
+}
+
 /* Append the longest run of plain names of walk->rest to the view; returns what follows it, NULL if too long. */
 static const char *append_run(struct vu_walk *walk, size_t *length, bool *slash)
 {
@@ -270,8 +289,11 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 		walk->trailing = last ? walk->trailing_path || slash : true;
 		vu_walk_find(walk, &spot);
 		vu_close(&fd);
-		fd = vu_walk_open_spot(&spot, (directory || walk->trailing ? O_DIRECTORY : 0) |
-						      (last && !follow && !walk->trailing ? O_NOFOLLOW : 0));
+		uint64_t flags = directory || walk->trailing ? O_DIRECTORY : 0;
+		if (last)
+			fd = open_last(walk, &spot, flags | (follow || walk->trailing ? 0 : O_NOFOLLOW), place);
+		else
+			fd = vu_walk_open_spot(&spot, flags);
 		if (fd == -ELOOP) {
 			walk->view[walk->length] = 0;
 			int result = expand(walk, walk->rest, place);

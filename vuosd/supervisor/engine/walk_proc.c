@@ -6,10 +6,8 @@
 #include "walk.h"
 
 #include <ctype.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/resource.h>
-#include <sys/vfs.h>
 
 static bool is_magic(const char *name, const char *directory)
 {
@@ -57,9 +55,8 @@ static bool is_public(const char *name)
  */
 bool vu_proc_guarded(struct vu_call *call, int fd, bool writes)
 {
-	struct statfs fs;
 	char number[16], *path = call->work->host, *end;
-	if (!call->session->enforce || fd < 0 || fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
+	if (!call->session->enforce || fd < 0 || !vu_on_procfs(fd))
 		return false;
 	snprintf(number, sizeof number, "%d", fd);
 	ssize_t n = readlinkat(call->session->self_fd, number, path, VU_TEXT - 1);
@@ -141,8 +138,7 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, cons
 int vu_walk_proc(struct vu_walk *walk, const struct vu_spot *spot, int link, size_t before, const char *rest,
 		 struct vu_place *place)
 {
-	struct statfs fs;
-	if (fstatfs(link, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
+	if (!vu_on_procfs(link))
 		return VU_NO_LINK;
 	char name[NAME_MAX + 1], directory[NAME_MAX + 1], text[64] = "";
 	const char *slash = memrchr(walk->view, '/', before);
