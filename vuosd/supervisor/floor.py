@@ -28,12 +28,15 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from errno import EACCES, ELOOP, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP
+from errno import ENOSYS, EOPNOTSUPP
 from typing import NamedTuple
 
 from vuosd.abi import landlock
 from vuosd.abi.landlock import Access
+from vuosd.supervisor.engine._engine import lib
 from vuosd.views.model import Entry, Kind
+
+_FILE = int(landlock.FILE)
 
 REQUIRED_ABI = 6
 """Linux 6.12: the first whose domains also bound signals and abstract sockets."""
@@ -51,7 +54,7 @@ class Rule(NamedTuple):
 
 
 class Child(NamedTuple):
-    """A directory's entry; `type` is S_IFDIR and so on."""
+    """A directory's entry; `type` is S_IFDIR, S_IFREG, S_IFLNK, or 0 for any other."""
 
     name: bytes
     type: int
@@ -83,7 +86,8 @@ def rules(
     found: dict[bytes, Access] = {}
     for grant in _grants(entries, resolve):
         for path, access in _split(grant, listdir):
-            found[path] = found.get(path, Access(0)) | access
+            known = found.get(path)
+            found[path] = access if known is None else known | access
     for path in anchors:
         found[path] = landlock.ALL
     return [Rule(path, access) for path, access in sorted(found.items())]
@@ -162,19 +166,26 @@ def _children(path: bytes, listdir: Listdir) -> Iterator[tuple[bytes, int]]:
         listed = list(listdir(path))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
+    prefix = path.rstrip(b"/") + b"/"
     for name, kind in listed:
         if kind != stat.S_IFLNK:
-            yield os.path.join(path, name), kind
+            yield prefix + name, kind
 
 
 def listdir(path: bytes) -> Iterator[Child]:
     """The children of a directory of the host."""
     with os.scandir(path) as listed:
         for entry in listed:
-            try:
-                yield Child(entry.name, stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode))
-            except FileNotFoundError:
-                continue
+            yield Child(entry.name, _type(entry))
+
+
+def _type(entry: "os.DirEntry[bytes]") -> int:
+    """By what the listing says, as far as it does; a name that has gone is of no type."""
+    if entry.is_symlink():
+        return stat.S_IFLNK
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
 
 
 def kernel_abi() -> int:
@@ -208,20 +219,9 @@ def ruleset(entries: Iterable[Entry], *, anchors: Iterable[bytes] = ()) -> int:
 
 
 def _allow(ruleset: int, rule: Rule) -> None:
-    try:
-        path = os.open(rule.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (ENOENT, ENOTDIR, EACCES, ELOOP):
-            return  # went away since it was listed, or is out of the user's reach: allowing less is safe
-        raise
-    try:
-        kind = stat.S_IFMT(os.fstat(path).st_mode)
-        access = rule.access if kind == stat.S_IFDIR else rule.access & landlock.FILE
-        if kind != stat.S_IFLNK:
-            beneath = landlock.PATH_BENEATH_ATTR.pack(access, path)
-            _syscall(landlock.ADD_RULE, ruleset, landlock.RULE_PATH_BENEATH, beneath, 0)
-    finally:
-        os.close(path)
+    result = lib.vu_floor_allow(ruleset, rule.path, rule.access, _FILE)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result), rule.path)
 
 
 @functools.cache

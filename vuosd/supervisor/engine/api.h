@@ -119,6 +119,11 @@ int vu_session_start(vu_session *session, int listener);
 /* Wakes and joins the threads, closes everything. The listener is the caller's. */
 int vu_session_stop(vu_session *session);
 int vu_session_stats(const vu_session *session, struct vu_stats *out);
+/*
+ * Allows `access` on and beneath what `path` names, no link; of a file only what of it is in `file`. Needs no session. 0 also
+ * when there is nothing of that name within reach.
+ */
+int vu_floor_allow(int ruleset, const char *path, uint64_t access, uint64_t file);
 /* Name of an operation ("open", …) for logs and tests; NULL past the last. */
 const char *vu_op_name(int op);
 
