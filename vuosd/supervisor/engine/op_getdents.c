@@ -152,7 +152,7 @@ static int merge(const struct listing *listing)
 	off_t before = lseek(listing->fd, 0, SEEK_CUR);
 	int length;
 	if (before < 0)
-		return -errno;
+		return errno == ESPIPE ? -ENOTDIR : -errno; /* a pipe is no directory in the first place */
 	if (!total || before < ADDED || before > ADDED + (off_t)total) {
 		length = listed(listing);
 		if (length || !total)
