@@ -80,9 +80,27 @@ struct vu_row {
 		implied; /* flags that the call's name implies: AT_SYMLINK_NOFOLLOW of lstat, AT_REMOVEDIR of rmdir, O_* of creat */
 };
 
-enum vu_kind { VU_BIND = 1, VU_HIDE = 2, VU_TMPFS = 3, VU_ROOT = 4 };
+enum vu_kind { VU_BIND = 1, VU_HIDE = 2, VU_TMPFS = 3, VU_ROOT = 4, VU_COW = 6, VU_MERGE = 7 };
 
 enum { VU_ENTRY_READONLY = 1 };
+
+enum {
+	VU_STACK_WRITABLE = 1, /* the topmost tree may be written */
+	VU_STACK_MINIMAL = 2, /* what the bottom tree permits is changed there, and only the rest in the layer */
+	VU_STACK_SYNC = 4, /* what is copied up is on disk before its name is */
+	VU_STACK_XATTR_WHITEOUT =
+		8, /* whiteouts are files with an attribute: this machine refuses mknod(2) of the device */
+};
+
+/* Several directories shown as one. With a work directory the topmost is a layer: nothing below it is ever changed. */
+struct vu_stack_options {
+	const char *target;
+	uint32_t flags, count;
+	const int32_t *fds; /* O_PATH, topmost first; kept by the session, as are `work` and `origins` */
+	const char *const *paths; /* of `fds`, as /proc/self/fd names them */
+	int32_t work; /* directory on the file system of the topmost, or -1 */
+	int32_t origins; /* O_APPEND: the book of what the layer covers, or -1 */
+};
 
 enum {
 	VU_SESSION_ENFORCE = 1, /* act on anchors; continue only what the Landlock floor bounds */
@@ -113,6 +131,7 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
  */
 int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source,
 		     const char *source_path);
+int vu_session_stack(vu_session *session, const struct vu_stack_options *options);
 /* The view path of the directory that the first process starts in: which of the entries that show it was meant. */
 int vu_session_cwd(vu_session *session, const char *view);
 int vu_session_start(vu_session *session, int listener);

@@ -70,6 +70,14 @@ void vu_again_free(struct vu_session *session);
 
 /* table.c ------------------------------------------------------------------------------------------------------- */
 
+/* Where a stack (stack.h) shows an object: its topmost tree, and for a directory the lowest one that shows it too. */
+struct vu_seen {
+	int8_t tree, lowest;
+	bool redirected; /* the lowest has it by another path */
+};
+
+struct vu_stack;
+
 struct vu_mount {
 	int kind;
 	bool readonly;
@@ -79,6 +87,10 @@ struct vu_mount {
 	char *target, *source;
 	size_t target_length, source_length; /* 0 for "/", so that target + rest is always a path */
 	struct vu_mount *next_at_source;
+	struct vu_stack *stack; /* of several trees; `fd` and `source` are then the lowest's */
+	struct vu_mount
+		*whole; /* this is no entry, but one tree of a stack, there to be found by its path on the host */
+	int8_t tree;
 };
 
 struct vu_node {
@@ -103,20 +115,22 @@ struct vu_spot {
 	const struct vu_mount *mount;
 	const char *rest; /* points into the text; "" at the mount's root; no leading slash */
 	const struct vu_node *node; /* NULL: no entry lies at or below */
+	struct vu_seen seen; /* vu_walk_open_spot() in a stack */
 };
 
 int vu_table_init(struct vu_table *table);
 void vu_table_free(struct vu_table *table);
 int vu_table_add(struct vu_table *table, int kind, bool readonly, const char *target, int fd, const char *source);
+int vu_table_add_stack(struct vu_table *table, struct vu_stack *stack, const char *target);
 void vu_table_find(const struct vu_table *table, const char *view, struct vu_spot *spot);
 const struct vu_node *vu_node_child(const struct vu_node *node, const char *name, size_t length);
 /*
  * Host path → view path, into out[VU_TEXT]; the mount by which it is seen. Where several show it: `prefer`, then the
  * one at the same place as on the host, then the innermost. Shown nowhere: -EACCES if an entry hides it, -ENOENT if others
- * lie over it.
+ * lie over it. *tree (may be NULL) is the tree of a stack that holds it.
  */
 int vu_table_reverse(const struct vu_table *table, const char *host, const struct vu_mount *prefer, char *out,
-		     const struct vu_mount **mount);
+		     const struct vu_mount **mount, int *tree);
 
 /* States --------------------------------------------------------------------------------------------------------- */
 
@@ -132,6 +146,7 @@ struct vu_session {
 	struct vu_options options;
 	struct vu_row rows[VU_MAX_NR];
 	struct vu_table table;
+	bool stacked; /* some entry is of several trees */
 	bool empty; /* no entry: everything that concerns paths continues at once */
 	bool enforce, privileged;
 	int listener;
@@ -158,6 +173,8 @@ struct vu_session {
 /* A place: where a path of the caller leads. Descriptors belong to the call and are closed by vu_place_close. */
 struct vu_place {
 	const struct vu_mount *mount;
+	struct vu_seen
+		seen; /* of the object, or with VU_WANT_PARENT of what has the name, if anything; in a stack only */
 	const struct vu_node *node; /* entries at or below: the directory needs merging, may not be renamed */
 	int parent; /* O_PATH of the directory, VU_WANT_PARENT only; else -1 */
 	int fd; /* O_PATH of the object; -1 when it does not exist or was not wanted */
@@ -169,6 +186,7 @@ struct vu_place {
 	bool hidden; /* VU_WANT_PARENT: the last name is hidden by the view */
 	bool mountpoint; /* the place is an entry's own target */
 	bool magic; /* reached by a magic link of /proc and without a path: pipe, memfd, deleted file */
+	bool merged; /* a directory that several trees of a stack show: its attributes are the topmost's */
 	bool trailing; /* VU_WANT_PARENT: the name has a trailing slash, kept in `name` */
 	bool listing; /* `fd` is no O_PATH descriptor, but what the caller wants */
 	char name[NAME_MAX + 8]; /* VU_WANT_PARENT: last component, with its trailing slash if it had one */
@@ -328,7 +346,7 @@ void vu_place_close(struct vu_place *place);
  */
 static inline bool vu_may_continue(const struct vu_call *call, const struct vu_place *place, bool writes)
 {
-	if ((writes && place->readonly) || place->hidden)
+	if ((writes && (place->readonly || (place->mount->stack && !place->magic))) || place->hidden)
 		return false;
 	return (place->held || place->native) && !call->session->enforce;
 }

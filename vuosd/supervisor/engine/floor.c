@@ -15,8 +15,7 @@ int vu_floor_allow(int ruleset, const char *path, uint64_t access, uint64_t file
 		return -errno;
 	if (S_ISLNK(st.st_mode))
 		return 0;
-	struct landlock_path_beneath_attr rule = {
-		.allowed_access = S_ISDIR(st.st_mode) ? access : access & file, .parent_fd = fd
-	};
+	struct landlock_path_beneath_attr rule = { .allowed_access = S_ISDIR(st.st_mode) ? access : access & file,
+						   .parent_fd = fd };
 	return vu_result(syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0));
 }

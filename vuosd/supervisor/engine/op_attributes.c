@@ -2,11 +2,13 @@
  * What is known of an object, and changed of it, without opening it: stat, access, chmod, chown, times, size, attributes.
  */
 #include "attributes.h"
+#include "stack.h"
 
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <utime.h>
 
 unsigned vu_at_flags(const struct vu_call *call)
@@ -19,6 +21,49 @@ static unsigned walk_flags(unsigned at)
 	return (at & AT_SYMLINK_NOFOLLOW ? 0 : VU_FOLLOW) | (at & AT_EMPTY_PATH ? VU_EMPTY_OK : 0);
 }
 
+/* Would the kernel let the caller change the object so? Asked before it is copied up, by when it may belong to another. */
+static int may_change(struct vu_call *call, const struct vu_place *place)
+{
+	struct stat st;
+	if (fstat(place->fd, &st) < 0)
+		return -errno;
+	switch (call->row->op) {
+	case VU_OP_TRUNCATE: /* fs/open.c vfs_truncate */
+		if (!S_ISREG(st.st_mode))
+			return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+		return faccessat(place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0 ? -errno : 0;
+	case VU_OP_UTIME:
+	case VU_OP_UTIMES:
+	case VU_OP_UTIMENSAT: /* now: whoever may write */
+		if (!vu_argument(call, call->row->buf) &&
+		    !faccessat(place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS | AT_SYMLINK_NOFOLLOW))
+			return 0;
+		return vu_stack_owns(call, &st) ? 0 : vu_argument(call, call->row->buf) ? -EPERM : -EACCES;
+	case VU_OP_SETXATTR:
+	case VU_OP_SETXATTRAT:
+	case VU_OP_REMOVEXATTR:
+	case VU_OP_REMOVEXATTRAT: /* which right an attribute needs depends on its name: the kernel asks for one of the two */
+		return vu_stack_owns(call, &st) || !faccessat(place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) ? 0
+													       : -EPERM;
+	default: return vu_stack_owns(call, &st) ? 0 : -EPERM;
+	}
+}
+
+/* The object of a place in a stack: that of a descriptor too; what is changed lies in the topmost tree then. */
+static int find_in_stack(struct vu_call *call, struct vu_place *place, bool changes)
+{
+	struct vu_stack *stack = place->mount->stack;
+	if (!stack || place->magic)
+		return 0;
+	if (place->fd < 0 &&
+	    (place->fd = vu_stack_open_joined(call, stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen)) < 0)
+		return place->fd;
+	if (!changes || vu_stack_on_top(place))
+		return 0;
+	int error = stack->minimal ? 0 : may_change(call, place);
+	return error < 0 ? error : vu_stack_take(call, place, 0);
+}
+
 int vu_find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, struct vu_place *place)
 {
 	/* A read-only entry denies W_OK as it denies changes. */
@@ -26,7 +71,7 @@ int vu_find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, s
 	int error = vu_walk_argument(call, walk_flags(at) | (changes || denies ? 0 : VU_READS), place);
 	if (error < 0)
 		return at & ~allowed ? -EINVAL : error;
-	if (vu_may_continue(call, place, changes))
+	if (vu_may_continue(call, place, changes) && !place->merged)
 		return VU_CONTINUE;
 	if (at & ~allowed)
 		return -EINVAL;
@@ -35,7 +80,10 @@ int vu_find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, s
 		return -EBADF; /* these want a descriptor: fs/xattr.c path_getxattrat */
 	if (changes && place->covered)
 		return -EPERM; /* handed in from outside of an enforcing view, which does not show it */
-	return changes && place->readonly ? -EROFS : VU_FOUND;
+	if (changes && place->readonly)
+		return -EROFS;
+	error = find_in_stack(call, place, changes);
+	return error < 0 ? error : VU_FOUND;
 }
 
 int vu_first(const struct vu_call *call, int verdict, int check)
@@ -51,10 +99,28 @@ static int find_held(struct vu_call *call, struct vu_place *place)
 		return error;
 	if (vu_may_continue(call, place, true))
 		return VU_CONTINUE;
-	return place->covered ? -EPERM : place->readonly ? -EROFS : VU_FOUND;
+	if (place->covered || place->readonly)
+		return place->covered ? -EPERM : -EROFS;
+	error = find_in_stack(call, place, true);
+	return error < 0 ? error : VU_FOUND;
 }
 
 #define AT_STATX_SYNC (AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
+
+/* A directory that several trees show is the same one whichever has its attributes: the lowest. */
+static int identify(const struct vu_place *place, struct stat *st)
+{
+	struct stat lowest;
+	if (!place->merged)
+		return 0;
+	VU_CLOSE int fd = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
+	if (fd < 0 || fstat(fd, &lowest) < 0)
+		return -1;
+	st->st_dev = lowest.st_dev;
+	st->st_ino = lowest.st_ino;
+	st->st_nlink = 1; /* how many directories it has is not counted: as overlayfs, and what find(1) understands */
+	return 0;
+}
 
 int vu_op_stat(struct vu_call *call)
 {
@@ -64,7 +130,7 @@ int vu_op_stat(struct vu_call *call)
 			      AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC, false, &place);
 	if (verdict != VU_FOUND)
 		return verdict;
-	if (fstat(place.fd, &st) < 0)
+	if (fstat(place.fd, &st) < 0 || identify(&place, &st) < 0)
 		return -errno;
 	verdict = vu_write(call, vu_argument(call, call->row->buf), &st, sizeof st);
 	return verdict < 0 ? verdict : vu_answer(call, 0);
@@ -83,6 +149,15 @@ int vu_op_statx(struct vu_call *call)
 		return verdict;
 	if (syscall(SYS_statx, place.fd, "", AT_EMPTY_PATH | (at & AT_STATX_SYNC), mask, &st) < 0)
 		return -errno;
+	if (place.merged) {
+		struct stat plain = {};
+		if (identify(&place, &plain) < 0)
+			return -errno;
+		st.stx_dev_major = major(plain.st_dev);
+		st.stx_dev_minor = minor(plain.st_dev);
+		st.stx_ino = plain.st_ino;
+		st.stx_nlink = 1;
+	}
 	verdict = vu_write(call, vu_argument(call, call->row->buf), &st, sizeof st);
 	return verdict < 0 ? verdict : vu_answer(call, 0);
 }

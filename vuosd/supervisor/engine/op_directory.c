@@ -1,5 +1,6 @@
 /* The working directory and the root: chdir, chroot, getcwd. */
 #include "again.h"
+#include "stack.h"
 
 /*
  * By which mount was the working directory entered? Needed only where the view shows one host directory twice, for ".."
@@ -20,7 +21,7 @@ static int remember(struct vu_call *call, const struct vu_place *place)
 			strcpy(host + spot.mount->source_length + 1, spot.rest);
 		}
 		const struct vu_mount *plain;
-		if (!vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &plain) &&
+		if (!vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &plain, NULL) &&
 		    plain != spot.mount)
 			hint = spot.mount;
 	}
@@ -43,6 +44,13 @@ int vu_op_chdir(struct vu_call *call)
 		return error;
 	if (vu_may_continue(call, &place, false))
 		return VU_CONTINUE;
+	if (place.merged && !place.seen.redirected) {
+		int lowest = vu_stack_open_lowest(place.mount->stack, vu_stack_rest(&place), &place.seen);
+		if (lowest < 0)
+			return lowest;
+		vu_close(&place.fd);
+		place.fd = lowest;
+	}
 	VU_CLOSE int fd = vu_reopen(call->session, place.fd, O_RDONLY | O_DIRECTORY);
 	if (fd == -EACCES) {
 		/* It may be entered but not read, so no ordinary descriptor can be handed over. */
@@ -112,7 +120,8 @@ int vu_op_getcwd(struct vu_call *call)
 	}
 	if (!*path)
 		path = "/";
-	if (place.mount->identity && !length)
+	if (place.mount->identity && !length &&
+	    (!place.mount->stack || vu_stack_is_bottom(place.mount->stack, &place.seen)))
 		return VU_CONTINUE;
 	size_t size = strlen(path) + 1;
 	if (size > vu_argument(call, call->row->size))

@@ -12,10 +12,13 @@
  * there are children, with a chance of entries * children / 2^31. The order is the table's, which does not change.
  */
 #include "again.h"
+#include "stack.h"
 
 #include <dirent.h>
 
 #define ADDED 0x7ED05EED
+/* And from here to ADDED: names that other trees of a stack have, by their positions there. */
+#define STACKED 0x40000000
 
 /* Both records begin with inode, position and length; struct linux_dirent has its type in its last byte. */
 struct record {
@@ -31,6 +34,7 @@ struct listing {
 	struct vu_call *call;
 	const struct vu_node *node;
 	int fd; /* the caller's description */
+	const struct vu_names *names; /* of a stack; or NULL */
 	bool old;
 	char *data; /* what the caller gets */
 	size_t room;
@@ -47,6 +51,31 @@ static void set_type(const struct listing *listing, struct record *record, const
 	record->tail[listing->old ? record->length - HEAD - 1 : 0] = IFTODT(st->st_mode);
 }
 
+static uint8_t type_of(const struct listing *listing, const struct record *record)
+{
+	return (uint8_t)record->tail[listing->old ? record->length - HEAD - 1 : 0];
+}
+
+/* A name of the tree that the kernel reads: does the stack show it? If as something else, say so. */
+static bool shows(const struct listing *listing, struct record *record, const char *name)
+{
+	const struct vu_name *other = vu_names_find(listing->names, name);
+	uint8_t type = type_of(listing, record);
+	struct stat st;
+	if (other && other->hidden)
+		return false;
+	if (other) {
+		record->ino = other->ino;
+		record->tail[listing->old ? record->length - HEAD - 1 : 0] = (char)other->type;
+		return true;
+	}
+	if (!listing->names->whiteouts ||
+	    (type != DT_CHR && type != DT_UNKNOWN && !(type == DT_REG && listing->names->attribute_whiteouts)))
+		return true;
+	VU_CLOSE int fd = openat(listing->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 || fstat(fd, &st) < 0 || !vu_stack_is_whiteout(fd, &st, listing->names->attribute_whiteouts);
+}
+
 /* Take out what is hidden, correct what is covered. The length of what remains. */
 static size_t filter(const struct listing *listing, size_t length)
 {
@@ -58,6 +87,8 @@ static size_t filter(const struct listing *listing, size_t length)
 		struct stat st;
 		step = record->length;
 		if (child && child->mount && child->mount->kind == VU_HIDE)
+			continue;
+		if (listing->names && !shows(listing, record, name))
 			continue;
 		if (child && child->mount && !fstat(child->mount->fd, &st))
 			set_type(listing, record, &st);
@@ -90,6 +121,34 @@ static int put(const struct listing *listing, size_t at, const struct vu_node *c
 	memcpy((char *)name_of(listing, record), child->name, child->length);
 	set_type(listing, record, &st);
 	return (int)length;
+}
+
+/* What other trees of the stack have, from the `first` position on. The length; *next is where to go on. */
+static int stacked(const struct listing *listing, unsigned first, unsigned *next)
+{
+	const struct vu_names *names = listing->names;
+	size_t at = 0;
+	for (unsigned i = 0; names && i < names->count; i++) {
+		const struct vu_name *name = &names->names[i];
+		size_t size = strlen(name->name), length = (HEAD + 1 + size + 1 + 7) & ~(size_t)7;
+		const struct vu_node *child = vu_node_child(listing->node, name->name, size);
+		if (!name->extra || name->position < first || (child && child->mount))
+			continue;
+		if (length > listing->room - at) {
+			*next = name->position;
+			return at ? (int)at : -EINVAL;
+		}
+		struct record *record = (struct record *)(listing->data + at);
+		memset(record, 0, length);
+		record->length = (uint16_t)length;
+		record->ino = name->ino;
+		record->off = STACKED + (int64_t)name->position + 1;
+		memcpy((char *)name_of(listing, record), name->name, size);
+		record->tail[listing->old ? length - HEAD - 1 : 0] = (char)name->type;
+		at += length;
+	}
+	*next = ADDED - STACKED;
+	return (int)at;
 }
 
 /* The view's own names from the `first` on. The length; *next is where to go on. -EINVAL: no room for a single one. */
@@ -146,26 +205,36 @@ static int answer(const struct listing *listing, int length, off_t before)
 	return vu_answer(call, length);
 }
 
+/* Three parts, one after the other: what the kernel lists, what other trees of a stack have, what only the view has. */
 static int merge(const struct listing *listing)
 {
 	unsigned total = count(listing->node), next = 0;
-	off_t before = lseek(listing->fd, 0, SEEK_CUR);
-	int length;
+	off_t before = lseek(listing->fd, 0, SEEK_CUR), at = before;
+	int length = 0;
 	if (before < 0)
-		return errno == ESPIPE ? -ENOTDIR : -errno; /* a pipe is no directory in the first place */
-	if (!total || before < ADDED || before > ADDED + (off_t)total) {
-		length = listed(listing);
-		if (length || !total)
-			return length < 0 ? length : answer(listing, length, before);
-	} else {
-		next = (unsigned)(before - ADDED);
-	}
-	length = added(listing, next, &next);
-	if (length < 0)
-		return length;
-	if (lseek(listing->fd, ADDED + (off_t)next, SEEK_SET) < 0)
 		return -errno;
-	return answer(listing, length, before);
+	bool ours = before >= ADDED ? (total || listing->names) && before <= ADDED + (off_t)total
+				    : listing->names && before >= STACKED;
+	if (!ours) {
+		if ((length = listed(listing)))
+			return length < 0 ? length : answer(listing, length, before);
+		at = listing->names ? STACKED : ADDED;
+	}
+	if (at < ADDED) {
+		length = stacked(listing, (unsigned)(at - STACKED), &next);
+		if (!length)
+			at = ADDED;
+		else if (length > 0 && lseek(listing->fd, STACKED + (off_t)next, SEEK_SET) < 0)
+			return -errno;
+	}
+	if (at >= ADDED) {
+		if (!total)
+			return answer(listing, 0, before);
+		length = added(listing, (unsigned)(at - ADDED), &next);
+		if (length >= 0 && lseek(listing->fd, ADDED + (off_t)next, SEEK_SET) < 0)
+			return -errno;
+	}
+	return length < 0 ? length : answer(listing, length, before);
 }
 
 /*
@@ -178,26 +247,49 @@ static int getdents(struct vu_call *call, bool old)
 	static const struct vu_node nothing;
 	size_t room = (unsigned)vu_argument(call, call->row->size); /* unsigned int in both calls */
 	VU_PLACE place = { .parent = -1, .fd = -1 };
+	int error = 0;
+	struct vu_stack *stack = NULL;
 	if (!call->session->enforce) {
-		int error = vu_walk_descriptor(call, 0, fd, &place);
-		if (error < 0 || !place.node || !place.node->child_count)
+		error = vu_walk_descriptor(call, 0, fd, &place);
+		stack = error < 0 || place.nameless ? NULL : place.mount->stack;
+		bool entries = error == 0 && place.node && place.node->child_count;
+		if (!stack && !entries)
 			return VU_CONTINUE; /* also one from outside of the view, which shows nothing there */
+		if (stack && !entries && vu_stack_untouched(stack, vu_stack_rest(&place), (unsigned)place.seen.tree))
+			return VU_CONTINUE;
 	}
 	VU_CLOSE int copy = vu_again_descriptor(call, fd, &verdict);
 	if (copy < 0)
 		return verdict >= 0 ? verdict : copy;
 	if (call->session->enforce) { /* what is listed is what was judged, whatever the number means by now */
-		int error = vu_walk_duplicate(call, fd, copy, &place);
+		error = vu_walk_duplicate(call, fd, copy, &place);
 		if (error < 0 || place.covered)
 			return error < 0 ? error : -ENOENT; /* withheld, and handed in: its names are withheld too */
+		stack = place.nameless ? NULL : place.mount->stack;
+	}
+	struct vu_names *names = NULL;
+	if (stack) {
+		bool fresh = lseek(copy, 0, SEEK_CUR) == 0;
+		error = vu_names_get(stack, vu_stack_rest(&place), (unsigned)place.seen.tree, copy, fresh, &names);
+		if (error < 0)
+			return error;
+		if (names->plain && !names->whiteouts && !call->session->enforce &&
+		    (!place.node || !place.node->child_count)) {
+			vu_names_put(stack, names);
+			return VU_CONTINUE;
+		}
 	}
 	struct listing listing = { .call = call,
 				   .node = place.node ? place.node : &nothing,
 				   .fd = copy,
+				   .names = names,
 				   .old = old,
 				   .data = call->work->data,
 				   .room = room < sizeof call->work->data ? room : sizeof call->work->data };
-	return merge(&listing);
+	int result = merge(&listing);
+	if (stack)
+		vu_names_put(stack, names);
+	return result;
 }
 
 int vu_op_getdents64(struct vu_call *call)

@@ -1,5 +1,6 @@
 /* Changes by descriptor, which the kernel alone would make: judged for the sake of read-only entries. */
 #include "again.h"
+#include "stack.h"
 
 #include <linux/fs.h>
 #include <stdio.h>
@@ -64,7 +65,7 @@ static int judge_change(struct vu_call *call, int fd)
 	if (*call->work->host != '/')
 		return 0;
 	struct stat st;
-	if (vu_table_reverse(&call->session->table, call->work->host, NULL, call->work->scratch, &mount) < 0)
+	if (vu_table_reverse(&call->session->table, call->work->host, NULL, call->work->scratch, &mount, NULL) < 0)
 		return !fstat(fd, &st) && !st.st_nlink ? 0 : -EPERM;
 	return mount->readonly ? -EROFS : 0;
 }
@@ -87,5 +88,19 @@ int vu_op_descriptor_write(struct vu_call *call)
 	int error = vu_walk_descriptor(call, 0, number, &place);
 	if (error == -ENOENT)
 		return VU_CONTINUE; /* an object outside the view, which the caller was given */
-	return error < 0 ? error : place.readonly ? -EROFS : VU_CONTINUE;
+	if (error < 0 || place.readonly)
+		return error < 0 ? error : -EROFS;
+	if (!place.mount->stack || place.nameless || vu_stack_on_top(&place))
+		return VU_CONTINUE;
+	/* A descriptor of a tree below, which is not changed. What the caller has open goes on to show the old attributes. */
+	struct stat st;
+	place.fd = vu_stack_open_joined(call, place.mount->stack, vu_stack_rest(&place), O_NOFOLLOW, &place.seen);
+	if (place.fd < 0 || fstat(place.fd, &st) < 0)
+		return place.fd < 0 ? place.fd : -errno;
+	if (!place.mount->stack->minimal && !vu_stack_on_top(&place) && !vu_stack_owns(call, &st))
+		return -EPERM;
+	if ((error = vu_stack_take(call, &place, 0)) < 0)
+		return error;
+	VU_CLOSE int fd = vu_reopen(call->session, place.fd, O_RDONLY | O_NONBLOCK);
+	return fd < 0 ? fd : change(call, fd);
 }

@@ -4,7 +4,7 @@
  * Two entries of a view that show one file system are not two mounts: link and rename go between them as far as the
  * kernel lets them. It would be EXDEV between bind mounts, but a descriptor does not tell by which entry it was opened.
  */
-#include "engine.h"
+#include "stack.h"
 
 #include <sys/syscall.h>
 
@@ -13,7 +13,21 @@
 static bool exists(const struct vu_place *place)
 {
 	struct stat st;
+	if (place->mount->stack && place->fd >= 0)
+		return true;
 	return !fstatat(place->parent, place->name, &st, AT_SYMLINK_NOFOLLOW);
+}
+
+/* No name that a call makes or takes away: the kernel says what is wrong with it. */
+static bool is_special(const char *name)
+{
+	size_t length = strcspn(name, "/");
+	return !length || !strncmp(name, ".", length) || (length == 2 && !strncmp(name, "..", 2));
+}
+
+static int answer(struct vu_call *call, int result)
+{
+	return result < 0 ? result : vu_answer(call, 0);
 }
 
 /* May a new name be made here? In the order of filename_create, fs/namei.c: what exists is EEXIST even where read-only. */
@@ -50,8 +64,11 @@ int vu_op_mkdir(struct vu_call *call)
 		return VU_CONTINUE;
 	if ((error = may_create(&place)) < 0)
 		return error;
+	struct vu_room room;
+	if ((error = vu_room_open(call, &place, &room)) < 0)
+		return error;
 	mode_t mode = vu_create_mode(call, place.parent, (mode_t)vu_argument(call, call->row->mode) & 07777);
-	return mkdirat(place.parent, place.name, mode) < 0 ? -errno : vu_answer(call, 0);
+	return answer(call, vu_room_close(call, &place, &room, vu_result(mkdirat(room.dir, room.name, mode))));
 }
 
 int vu_op_mknod(struct vu_call *call)
@@ -69,10 +86,12 @@ int vu_op_mknod(struct vu_call *call)
 		return VU_CONTINUE;
 	if ((error = may_create(&place)) < 0)
 		return error;
+	struct vu_room room;
+	if ((error = vu_room_open(call, &place, &room)) < 0)
+		return error;
 	mode = (mode & S_IFMT) | vu_create_mode(call, place.parent, mode & 07777);
-	if (mknodat(place.parent, place.name, mode, (dev_t)vu_argument(call, call->row->extra)) < 0)
-		return -errno;
-	return vu_answer(call, 0);
+	error = vu_result(mknodat(room.dir, room.name, mode, (dev_t)vu_argument(call, call->row->extra)));
+	return answer(call, vu_room_close(call, &place, &room, error));
 }
 
 int vu_op_symlink(struct vu_call *call)
@@ -85,9 +104,10 @@ int vu_op_symlink(struct vu_call *call)
 	int length = vu_read_string(call, vu_argument(call, call->row->buf), text, PATH_MAX);
 	if (length <= 0)
 		return length < 0 ? length : -ENOENT;
-	if (error < 0 || (error = may_create(&place)) < 0)
+	struct vu_room room;
+	if (error < 0 || (error = may_create(&place)) < 0 || (error = vu_room_open(call, &place, &room)) < 0)
 		return error;
-	return symlinkat(text, place.parent, place.name) < 0 ? -errno : vu_answer(call, 0);
+	return answer(call, vu_room_close(call, &place, &room, vu_result(symlinkat(text, room.dir, room.name))));
 }
 
 int vu_op_unlink(struct vu_call *call)
@@ -103,6 +123,8 @@ int vu_op_unlink(struct vu_call *call)
 		return error;
 	if ((error = may_remove(&place)) < 0)
 		return error;
+	if (place.mount->stack && !is_special(place.name))
+		return answer(call, vu_stack_remove(call, &place, flags & AT_REMOVEDIR));
 	return unlinkat(place.parent, place.name, (int)flags) < 0 ? -errno : vu_answer(call, 0);
 }
 
@@ -116,10 +138,8 @@ int vu_op_link(struct vu_call *call)
 	bool bad = flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH);
 	if (error < 0)
 		return vu_ours(call, error) && bad ? -EINVAL : error;
-	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0) {
-		call->native_error = call->native_error && vu_may_continue(call, &old, false);
+	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
 		return vu_ours(call, error) && bad ? -EINVAL : error;
-	}
 	if (vu_may_continue(call, &old, old.readonly) && vu_may_continue(call, &new, true) && !new.mountpoint)
 		return VU_CONTINUE;
 	if (bad)
@@ -136,10 +156,19 @@ int vu_op_link(struct vu_call *call)
 	}
 	if ((error = may_create(&new)) < 0)
 		return error;
+	struct vu_room room;
+	struct stat st;
 	char path[32];
-	if (linkat(AT_FDCWD, vu_fd_path(old.fd, path), new.parent, new.name, AT_SYMLINK_FOLLOW) < 0)
-		return -errno;
-	return vu_answer(call, 0);
+	if (new.mount->stack &&new.fd >= 0)
+		return -EEXIST;
+	if ((old.mount->stack || new.mount->stack) && old.mount != new.mount && !old.magic && !old.nameless)
+		return -EXDEV;
+	if (old.mount->stack && !old.magic && !fstat(old.fd, &st) && S_ISDIR(st.st_mode))
+		return -EPERM;
+	if ((error = vu_stack_take(call, &old, 0)) < 0 || (error = vu_room_open(call, &new, &room)) < 0)
+		return error;
+	error = vu_result(linkat(AT_FDCWD, vu_fd_path(old.fd, path), room.dir, room.name, AT_SYMLINK_FOLLOW));
+	return answer(call, vu_room_close(call, &new, &room, error));
 }
 
 int vu_op_rename(struct vu_call *call)
@@ -153,10 +182,8 @@ int vu_op_rename(struct vu_call *call)
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &old);
 	if (error < 0)
 		return vu_ours(call, error) && bad ? -EINVAL : error;
-	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0) {
-		call->native_error = call->native_error && vu_may_continue(call, &old, false);
+	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
 		return vu_ours(call, error) && bad ? -EINVAL : error;
-	}
 	if (vu_may_continue(call, &old, true) && vu_may_continue(call, &new, true) && !old.node && !new.node)
 		return VU_CONTINUE;
 	if (bad)
@@ -169,6 +196,8 @@ int vu_op_rename(struct vu_call *call)
 		return -EBUSY;
 	if (new.readonly)
 		return -EROFS;
+	if ((old.mount->stack || new.mount->stack) && !is_special(old.name) && !is_special(new.name))
+		return answer(call, vu_stack_rename(call, &old, &new, flags));
 	if (syscall(SYS_renameat2, old.parent, old.name, new.parent, new.name, flags) < 0)
 		return -errno;
 	return vu_answer(call, 0);

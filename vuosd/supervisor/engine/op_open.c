@@ -1,5 +1,5 @@
 /* open, creat, openat, openat2: the descriptor the caller gets is a real one, of the anchor. */
-#include "engine.h"
+#include "stack.h"
 
 #include <linux/openat2.h>
 #include <sys/xattr.h>
@@ -109,7 +109,9 @@ static int open_by_name(struct vu_call *call, const struct vu_place *place, int 
 	vu_table_find(&call->session->table, *place->view ? place->view : "/", &spot);
 	VU_CLOSE int fd = -1;
 	if (!place->magic) /* a mount's own root may be a file: then "." fails, and the descriptor does */
-		fd = (int)syscall(SYS_openat2, spot.mount->fd, *spot.rest ? spot.rest : ".", &how, sizeof how);
+		fd = (int)syscall(SYS_openat2,
+				  spot.mount->stack ? spot.mount->stack->trees[place->seen.tree].fd : spot.mount->fd,
+				  *spot.rest ? spot.rest : ".", &how, sizeof how);
 	if (fd < 0 || fstat(fd, &here) < 0 || fstat(place->fd, &there) < 0 || here.st_dev != there.st_dev ||
 	    here.st_ino != there.st_ino)
 		return vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
@@ -133,6 +135,30 @@ static int give(struct vu_call *call, int *fd, int flags)
 	return there < 0 ? there : vu_answer(call, there);
 }
 
+/* The kernel's check of the mode bits comes first: what may not be written is not copied. O_TRUNC spares the copy of the data. */
+static int take_to_write(struct vu_call *call, struct vu_place *place, int flags)
+{
+	int mode = ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) ? W_OK : 0) |
+		   ((flags & O_ACCMODE) != O_WRONLY ? R_OK : 0);
+	if (!place->mount->stack->minimal && faccessat(place->fd, "", mode, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	return vu_stack_take(call, place, flags & O_TRUNC ? VU_TAKE_EMPTY : 0);
+}
+
+/* A directory that several trees show is the lowest one's for whoever opens it: see stack.h. */
+static int open_merged(struct vu_call *call, struct vu_place *place, int flags)
+{
+	if (faccessat(place->fd, "", R_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	int lowest = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
+	if (lowest < 0)
+		return lowest;
+	vu_close(&place->fd);
+	place->fd = lowest;
+	VU_CLOSE int fd = vu_reopen(call->session, lowest, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
+	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+}
+
 static int open_existing(struct vu_call *call, struct vu_place *place, int flags)
 {
 	struct stat st;
@@ -140,6 +166,13 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		return -errno;
 	if ((flags & O_CREAT) && (flags & O_EXCL))
 		return -EEXIST;
+	if (place->merged && !place->seen.redirected && (flags & O_PATH)) {
+		int lowest = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
+		if (lowest < 0)
+			return lowest;
+		vu_close(&place->fd);
+		place->fd = lowest;
+	}
 	if (flags & O_PATH)
 		return open_path_only(call, place, flags);
 	if (S_ISLNK(st.st_mode))
@@ -150,12 +183,20 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		return -EISDIR;
 	if (place->readonly && writes(flags) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return -EROFS;
+	struct vu_stack *stack = place->magic ? NULL : place->mount->stack;
+	if (stack && writes(flags) && S_ISREG(st.st_mode)) {
+		int error = take_to_write(call, place, flags);
+		if (error < 0)
+			return error;
+	}
 	bool device = S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode);
 	/* Under enforcement not with flags that lie in memory: they could become O_PATH. */
 	bool fixed = !call->session->enforce || call->row->op == VU_OP_OPEN;
 	/* The Landlock floor governs opens. These may wait, make a controlling terminal, or (/proc/sys/net) mean the opener. */
 	if (place->native && fixed && (device || S_ISFIFO(st.st_mode) || vu_is_procfs(place->fd, &st)))
 		return VU_CONTINUE;
+	if (place->merged && !place->seen.redirected)
+		return open_merged(call, place, flags);
 	if (place->listing)
 		return give(call, &place->fd, flags);
 	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))
@@ -173,10 +214,14 @@ static int open_new(struct vu_call *call, struct vu_place *place, int flags, mod
 		return -EACCES;
 	if (place->readonly)
 		return -EROFS;
-	VU_CLOSE int fd = openat(place->parent, place->name, flags | O_EXCL | O_CLOEXEC | O_NOCTTY,
-				 vu_create_mode(call, place->parent, mode & 07777));
-	if (fd < 0)
-		return errno == EEXIST && !(flags & O_EXCL) ? -EAGAIN : -errno;
+	struct vu_room room;
+	int error = vu_room_open(call, place, &room);
+	if (error < 0)
+		return error == -EEXIST && !(flags & O_EXCL) ? -EAGAIN : error;
+	VU_CLOSE int fd = vu_result(openat(room.dir, room.name, flags | O_EXCL | O_CLOEXEC | O_NOCTTY,
+					   vu_create_mode(call, place->parent, mode & 07777)));
+	if ((error = vu_room_close(call, place, &room, fd)) < 0)
+		return error == -EEXIST && !(flags & O_EXCL) ? -EAGAIN : error;
 	int verdict = give(call, &fd, flags);
 	if (verdict == -EMFILE)
 		unlinkat(place->parent, place->name, 0); /* the kernel takes a number before it makes a file */
@@ -188,6 +233,11 @@ static int open_temporary(struct vu_call *call, struct vu_place *place, int flag
 	if (place->readonly)
 		return -EROFS;
 	char path[32];
+	int error = faccessat(place->fd, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0
+			    ? -errno
+			    : vu_stack_take(call, place, 0);
+	if (error < 0)
+		return error;
 	VU_CLOSE int fd = open(vu_fd_path(place->fd, path), (flags & ~O_NOFOLLOW) | O_CLOEXEC,
 			       vu_create_mode(call, place->fd, mode & 07777));
 	return fd < 0 ? -errno : give(call, &fd, flags);

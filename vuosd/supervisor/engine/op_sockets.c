@@ -8,6 +8,7 @@
  * An enforcing view cannot leave an address in the caller's memory, where another thread may exchange it: Landlock does
  * not govern these sockets. sockets_ours.c is for that. (bind is governed, by LANDLOCK_ACCESS_FS_MAKE_SOCK.)
  */
+#include "stack.h"
 #include "again.h"
 
 #include <stdio.h>
@@ -108,6 +109,26 @@ static int bind_at(struct vu_call *call, const struct vu_place *place)
 	return vu_remote(call, &request);
 }
 
+/* In a stack the socket is made by the caller in the topmost directory, where a whiteout may not stand in its way. */
+static int make_room(struct vu_call *call, struct vu_place *place)
+{
+	struct vu_room room;
+	if (!place->mount->stack)
+		return 0;
+	int error = vu_room_open(call, place, &room);
+	if (error < 0)
+		return error == -EEXIST ? -EADDRINUSE : error;
+	if (room.covered && unlinkat(room.own, place->name, 0) < 0)
+		error = -errno;
+	if (room.own >= 0 && room.bottom) {
+		vu_close(&place->parent);
+		place->parent = room.own;
+		room.own = -1;
+	}
+	vu_room_close(call, place, &room, -ECANCELED);
+	return error;
+}
+
 int vu_op_bind(struct vu_call *call)
 {
 	char path[sizeof(struct sockaddr_un)];
@@ -117,10 +138,12 @@ int vu_op_bind(struct vu_call *call)
 	int error = vu_walk(call, 0, AT_FDCWD, path, VU_WANT_PARENT, &place);
 	if (error < 0)
 		return error;
-	if ((place.native || place.held) && !place.readonly && !place.hidden && !place.mountpoint)
+	if ((place.native || place.held) && !place.readonly && !place.hidden && !place.mountpoint &&
+	    !place.mount->stack)
 		return VU_CONTINUE; /* in an enforcing view too: the floor bounds it */
-	error = may_bind(&place);
-	return error < 0 ? error : bind_at(call, &place);
+	if ((error = may_bind(&place)) < 0 || (error = make_room(call, &place)) < 0)
+		return error;
+	return bind_at(call, &place);
 }
 
 /* connect, send ------------------------------------------------------------------------------------------------------ */

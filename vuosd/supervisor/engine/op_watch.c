@@ -119,15 +119,11 @@ int vu_op_name_to_handle(struct vu_call *call)
 		return error;
 	if (vu_may_continue(call, &place, false))
 		return VU_CONTINUE;
+	if ((error = vu_read(call, vu_argument(call, call->row->buf), handle, sizeof *handle)) < 0)
+		return error;
+	if (handle->handle_bytes > MAX_HANDLE_SZ)
+		return -EINVAL;
 	flags = (flags & ~(unsigned)AT_SYMLINK_FOLLOW) | AT_EMPTY_PATH;
-	error = vu_read(call, vu_argument(call, call->row->buf), handle, sizeof *handle);
-	if (error < 0 || handle->handle_bytes > MAX_HANDLE_SZ) {
-		/* Whether the file system has handles at all is told first: fs/fhandle.c do_sys_name_to_handle. */
-		handle->handle_bytes = 0;
-		if (name_to_handle_at(place.fd, "", handle, &mount.id, (int)flags) < 0 && errno == EOPNOTSUPP)
-			return -EOPNOTSUPP;
-		return error < 0 ? error : -EINVAL;
-	}
 	bool overflow = name_to_handle_at(place.fd, "", handle, &mount.id, (int)flags) < 0;
 	if (overflow && errno != EOVERFLOW)
 		return -errno;
@@ -148,7 +144,7 @@ static int judge_handle(struct vu_call *call, int fd, int flags)
 	host[n] = 0;
 	if (lstat(host, &named) < 0 || named.st_dev != object.st_dev || named.st_ino != object.st_ino)
 		return call->session->enforce ? -ESTALE : 0;
-	if (vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &mount) < 0)
+	if (vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &mount, NULL) < 0)
 		return -ESTALE;
 	bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
 	return mount->readonly && writes && !(flags & O_PATH) ? -EROFS : 0;

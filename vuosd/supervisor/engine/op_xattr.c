@@ -1,5 +1,6 @@
 /* Extended attributes: by the magic link of our own descriptor, which leads to the object itself, also to a link. */
 #include "attributes.h"
+#include "stack.h"
 
 #include <sys/xattr.h>
 
@@ -9,9 +10,30 @@ static int read_name(struct vu_call *call, char name[256])
 	return length == -ENAMETOOLONG || length == 0 ? -ERANGE : length;
 }
 
+/* Of a layer of its own: what programs neither see nor change. */
+static bool is_private(const struct vu_place *place, const char *name)
+{
+	return place->mount->stack && !place->magic && vu_is_private_attribute(name);
+}
+
+static size_t drop_private(char *names, size_t length)
+{
+	size_t kept = 0, size;
+	for (size_t at = 0; at < length; at += size) {
+		size = strlen(names + at) + 1;
+		if (vu_is_private_attribute(names + at))
+			continue;
+		memmove(names + kept, names + at, size);
+		kept += size;
+	}
+	return kept;
+}
+
 static int get_value(struct vu_call *call, struct vu_place *place, const char *name, uint64_t buffer, size_t size)
 {
 	char path[32];
+	if (is_private(place, name))
+		return -ENODATA;
 	if (size > XATTR_SIZE_MAX)
 		size = XATTR_SIZE_MAX;
 	ssize_t n = getxattr(vu_fd_path(place->fd, path), name, size ? call->work->data : NULL, size);
@@ -24,6 +46,8 @@ static int get_value(struct vu_call *call, struct vu_place *place, const char *n
 static int set_value(struct vu_call *call, struct vu_place *place, const char *name, size_t size, int flags)
 {
 	char path[32];
+	if (is_private(place, name))
+		return -EPERM;
 	return setxattr(vu_fd_path(place->fd, path), name, call->work->data, size, flags) < 0 ? -errno
 											      : vu_answer(call, 0);
 }
@@ -33,9 +57,13 @@ static int list_names(struct vu_call *call, struct vu_place *place, uint64_t buf
 	char path[32];
 	if (size > XATTR_LIST_MAX)
 		size = XATTR_LIST_MAX;
-	ssize_t n = listxattr(vu_fd_path(place->fd, path), size ? call->work->data : NULL, size);
+	bool stacked = place->mount->stack && !place->magic;
+	size_t room = stacked ? XATTR_LIST_MAX : size;
+	ssize_t n = listxattr(vu_fd_path(place->fd, path), room ? call->work->data : NULL, room);
 	if (n < 0)
 		return -errno;
+	if (stacked && (n = (ssize_t)drop_private(call->work->data, (size_t)n)) > (ssize_t)size && size)
+		return -ERANGE;
 	int error = size ? vu_write(call, buffer, call->work->data, (size_t)n) : 0;
 	return error < 0 ? error : vu_answer(call, n);
 }
@@ -43,6 +71,8 @@ static int list_names(struct vu_call *call, struct vu_place *place, uint64_t buf
 static int remove_name(struct vu_call *call, struct vu_place *place, const char *name)
 {
 	char path[32];
+	if (is_private(place, name))
+		return -EPERM;
 	return removexattr(vu_fd_path(place->fd, path), name) < 0 ? -errno : vu_answer(call, 0);
 }
 

@@ -2,6 +2,7 @@
  * A path, a descriptor or an argument of the caller → a place: where the walk starts, the directory of a last name that
  * need not exist, what is to be said of where it ended, and, under enforcement, the judgement of the object found.
  */
+#include "stack.h"
 #include "walk.h"
 
 #include <linux/magic.h>
@@ -40,7 +41,17 @@ static void describe(struct vu_walk *walk, struct vu_place *place)
 	place->readonly = spot.mount->readonly;
 	place->mountpoint = spot.node && spot.node->mount == spot.mount;
 	place->native = walk->clean && vu_walk_agrees(walk, spot.mount);
+	place->seen = walk->seen;
+	place->merged = spot.mount->stack && vu_seen_merged(&walk->seen);
 	place->hidden = spot.mount->kind == VU_HIDE;
+}
+
+/* Of a last name in a stack: what has it says by which tree it is shown. */
+static void describe_object(struct vu_walk *walk, struct vu_place *place, bool exists)
+{
+	place->seen = walk->seen;
+	place->merged = exists && vu_seen_merged(&walk->seen);
+	place->native = exists && place->native && vu_walk_agrees(walk, place->mount);
 }
 
 /* The text of a link in /proc/self/fd. */
@@ -69,17 +80,16 @@ static int judge(struct vu_walk *walk, int fd)
 	int n = own_link(walk->call->session, fd, work->host, sizeof work->host);
 	if (n < 0)
 		return n;
+	if (spot.mount->stack)
+		return vu_stack_judge(spot.mount->stack, spot.rest, &walk->seen, work->host) ? 0 : -EAGAIN;
 	size_t head = spot.mount->source_length;
 	bool same = (size_t)n >= head && !memcmp(work->host, spot.mount->source, head) &&
 		    !strcmp(work->host + head + strspn(work->host + head, "/"), spot.rest);
 	return same ? 0 : -EAGAIN;
 }
 
-/*
- * The directory part of `path` stays in walk->rest; the last name goes to place->name. Of one that is too long so much is kept that
- * the kernel says so, when it comes to it.
- */
-static void split(struct vu_walk *walk, const char *path, struct vu_place *place)
+/* The directory part of `path` stays in walk->rest; the last name goes to place->name, if it fits. */
+static bool split(struct vu_walk *walk, const char *path, struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
 	size_t length = strlen(path), end = length;
@@ -88,15 +98,15 @@ static void split(struct vu_walk *walk, const char *path, struct vu_place *place
 	size_t start = end;
 	while (start && path[start - 1] != '/')
 		start--;
-	size_t kept = end - start < NAME_MAX + 2 ? end - start : NAME_MAX + 2;
+	bool fits = end - start <= NAME_MAX;
 	place->trailing = end < length;
-	memcpy(place->name, path + start, kept);
-	place->name[kept] = 0;
+	snprintf(place->name, NAME_MAX + 1, "%.*s", (int)(end - start), path + start);
 	if (end == start) /* "/" itself */
 		strcpy(place->name, "/");
 	memmove(work->rest, path, start);
 	work->rest[start] = 0;
 	walk->rest = work->rest;
+	return fits;
 }
 
 static bool is_plain(const char *name)
@@ -104,13 +114,25 @@ static bool is_plain(const char *name)
 	return strcmp(name, "/") && strcmp(name, ".") && strcmp(name, "..");
 }
 
-/*
- * The kernel asks for search permission before it looks at the last name (fs/namei.c link_path_walk). The call itself will say so, but
- * where the name is "." or "..", or where another path is looked at first.
- */
-static bool searches(const struct vu_walk *walk, const struct vu_place *place)
+/* The text of the link that has the last name, in work->link; what it is where it is none does not matter. */
+static ssize_t read_link(struct vu_walk *walk, struct vu_place *place)
 {
-	return walk->call->row->path2 >= 0 || !strcmp(place->name, ".") || !strcmp(place->name, "..");
+	struct vu_work *work = walk->call->work;
+	struct vu_stack *stack = place->mount->stack;
+	if (!stack)
+		return readlinkat(place->parent, place->name, work->link, PATH_MAX);
+	struct vu_seen seen;
+	const char *rest = vu_stack_rest(place);
+	size_t length = strlen(rest);
+	if (length + strlen(place->name) + 2 > VU_TEXT)
+		return -1;
+	memcpy(work->scratch, rest, length);
+	snprintf(work->scratch + length, sizeof work->scratch - length, "%s%s", length ? "/" : "", place->name);
+	VU_CLOSE int fd = vu_stack_open(stack, work->scratch, O_NOFOLLOW, &seen);
+	ssize_t n = fd < 0 ? -1 : readlinkat(fd, "", work->link, PATH_MAX);
+	if (n > 0)
+		walk->seen = seen;
+	return n;
 }
 
 /* Resolve the directory of the last name, and look at the name itself without requiring that it exists. */
@@ -118,7 +140,7 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 {
 	struct vu_work *work = walk->call->work;
 	for (;;) {
-		split(walk, path, place);
+		bool fits = split(walk, path, place);
 		int error = vu_walk_resolve(walk, true, true, place);
 		if (error < 0)
 			return error;
@@ -132,8 +154,8 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			return error;
 		describe(walk, place);
 		place->mountpoint = false;
-		if (searches(walk, place) && faccessat(place->parent, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-			return -errno;
+		if (!fits)
+			return -ENAMETOOLONG;
 		if (!is_plain(place->name)) {
 			place->node =
 				NULL; /* no call makes or removes such a name; which errno is the kernel's to say */
@@ -153,7 +175,7 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			return 0;
 		}
 		if ((walk->flags & VU_FOLLOW) && !place->trailing && !(child && child->mount)) {
-			ssize_t n = readlinkat(place->parent, place->name, work->link, PATH_MAX);
+			ssize_t n = read_link(walk, place);
 			if (n > 0) {
 				if (++walk->links > VU_LINKS || (walk->flags & VU_NO_LINKS))
 					return -ELOOP;
@@ -178,14 +200,20 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			describe(walk, place);
 			place->native = place->native && parent_native;
 		}
-		if ((walk->flags & VU_ABSENT_OK) && !place->hidden) {
+		bool stacked = place->mount->stack && !place->hidden;
+		if (((walk->flags & VU_ABSENT_OK) || stacked) && !place->hidden) {
 			struct vu_spot spot;
 			vu_walk_find(walk, &spot);
-			int fd = child && child->mount ? vu_walk_open_spot(&spot, 0)
-						       : vu_walk_open(place->parent, place->name, O_NOFOLLOW);
+			int fd = stacked || (child && child->mount)
+					 ? vu_walk_open_spot(walk->call, &spot, stacked ? O_NOFOLLOW : 0)
+					 : vu_walk_open(place->parent, place->name, O_NOFOLLOW);
 			if (fd < 0 && fd != -ENOENT)
 				return fd;
 			place->fd = fd < 0 ? -1 : fd;
+			if (stacked) {
+				walk->seen = spot.seen;
+				describe_object(walk, place, fd >= 0);
+			}
 		}
 		if (place->trailing)
 			strcat(place->name, "/");
@@ -230,10 +258,15 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 		if (lstat(work->host, &st) < 0)
 			return 1;
 	}
-	int error =
-		vu_table_reverse(&call->session->table, work->host, walk->state->cwd_mount, walk->view, &walk->start);
+	int tree;
+	int error = vu_table_reverse(&call->session->table, work->host, walk->state->cwd_mount, walk->view,
+				     &walk->start, &tree);
 	if (error < 0)
 		return error; /* ENOENT, EACCES: a directory that the view does not show */
+	walk->seen = (struct vu_seen){ (int8_t)tree, (int8_t)tree, false };
+	if (walk->start->stack && tree != (int)walk->start->stack->count - 1)
+		walk->clean =
+			false; /* the caller's kernel goes on in the layer, and sees nothing of what lies below it */
 	walk->length = strcmp(walk->view, "/") ? strlen(walk->view) : 0;
 	walk->view[walk->length] = 0;
 	return 0;
@@ -276,6 +309,7 @@ static int walk_descriptor(struct vu_call *call, int slot, int fd, int *object, 
 	}
 	describe(&walk, place);
 	place->held = place->native = true;
+	place->merged = place->mount->stack && vu_stack_is_merged(place->mount->stack, vu_stack_rest(place));
 	return 0;
 }
 
@@ -309,10 +343,10 @@ static int follow_path(struct vu_walk *walk, const char *path, struct vu_place *
 }
 
 /* RESOLVE_NO_XDEV: start and end lie on one mount, of the host and of the view. */
-static int same_mount(const struct vu_spot *from, const struct vu_spot *to, int end)
+static int same_mount(struct vu_call *call, struct vu_spot *from, const struct vu_spot *to, int end)
 {
 	struct statx here, there;
-	VU_CLOSE int start = vu_walk_open_spot(from, O_NOFOLLOW);
+	VU_CLOSE int start = vu_walk_open_spot(call, from, O_NOFOLLOW);
 	if (start < 0)
 		return start;
 	if (syscall(SYS_statx, start, "", AT_EMPTY_PATH, STATX_MNT_ID, &here) < 0 ||
@@ -344,7 +378,8 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 				.clean = true,
 				.start = call->session->table.root };
 	clear(place, walk.view);
-	if ((flags & VU_READS) && !call->session->enforce && is_beside_entries(&call->session->table, path, flags))
+	if ((flags & VU_READS) && !call->session->enforce && !call->session->stacked &&
+	    is_beside_entries(&call->session->table, path, flags))
 		return only_kernel(call, dirfd, place);
 	if (!*path && (flags & VU_EMPTY_OK))
 		return vu_walk_descriptor(call, slot, dirfd, place);
@@ -365,7 +400,6 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 		if (result == 1)
 			return only_kernel(call, dirfd, place);
 		walk.scope = walk.length;
-		walk.trailing = *path == '/'; /* the start itself, which must be a directory then */
 	}
 	struct vu_spot origin;
 	if (flags & VU_NO_MOUNTS) {
@@ -376,12 +410,14 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 	if (!error && (flags & VU_NO_MOUNTS)) {
 		struct vu_spot spot;
 		vu_walk_find(&walk, &spot);
-		error = place->magic ? -EXDEV : same_mount(&origin, &spot, place->fd < 0 ? place->parent : place->fd);
+		error = place->magic ? -EXDEV
+				     : same_mount(call, &origin, &spot, place->fd < 0 ? place->parent : place->fd);
 	}
 	if (error < 0) {
 		struct vu_spot spot;
 		vu_walk_find(&walk, &spot);
-		call->native_error = walk.clean && !walk.withheld && vu_walk_agrees(&walk, spot.mount);
+		call->native_error =
+			walk.clean && !walk.withheld && !spot.mount->stack && vu_walk_agrees(&walk, spot.mount);
 	}
 	return error;
 }

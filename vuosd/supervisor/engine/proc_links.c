@@ -58,7 +58,7 @@ int vu_proc_link(struct vu_call *call, const struct vu_place *place, char *out, 
 	if (gone)
 		host[n - (ssize_t)tail] = 0;
 	const struct vu_state *state = vu_state_of(call);
-	int error = vu_table_reverse(&call->session->table, host, state->cwd_mount, view, &mount);
+	int error = vu_table_reverse(&call->session->table, host, state->cwd_mount, view, &mount, NULL);
 	if (error < 0) /* hidden; or an object of its own that entries lie over, which keeps its name */
 		return error == -EACCES || !strcmp(name, "cwd") ? -EACCES : 0;
 	size_t root = strlen(state->root);

@@ -97,7 +97,7 @@ static const char *seen(struct vu_call *call, const char *path, size_t length)
 	if (length >= VU_TEXT)
 		return NULL;
 	unescape(path, length, call->work->host);
-	if (vu_table_reverse(&call->session->table, call->work->host, NULL, call->work->text, &mount) < 0)
+	if (vu_table_reverse(&call->session->table, call->work->host, NULL, call->work->text, &mount, NULL) < 0)
 		return NULL;
 	if (strncmp(view, root, head) || (view[head] && view[head] != '/' && head))
 		return NULL;

@@ -1,4 +1,5 @@
 /* The engine's side of remote calls: by ptrace ourselves, or by the launcher where only an ancestor may. */
+#include "stack.h"
 #include "remote_call.h"
 
 #include <sys/socket.h>
@@ -24,9 +25,6 @@ int vu_remote_result(struct vu_call *call, struct vu_remote *request, int64_t *o
 	*out = result;
 	if (request->outcome != VU_REMOTE_UNTOUCHED)
 		return VU_SENT;
-	char text[PATH_MAX];
-	if (result == -EPERM && vu_target_link(call, "cwd", text, sizeof text) == -EACCES)
-		return -EACCES; /* not because another process traces it: it may not be looked at */
 	vu_log(session, "process %d: call %u cannot be made in it: %s", call->tid, request->nr,
 	       result == -EPERM ? "it is traced by another process" : strerror((int)-result));
 	return (int)result;
@@ -108,6 +106,7 @@ int vu_open_parent(struct vu_call *call, const struct vu_place *place)
 	vu_table_find(&call->session->table, view, &spot);
 	if (spot.mount->kind == VU_HIDE)
 		return -ENOENT;
-	int fd = openat(spot.mount->fd, *spot.rest ? spot.rest : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int base = spot.mount->stack ? spot.mount->stack->trees[place->seen.tree].fd : spot.mount->fd;
+	int fd = openat(base, *spot.rest ? spot.rest : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }

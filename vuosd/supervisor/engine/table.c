@@ -5,7 +5,7 @@
  * whose source holds it (for getcwd, /proc magic links, the working directory). Both cost one hash look-up a component,
  * however many entries there are.
  */
-#include "engine.h"
+#include "stack.h"
 
 static unsigned hash(const char *name, size_t length)
 {
@@ -123,6 +123,46 @@ int vu_table_add(struct vu_table *table, int kind, bool readonly, const char *ta
 	return 0;
 }
 
+/* A tree that is not the lowest of its stack: found by its path on the host, and by nothing else. */
+static int add_tree(struct vu_table *table, struct vu_mount *whole, int index)
+{
+	const char *path = whole->stack->trees[index].path;
+	struct vu_mount *mount = calloc(1, sizeof *mount);
+	struct vu_node *origin = make_path(&table->host, path);
+	if (!mount || !origin) {
+		free(mount);
+		return -ENOMEM;
+	}
+	*mount = *whole;
+	mount->whole = whole;
+	mount->tree = (int8_t)index;
+	mount->identity = false;
+	mount->source = whole->stack->trees[index].path;
+	mount->source_length = whole->stack->trees[index].length;
+	mount->next_at_source = origin->mount;
+	origin->mount = mount;
+	return 0;
+}
+
+int vu_table_add_stack(struct vu_table *table, struct vu_stack *stack, const char *target)
+{
+	int lowest = (int)stack->count - 1, error;
+	int fd = fcntl(stack->trees[lowest].fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if ((error = vu_table_add(table, stack->layered ? VU_COW : VU_MERGE, !stack->writable, target, fd,
+				  stack->trees[lowest].path)) < 0)
+		return error;
+	struct vu_mount *whole = table->mounts[table->count - 1];
+	whole->stack = stack;
+	whole->tree = (int8_t)lowest;
+	for (int i = 0; !error && i < lowest; i++)
+		error = add_tree(table, whole, i);
+	if (error < 0)
+		whole->stack = NULL; /* the caller frees it */
+	return error;
+}
+
 int vu_table_init(struct vu_table *table)
 {
 	memset(table, 0, sizeof *table);
@@ -132,13 +172,24 @@ int vu_table_init(struct vu_table *table)
 	return vu_table_add(table, VU_BIND, false, "/", fd, "/");
 }
 
-static void free_children(struct vu_node *node)
+static void free_trees(struct vu_mount *mount)
+{
+	for (struct vu_mount *next; mount; mount = next) {
+		next = mount->next_at_source;
+		if (mount->whole)
+			free(mount);
+	}
+}
+
+static void free_children(struct vu_node *node, bool host)
 {
 	for (unsigned i = 0; i < node->bucket_count; i++) {
 		struct vu_node *child = node->buckets[i], *next;
 		for (; child; child = next) {
 			next = child->next;
-			free_children(child);
+			free_children(child, host);
+			if (host)
+				free_trees(child->mount);
 			free(child->name);
 			free(child);
 		}
@@ -148,11 +199,13 @@ static void free_children(struct vu_node *node)
 
 void vu_table_free(struct vu_table *table)
 {
-	free_children(&table->view);
-	free_children(&table->host);
-	free_children(&table->names);
+	free_children(&table->view, false);
+	free_trees(table->host.mount);
+	free_children(&table->host, true);
+	free_children(&table->names, false);
 	for (unsigned i = 0; i < table->count; i++) {
 		vu_close(&table->mounts[i]->fd);
+		vu_stack_free(table->mounts[i]->stack);
 		free(table->mounts[i]->target);
 		free(table->mounts[i]->source);
 		free(table->mounts[i]);
@@ -200,11 +253,21 @@ static bool seen_by(const struct vu_table *table, const struct vu_mount *mount, 
 		strcpy(out, "/");
 	struct vu_spot spot;
 	vu_table_find(table, out, &spot);
-	return spot.mount == mount;
+	return spot.mount == (mount->whole ? mount->whole : mount);
+}
+
+/* Of several mounts that show a host path, which is meant? A layer's upper tree is nothing but a part of its stack. */
+static int rank_of(const struct vu_mount *mount, const struct vu_mount *prefer)
+{
+	if (mount->whole && mount->stack->layered)
+		return 4;
+	if (mount == prefer || (prefer && mount->whole == prefer))
+		return 3;
+	return mount->identity ? 2 : 1;
 }
 
 int vu_table_reverse(const struct vu_table *table, const char *host, const struct vu_mount *prefer, char *out,
-		     const struct vu_mount **mount)
+		     const struct vu_mount **mount, int *tree)
 {
 	const struct vu_mount *found = NULL;
 	bool withheld = false;
@@ -217,7 +280,7 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 				withheld = true;
 				continue;
 			}
-			int r = m == prefer ? 3 : m->identity ? 2 : 1;
+			int r = rank_of(m, prefer);
 			if (r >= rank && seen_by(table, m, host, out)) { /* ">=": the innermost of equals */
 				found = m;
 				rank = r;
@@ -231,6 +294,8 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 	if (!found)
 		return withheld ? -EACCES : -ENOENT;
 	seen_by(table, found, host, out);
-	*mount = found;
+	*mount = found->whole ? found->whole : found;
+	if (tree)
+		*tree = found->tree;
 	return 0;
 }

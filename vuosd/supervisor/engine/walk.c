@@ -12,6 +12,8 @@
  */
 #include "walk.h"
 
+#include "stack.h"
+
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 
@@ -28,7 +30,7 @@ int vu_walk_open(int base, const char *path, uint64_t flags)
 }
 
 /* Open `path` below `base` with no link on the way; what is longer than PATH_MAX in pieces. */
-static int open_below(int base, const char *path, uint64_t flags)
+int vu_walk_open_below(int base, const char *path, uint64_t flags)
 {
 	VU_CLOSE int held = -1;
 	char part[PATH_MAX];
@@ -53,12 +55,14 @@ static int open_below(int base, const char *path, uint64_t flags)
 }
 
 /* The object at a spot. A mount's own root may be a file, which no relative path reaches. */
-int vu_walk_open_spot(const struct vu_spot *spot, uint64_t flags)
+int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags)
 {
 	if (spot->mount->kind == VU_HIDE)
 		return -ENOENT;
+	if (spot->mount->stack)
+		return vu_stack_open_joined(call, spot->mount->stack, spot->rest, flags, &spot->seen);
 	if (*spot->rest)
-		return open_below(spot->mount->fd, spot->rest, flags);
+		return vu_walk_open_below(spot->mount->fd, spot->rest, flags);
 	if (flags & O_DIRECTORY) {
 		struct stat st;
 		if (fstat(spot->mount->fd, &st) < 0)
@@ -73,6 +77,8 @@ int vu_walk_open_spot(const struct vu_spot *spot, uint64_t flags)
 /* Whether the caller's kernel, having come the same way, stands on the object that `mount` shows. */
 bool vu_walk_agrees(const struct vu_walk *walk, const struct vu_mount *mount)
 {
+	if (mount->stack && !vu_stack_is_bottom(mount->stack, &walk->seen))
+		return false;
 	if (walk->absolute)
 		return mount->identity;
 	return mount == walk->start || (walk->start->identity && mount->identity);
@@ -166,15 +172,8 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
 	size_t before = walk->length, start = before;
-	if (++walk->links > VU_LINKS)
+	if (++walk->links > VU_LINKS || (walk->flags & VU_NO_LINKS))
 		return -ELOOP;
-	if (walk->flags & VU_NO_LINKS) {
-		/* Only a link on the way is refused; what is not even a directory to start in, is not. */
-		struct vu_spot spot;
-		vu_walk_find(walk, &spot);
-		VU_CLOSE int here = vu_walk_open_spot(&spot, O_DIRECTORY | O_NOFOLLOW);
-		return here == -ENOTDIR ? here : -ELOOP;
-	}
 	const char *end;
 	for (const char *name = run; *name; name = end + strspn(end, "/"), before = walk->length) {
 		end = component_end(name);
@@ -188,7 +187,7 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 		vu_walk_find(walk, &spot);
 		if (!*spot.rest)
 			continue; /* an entry's own target is no link */
-		VU_CLOSE int link = open_below(spot.mount->fd, spot.rest, O_NOFOLLOW);
+		VU_CLOSE int link = vu_walk_open_spot(walk->call, &spot, O_NOFOLLOW);
 		if (link == -ENOENT && spot.node)
 			continue; /* there for the sake of an entry below it, and for nothing else */
 		if (link == -ELOOP)
@@ -199,6 +198,7 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 		if (n < 0)
 			continue; /* ENOENT: not a link */
 		work->link[n] = 0;
+		walk->seen = spot.seen;
 		const char *rest = end + strspn(end, "/");
 		if (!*rest && *end)
 			walk->trailing_path = true;
@@ -226,12 +226,13 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
  * The object of the last run of names. A directory that is to be listed is opened for that at once, where the name says
  * all: with a slash behind it a link is followed whatever the flags are.
  */
-static int open_last(struct vu_walk *walk, const struct vu_spot *spot, uint64_t flags, struct vu_place *place)
+static int open_last(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags, struct vu_place *place)
 {
 	uint64_t listing = walk->call->listing;
-	place->listing = listing && spot->mount->kind != VU_HIDE && *spot->rest && strlen(spot->rest) < PATH_MAX &&
-			 !(walk->trailing && (listing & O_NOFOLLOW));
-	int fd = place->listing ? open_linkless(spot->mount->fd, spot->rest, listing) : vu_walk_open_spot(spot, flags);
+	place->listing = listing && spot->mount->kind != VU_HIDE && !spot->mount->stack && *spot->rest &&
+			 strlen(spot->rest) < PATH_MAX && !(walk->trailing && (listing & O_NOFOLLOW));
+	int fd = place->listing ? open_linkless(spot->mount->fd, spot->rest, listing)
+				: vu_walk_open_spot(walk->call, spot, flags);
 	place->listing &= fd >= 0;
 	return fd;
 }
@@ -273,8 +274,9 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 			walk->rest = end;
 			if (fd < 0) { /* the start: it may be a descriptor of a file */
 				vu_walk_find(walk, &spot);
-				if ((fd = vu_walk_open_spot(&spot, O_DIRECTORY | O_NOFOLLOW)) < 0)
+				if ((fd = vu_walk_open_spot(walk->call, &spot, O_DIRECTORY | O_NOFOLLOW)) < 0)
 					return fd;
+				walk->seen = spot.seen;
 			}
 			/* Even "." is looked up, which takes search permission: fs/namei.c may_lookup. */
 			if (faccessat(fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
@@ -300,7 +302,7 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 		if (last)
 			fd = open_last(walk, &spot, flags | (follow || walk->trailing ? 0 : O_NOFOLLOW), place);
 		else
-			fd = vu_walk_open_spot(&spot, flags);
+			fd = vu_walk_open_spot(walk->call, &spot, flags);
 		if (fd == -ELOOP) {
 			walk->view[walk->length] = 0;
 			int result = expand(walk, walk->rest, place);
@@ -311,7 +313,7 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 			if (result == VU_NO_LINK) {
 				/* It has gone; or the start is itself a link, held by a descriptor: not a directory. */
 				vu_walk_find(walk, &spot);
-				VU_CLOSE int here = vu_walk_open_spot(&spot, O_DIRECTORY | O_NOFOLLOW);
+				VU_CLOSE int here = vu_walk_open_spot(walk->call, &spot, O_DIRECTORY | O_NOFOLLOW);
 				if (here < 0)
 					return here;
 			}
@@ -319,14 +321,16 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 		}
 		if (fd < 0)
 			return fd;
+		walk->seen = spot.seen;
 		walk->length = length;
 		walk->rest = next;
 	}
 	if (fd < 0) { /* the start itself, or what ".." or a link to the root led to */
 		vu_walk_find(walk, &spot);
-		fd = vu_walk_open_spot(&spot, O_NOFOLLOW | (directory || walk->trailing ? O_DIRECTORY : 0));
+		fd = vu_walk_open_spot(walk->call, &spot, O_NOFOLLOW | (directory || walk->trailing ? O_DIRECTORY : 0));
 		if (fd < 0)
 			return fd;
+		walk->seen = spot.seen;
 	}
 	place->fd = fd;
 	fd = -1;

@@ -18,6 +18,7 @@ struct vu_walk {
 	bool absolute; /* the caller's kernel began at the host's root */
 	bool trailing; /* what was resolved last ended with a slash, "." or "..": it must be a directory */
 	bool trailing_path; /* … because the path itself ended so, before a last link was replaced by its text */
+	struct vu_seen seen; /* where in a stack the last object was found */
 	const struct vu_mount *start; /* mount of the directory that a relative path started in */
 };
 
@@ -31,9 +32,11 @@ int vu_walk_prepend(struct vu_walk *walk, const char *text, const char *rest);
 
 /* O_PATH below `base`, with no link on the way. */
 int vu_walk_open(int base, const char *path, uint64_t flags);
-/* The object at a spot; -ENOENT for what the view hides. */
-int vu_walk_open_spot(const struct vu_spot *spot, uint64_t flags);
-/* Whether the caller's kernel, having come the same way, stands on the object that `mount` shows. */
+/* The same for a `path` of any length. */
+int vu_walk_open_below(int base, const char *path, uint64_t flags);
+/* The object at a spot; -ENOENT for what the view hides. Fills in spot->seen. */
+int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags);
+/* Whether the caller's kernel, having come the same way, stands on the object that `mount` shows (in a stack: walk->seen). */
 bool vu_walk_agrees(const struct vu_walk *walk, const struct vu_mount *mount);
 bool vu_walk_is_dot(const char *name, const char *end);
 bool vu_walk_is_dot_dot(const char *name, const char *end);

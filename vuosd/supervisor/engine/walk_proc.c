@@ -3,6 +3,7 @@
  * object and not through a text. Such an object is looked up in the view again: what the view does not show is not
  * there, by whatever process it was reached.
  */
+#include "stack.h"
 #include "walk.h"
 
 #include <ctype.h>
@@ -101,6 +102,7 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, cons
 	struct vu_session *session = walk->call->session;
 	const struct vu_mount *mount;
 	struct stat st;
+	int tree;
 	char number[16];
 	if (vu_proc_guarded(walk->call, link, false))
 		return walk->withheld = true, -EACCES;
@@ -114,7 +116,7 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, cons
 	work->host[n] = 0;
 	if (*work->host != '/' || !names(work->host, &st))
 		return take_object(walk, &object, st.st_mode, rest, place);
-	int error = vu_table_reverse(&session->table, work->host, walk->state->cwd_mount, work->scratch, &mount);
+	int error = vu_table_reverse(&session->table, work->host, walk->state->cwd_mount, work->scratch, &mount, &tree);
 	if (error == -EACCES || (error < 0 && S_ISDIR(st.st_mode))) {
 		walk->withheld = true;
 		return -ENOENT;
@@ -125,6 +127,9 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, cons
 	walk->length = strcmp(work->scratch, "/") ? strlen(work->scratch) : 0;
 	memcpy(walk->view, work->scratch, walk->length);
 	walk->view[walk->length] = 0;
+	walk->seen = (struct vu_seen){ (int8_t)tree, (int8_t)tree, false };
+	if (mount->stack && tree != (int)mount->stack->count - 1)
+		walk->clean = false;
 	if (!walk->absolute) {
 		walk->start = mount;
 	} else if (!mount->identity) {

@@ -1,0 +1,322 @@
+/*
+ * An object of a tree below, and the directories that lead to it, into the topmost tree. Whatever happens on the way, the
+ * layer shows what it showed before: a copy gets its name when it is complete.
+ */
+#include "stack.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+
+#include "walk.h"
+
+enum { NOREPLACE = 1, LARGE = 1 << 20 /* bytes: nobody should wait for that */ };
+
+void vu_stack_temporary(struct vu_stack *stack, char name[32])
+{
+	snprintf(name, 32, "new-%u", ++stack->last_temporary);
+}
+
+int vu_stack_note_origin(struct vu_stack *stack, const char *path, const struct stat *st)
+{
+	char record[VU_TEXT + 160];
+	if (stack->origins < 0)
+		return 0;
+	int n = snprintf(record, sizeof record, "%llu %llu %o %llu %lld %lld %s", (unsigned long long)st->st_dev,
+			 (unsigned long long)st->st_ino, st->st_mode, (unsigned long long)st->st_size,
+			 (long long)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec,
+			 (long long)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec, path);
+	ssize_t written = write(stack->origins, record, (size_t)n + 1);
+	return written == n + 1 ? 0 : written < 0 ? -errno : -ENOSPC;
+}
+
+int vu_stack_set_opaque(int fd)
+{
+	char path[32];
+	return setxattr(vu_fd_path(fd, path), "user.overlay.opaque", "y", 1, 0) < 0 ? -errno : 0;
+}
+
+/* "a/b/c" → "a/b" in out; returns the name. */
+static const char *split(const char *path, char out[VU_TEXT])
+{
+	const char *slash = strrchr(path, '/');
+	size_t length = slash ? (size_t)(slash - path) : 0;
+	memcpy(out, path, length);
+	out[length] = 0;
+	return slash ? slash + 1 : path;
+}
+
+static void restore_times(int dir, const struct stat *before)
+{
+	struct timespec times[2] = { before->st_atim, before->st_mtim };
+	syscall(SYS_utimensat, dir, "", times, AT_EMPTY_PATH);
+}
+
+static int open_top(struct vu_stack *stack, const char *path)
+{
+	return *path ? vu_walk_open_below(stack->trees[0].fd, path, O_NOFOLLOW)
+		     : vu_result(fcntl(stack->trees[0].fd, F_DUPFD_CLOEXEC, 0));
+}
+
+static int make_directory(struct vu_call *call, struct vu_stack *stack, const char *path, int parent, const char *name)
+{
+	struct vu_seen seen;
+	struct stat st, before;
+	char temporary[32];
+	VU_CLOSE int below = vu_stack_open(stack, path, O_DIRECTORY | O_NOFOLLOW, &seen);
+	if (below < 0)
+		return below;
+	if (fstat(below, &st) < 0 || fstat(parent, &before) < 0)
+		return -errno;
+	vu_stack_temporary(stack, temporary);
+	unlinkat(stack->work, temporary, AT_REMOVEDIR);
+	if (mkdirat(stack->work, temporary, 0700) < 0)
+		return -errno;
+	VU_CLOSE int fd = vu_walk_open(stack->work, temporary, O_DIRECTORY | O_NOFOLLOW);
+	int error = fd < 0 ? fd : vu_copy_attributes(call->work, below, &st, fd);
+	if (!error)
+		error = vu_stack_note_origin(stack, path, &st);
+	if (!error && syscall(SYS_renameat2, stack->work, temporary, parent, name, NOREPLACE) < 0)
+		error = -errno;
+	if (!error && !vu_dirs_add(stack->trees[0].dirs, path))
+		error = -ENOMEM;
+	if (error < 0) {
+		unlinkat(stack->work, temporary, AT_REMOVEDIR);
+		return error;
+	}
+	restore_times(parent, &before);
+	int result = fd;
+	fd = -1;
+	return result;
+}
+
+int vu_stack_take_directory(struct vu_call *call, struct vu_stack *stack, const char *path)
+{
+	struct vu_way way;
+	char above[VU_TEXT];
+	if (vu_dirs_find(stack->trees[0].dirs, path, &way))
+		return open_top(stack, path);
+	const char *name = split(path, above);
+	VU_CLOSE int parent = vu_stack_take_directory(call, stack, above);
+	return parent < 0 ? parent : make_directory(call, stack, path, parent, name);
+}
+
+/* A regular file: without a name until it is complete. The lock is not held. */
+static int copy_file(struct vu_call *call, struct vu_stack *stack, int parent, int fd, const struct stat *st,
+		     unsigned how)
+{
+	VU_CLOSE int from = how & VU_TAKE_EMPTY || !st->st_size ? -1 : vu_reopen(call->session, fd, O_RDONLY);
+	if (from < 0 && st->st_size && !(how & VU_TAKE_EMPTY))
+		return from;
+	VU_CLOSE int to = openat(parent, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (to < 0)
+		return -errno;
+	if (from >= 0 && st->st_size > LARGE)
+		vu_notify_step_aside(call->session);
+	int error = from < 0 ? 0 : vu_copy_data(call->work, from, to, st->st_size);
+	if (!error)
+		error = vu_copy_attributes(call->work, fd, st, to);
+	if (!error && stack->sync && fsync(to) < 0)
+		error = -errno;
+	if (error < 0)
+		return error;
+	int result = to;
+	to = -1;
+	return result;
+}
+
+static int name_file(struct vu_stack *stack, const char *path, int parent, const char *name, int file,
+		     const struct stat *st)
+{
+	char link[32];
+	struct stat before;
+	if (fstat(parent, &before) < 0)
+		return -errno;
+	int error = vu_stack_note_origin(stack, path, st);
+	if (error < 0)
+		return error;
+	if (vu_links_knows(stack, st))
+		error = vu_links_join(stack, st, parent, name);
+	else
+		error = vu_result(linkat(AT_FDCWD, vu_fd_path(file, link), parent, name, AT_SYMLINK_FOLLOW));
+	if (error == -EEXIST)
+		return 0; /* by another thread, a moment ago */
+	if (error < 0)
+		return error;
+	restore_times(parent, &before);
+	return vu_links_add(stack, st, path);
+}
+
+static int copy_special(struct vu_call *call, struct vu_stack *stack, const char *path, int parent, const char *name,
+			int fd, const struct stat *st)
+{
+	char temporary[32];
+	struct stat before;
+	char *text = call->work->link;
+	ssize_t n = 0;
+	if (fstat(parent, &before) < 0)
+		return -errno;
+	if (S_ISLNK(st->st_mode) && (n = readlinkat(fd, "", text, PATH_MAX)) < 0)
+		return -errno;
+	text[n] = 0;
+	vu_stack_temporary(stack, temporary);
+	unlinkat(stack->work, temporary, 0);
+	if ((S_ISLNK(st->st_mode) ? symlinkat(text, stack->work, temporary)
+				  : mknodat(stack->work, temporary, st->st_mode, st->st_rdev)) < 0)
+		return -errno;
+	VU_CLOSE int to = vu_walk_open(stack->work, temporary, O_NOFOLLOW);
+	int error = to < 0 ? to : vu_copy_attributes(call->work, fd, st, to);
+	if (!error)
+		error = vu_stack_note_origin(stack, path, st);
+	if (!error && syscall(SYS_renameat2, stack->work, temporary, parent, name, NOREPLACE) < 0)
+		error = -errno;
+	if (error < 0)
+		unlinkat(stack->work, temporary, 0);
+	else
+		restore_times(parent, &before);
+	return error == -EEXIST ? 0 : error < 0 ? error : vu_links_add(stack, st, path);
+}
+
+static int copy_up(struct vu_call *call, struct vu_stack *stack, const char *path, int fd, unsigned how)
+{
+	char above[VU_TEXT];
+	struct stat st;
+	const char *name = split(path, above);
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	pthread_mutex_lock(&stack->lock);
+	VU_CLOSE int parent = vu_stack_take_directory(call, stack, S_ISDIR(st.st_mode) ? path : above);
+	int error = parent < 0 ? parent : 0;
+	if (S_ISDIR(st.st_mode) || error < 0) {
+		pthread_mutex_unlock(&stack->lock);
+		return error;
+	}
+	bool joins = vu_links_knows(stack, &st);
+	if (S_ISREG(st.st_mode) || joins) {
+		pthread_mutex_unlock(&stack->lock);
+		VU_CLOSE int file = joins ? -1 : copy_file(call, stack, parent, fd, &st, how);
+		if (!joins && file < 0)
+			return file;
+		pthread_mutex_lock(&stack->lock);
+		error = name_file(stack, path, parent, name, file, &st);
+	} else {
+		error = copy_special(call, stack, path, parent, name, fd, &st);
+	}
+	pthread_mutex_unlock(&stack->lock);
+	return error;
+}
+
+int vu_stack_take(struct vu_call *call, struct vu_place *place, unsigned how)
+{
+	struct vu_stack *stack = place->mount->stack;
+	if (!stack || place->magic)
+		return 0;
+	const char *path = vu_stack_rest(place);
+	if (place->fd < 0 && (place->fd = vu_stack_open_joined(call, stack, path, O_NOFOLLOW, &place->seen)) < 0)
+		return place->fd;
+	if (!stack->writable)
+		return -EROFS;
+	if (place->seen.tree == 0)
+		return 0;
+	if (!stack->layered)
+		return -EROFS;
+	if (stack->minimal && vu_stack_is_bottom(stack, &place->seen) &&
+	    !syscall(SYS_faccessat2, place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS))
+		return 0;
+	vu_inspect(call, true);
+	int error = copy_up(call, stack, path, place->fd, how), fd = error < 0 ? error : open_top(stack, path);
+	vu_inspect(call, false);
+	if (fd < 0)
+		return fd;
+	vu_close(&place->fd);
+	place->fd = fd;
+	place->seen.tree = 0;
+	if (!place->merged)
+		place->seen.lowest = 0;
+	place->native = false;
+	return 0;
+}
+
+int vu_stack_open_joined(struct vu_call *call, struct vu_stack *stack, const char *path, uint64_t flags,
+			 struct vu_seen *seen)
+{
+	struct stat st;
+	int fd = vu_stack_open(stack, path, flags, seen);
+	if (fd < 0 || !stack->has_links || seen->tree == 0 || fstat(fd, &st) < 0 || S_ISDIR(st.st_mode) ||
+	    st.st_nlink < 2)
+		return fd;
+	pthread_mutex_lock(&stack->lock);
+	bool joins = vu_links_knows(stack, &st);
+	pthread_mutex_unlock(&stack->lock);
+	if (!joins)
+		return fd;
+	vu_inspect(call, true);
+	int error = copy_up(call, stack, path, fd, 0);
+	vu_inspect(call, false);
+	close(fd);
+	return error < 0 ? error : vu_stack_open(stack, path, flags, seen);
+}
+
+/* One name of a directory that is being taken whole. */
+static int take_entry(struct vu_call *call, struct vu_stack *stack, const char *path)
+{
+	struct vu_seen seen;
+	struct stat st;
+	VU_CLOSE int fd = vu_stack_open(stack, path, O_NOFOLLOW, &seen);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd; /* a whiteout */
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return vu_stack_take_tree(call, stack, path);
+	return seen.tree == 0 ? 0 : copy_up(call, stack, path, fd, 0);
+}
+
+static int take_entries(struct vu_call *call, struct vu_stack *stack, const char *path, unsigned tree)
+{
+	char below[VU_TEXT];
+	size_t length = strlen(path);
+	struct vu_seen seen = { .lowest = (int8_t)tree };
+	int fd = vu_stack_open_lowest(stack, path, &seen), error = 0;
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENOTDIR ? 0 : fd;
+	int readable = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	close(fd);
+	DIR *stream = readable < 0 ? NULL : fdopendir(readable);
+	if (!stream)
+		return -errno;
+	for (struct dirent *entry; !error && (entry = readdir(stream));) {
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		if (length + strlen(entry->d_name) + 2 > sizeof below) {
+			error = -ENAMETOOLONG;
+			break;
+		}
+		snprintf(below, sizeof below, "%s%s%s", path, length ? "/" : "", entry->d_name);
+		error = take_entry(call, stack, below);
+	}
+	closedir(stream);
+	return error;
+}
+
+int vu_stack_take_tree(struct vu_call *call, struct vu_stack *stack, const char *path)
+{
+	VU_CLOSE int fd = vu_stack_take_directory(call, stack, path);
+	int error = fd < 0 ? fd : 0;
+	struct vu_way way;
+	struct vu_dir *dir = error < 0 ? NULL : vu_dirs_find(stack->trees[0].dirs, path, &way);
+	struct stat before;
+	if (!dir || fstat(fd, &before) < 0)
+		return error < 0 ? error : -ENOENT;
+	bool covered = way.opaque;
+	for (unsigned i = 0; !error && i < (covered ? 1 : stack->count); i++)
+		error = take_entries(call, stack, path, i);
+	if (error < 0 || dir->opaque)
+		return error;
+	if ((error = vu_stack_set_opaque(fd)) < 0)
+		return error;
+	dir->opaque = true;
+	restore_times(fd, &before);
+	return 0;
+}

@@ -1,0 +1,317 @@
+/* A path below a stack → the object that it shows. */
+#include "stack.h"
+
+#include <stdio.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include "walk.h"
+
+enum { COVERED = -1000 }; /* a whiteout: nothing is there, whatever the trees below have */
+
+void vu_stack_free(struct vu_stack *stack)
+{
+	if (!stack)
+		return;
+	for (unsigned i = 0; i < stack->count; i++) {
+		vu_close(&stack->trees[i].fd);
+		free(stack->trees[i].path);
+		vu_dirs_free(stack->trees[i].dirs);
+	}
+	for (unsigned i = 0; i < VU_LISTINGS; i++)
+		vu_names_put(stack, stack->listings[i]);
+	vu_links_free(stack);
+	vu_close(&stack->work);
+	vu_close(&stack->origins);
+	pthread_mutex_destroy(&stack->lock);
+	free(stack);
+}
+
+const char *vu_stack_rest(const struct vu_place *place)
+{
+	const char *rest = place->view + place->mount->target_length;
+	return rest + strspn(rest, "/");
+}
+
+/* Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories". */
+bool vu_stack_is_whiteout(int fd, const struct stat *st, bool attributes)
+{
+	char path[32];
+	if (S_ISCHR(st->st_mode))
+		return st->st_rdev == makedev(0, 0);
+	return attributes && S_ISREG(st->st_mode) && !st->st_size &&
+	       getxattr(vu_fd_path(fd, path), "user.overlay.whiteout", NULL, 0) >= 0;
+}
+
+static int find_way(struct vu_stack *stack, const struct vu_tree *tree, const char *path, struct vu_way *way,
+		    char *below)
+{
+	int error = 0;
+	pthread_mutex_lock(&stack->lock);
+	vu_dirs_find(tree->dirs, path, way);
+	if (way->redirected)
+		error = vu_dirs_below(tree->dirs, path, below);
+	pthread_mutex_unlock(&stack->lock);
+	return error;
+}
+
+static int open_directory(const struct vu_tree *tree, const char *path)
+{
+	return *path ? vu_walk_open_below(tree->fd, path, O_DIRECTORY | O_NOFOLLOW)
+		     : vu_result(fcntl(tree->fd, F_DUPFD_CLOEXEC, 0));
+}
+
+/*
+ * What lies where the directories of a layer end: -ENOENT if nothing, COVERED, the object itself if the path ends there
+ * too, else what opening something below it is refused with. -EAGAIN: a directory has been made there since.
+ */
+static int open_stop(const struct vu_tree *tree, const char *path, const struct vu_way *way, uint64_t flags)
+{
+	char prefix[VU_TEXT];
+	struct stat st;
+	bool last = !path[way->stop + strspn(path + way->stop, "/")];
+	memcpy(prefix, path, way->stop);
+	prefix[way->stop] = 0;
+	VU_CLOSE int fd = vu_walk_open_below(tree->fd, prefix, O_NOFOLLOW);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (vu_stack_is_whiteout(fd, &st, way->attribute_whiteouts))
+		return COVERED;
+	if (S_ISDIR(st.st_mode))
+		return -EAGAIN;
+	if (S_ISLNK(st.st_mode) && (!last || !(flags & O_NOFOLLOW)))
+		return -ELOOP;
+	if (!last || (flags & O_DIRECTORY))
+		return -ENOTDIR;
+	int result = fd;
+	fd = -1;
+	return result;
+}
+
+/* In one tree. *directory: it is one, which goes on below; *covers: the trees below show nothing here. */
+static int open_in(struct vu_stack *stack, unsigned index, const char *path, uint64_t flags, bool *directory,
+		   bool *covers, char *below)
+{
+	const struct vu_tree *tree = &stack->trees[index];
+	bool lowest = index == stack->count - 1;
+	struct stat st;
+	*directory = *covers = false;
+	*below = 0;
+	for (unsigned tries = 0; tree->dirs && tries < 1000; tries++) {
+		struct vu_way way;
+		int error = find_way(stack, tree, path, &way, below);
+		if (error < 0)
+			return error;
+		*covers = way.opaque;
+		if (way.known == strlen(path)) {
+			*directory = true;
+			return open_directory(tree, path);
+		}
+		int fd = open_stop(tree, path, &way, flags);
+		if (fd != -EAGAIN)
+			return fd;
+	}
+	if (!*path) {
+		*directory = true;
+		return open_directory(tree, path);
+	}
+	int fd = vu_walk_open_below(tree->fd, path, flags);
+	if (fd >= 0 && !lowest) /* at the bottom it need not be known: nothing comes after */
+		*directory = !fstat(fd, &st) && S_ISDIR(st.st_mode);
+	return fd;
+}
+
+int vu_stack_open_tree(struct vu_stack *stack, unsigned index, const char *path, bool *covers, bool *attributes,
+		       char below[VU_TEXT])
+{
+	bool directory;
+	struct vu_way way = {};
+	int fd = open_in(stack, index, path, O_DIRECTORY | O_NOFOLLOW, &directory, covers, below);
+	if (fd >= 0 && stack->trees[index].dirs) {
+		pthread_mutex_lock(&stack->lock);
+		vu_dirs_find(stack->trees[index].dirs, path, &way);
+		pthread_mutex_unlock(&stack->lock);
+	}
+	*attributes = way.attribute_whiteouts;
+	return fd;
+}
+
+static int open_from(struct vu_stack *stack, unsigned from, const char *path, uint64_t flags, struct vu_seen *seen)
+{
+	char texts[2][VU_TEXT];
+	unsigned turn = 0;
+	int found = -1;
+	*seen = (struct vu_seen){ -1, -1, false };
+	for (unsigned i = from; i < stack->count; i++) {
+		bool directory, covers;
+		int fd = open_in(stack, i, path, found < 0 ? flags : O_DIRECTORY | O_NOFOLLOW, &directory, &covers,
+				 texts[turn]);
+		if (found >= 0) {
+			if (fd >= 0) {
+				close(fd);
+				seen->lowest = (int8_t)i;
+			} else if (fd != -ENOENT) {
+				break; /* of another kind, or not to be reached: it does not show */
+			}
+		} else if (fd >= 0) {
+			seen->tree = seen->lowest = (int8_t)i;
+			if (!directory)
+				return fd;
+			found = fd;
+		} else if (fd != -ENOENT) {
+			return fd == COVERED ? -ENOENT : fd;
+		}
+		if (covers)
+			break;
+		if (*texts[turn]) {
+			path = texts[turn];
+			seen->redirected = true;
+			turn = !turn;
+		}
+	}
+	return found < 0 ? -ENOENT : found;
+}
+
+int vu_stack_open(struct vu_stack *stack, const char *path, uint64_t flags, struct vu_seen *seen)
+{
+	return open_from(stack, 0, path, flags, seen);
+}
+
+int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path, struct vu_seen *seen)
+{
+	char above[VU_TEXT], below[VU_TEXT];
+	const char *slash = strrchr(path, '/');
+	size_t length = slash ? (size_t)(slash - path) : 0;
+	memcpy(above, path, length);
+	above[length] = 0;
+	for (unsigned i = 0; i < from; i++) {
+		struct vu_way way;
+		if (!stack->trees[i].dirs)
+			continue;
+		int error = find_way(stack, &stack->trees[i], above, &way, below);
+		if (error < 0)
+			return error;
+		if (way.opaque)
+			return -ENOENT;
+		if (way.known < length) { /* something else than the directory may be there, and cover it */
+			int fd = open_stop(&stack->trees[i], above, &way, O_NOFOLLOW);
+			if (fd != -ENOENT)
+				return fd < 0 ? -ENOENT : (close(fd), -ENOENT);
+		}
+		if (way.redirected) {
+			if ((error = find_way(stack, &stack->trees[i], path, &way, below)) < 0)
+				return error;
+			return open_from(stack, from, strcpy(above, below), O_NOFOLLOW, seen);
+		}
+	}
+	return open_from(stack, from, path, O_NOFOLLOW, seen);
+}
+
+int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct vu_seen *seen)
+{
+	char texts[2][VU_TEXT];
+	unsigned turn = 0;
+	for (int i = 0; i < seen->lowest; i++) {
+		struct vu_way way;
+		if (!stack->trees[i].dirs)
+			continue;
+		int error = find_way(stack, &stack->trees[i], path, &way, texts[turn]);
+		if (error < 0)
+			return error;
+		if (way.redirected) {
+			path = texts[turn];
+			turn = !turn;
+		}
+	}
+	return open_directory(&stack->trees[seen->lowest], path);
+}
+
+static int add_tree(struct vu_stack *stack, int fd, const char *path, bool layer)
+{
+	struct vu_tree *tree = &stack->trees[stack->count++];
+	*tree = (struct vu_tree){ .fd = fd, .path = strdup(path) };
+	if (!tree->path || (layer && !(tree->dirs = vu_dirs_new())))
+		return -ENOMEM;
+	tree->length = strcmp(path, "/") ? strlen(path) : 0;
+	return layer ? vu_dirs_read(tree->dirs, fd) : 0;
+}
+
+int vu_session_stack(vu_session *session, const struct vu_stack_options *options)
+{
+	if (!options->count || options->count > VU_TREES)
+		return -E2BIG;
+	struct vu_stack *stack = calloc(1, sizeof *stack);
+	if (!stack)
+		return -ENOMEM;
+	bool layered = options->work >= 0;
+	stack->layered = layered;
+	stack->writable = options->flags & VU_STACK_WRITABLE;
+	stack->minimal = options->flags & VU_STACK_MINIMAL;
+	stack->sync = options->flags & VU_STACK_SYNC;
+	stack->attribute_whiteouts = options->flags & VU_STACK_XATTR_WHITEOUT;
+	stack->work = options->work;
+	stack->origins = options->origins;
+	pthread_mutexattr_t recursive;
+	pthread_mutexattr_init(&recursive);
+	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&stack->lock, &recursive);
+	int error = 0;
+	char path[32];
+	/* Callers with other ids make their new objects there; nobody reaches it by a path. */
+	if (layered && session->privileged && chmod(vu_fd_path(stack->work, path), 01733) < 0)
+		error = -errno;
+	for (unsigned i = 0; !error && i < options->count; i++)
+		error = add_tree(stack, options->fds[i], options->paths[i], layered && i + 1 < options->count);
+	if (!error && layered)
+		error = vu_links_read(stack);
+	if (!error)
+		error = vu_table_add_stack(&session->table, stack, options->target);
+	if (error < 0) {
+		vu_stack_free(stack);
+		return error;
+	}
+	session->empty = false;
+	session->stacked = true;
+	return 0;
+}
+
+bool vu_stack_judge(struct vu_stack *stack, const char *path, const struct vu_seen *seen, const char *host)
+{
+	char texts[2][VU_TEXT];
+	unsigned turn = 0;
+	const struct vu_tree *tree = &stack->trees[seen->tree < 0 ? 0 : seen->tree];
+	for (const struct vu_tree *above = stack->trees; above < tree; above++) {
+		struct vu_way way;
+		if (!above->dirs || find_way(stack, above, path, &way, texts[turn]) < 0 || !way.redirected)
+			continue;
+		path = texts[turn];
+		turn = !turn;
+	}
+	return !strncmp(host, tree->path, tree->length) &&
+	       !strcmp(host + tree->length + strspn(host + tree->length, "/"), path);
+}
+
+bool vu_stack_is_merged(struct vu_stack *stack, const char *path)
+{
+	struct vu_way way = {};
+	if (!stack->layered)
+		return false;
+	pthread_mutex_lock(&stack->lock);
+	bool known = vu_dirs_find(stack->trees[0].dirs, path, &way);
+	pthread_mutex_unlock(&stack->lock);
+	return known && !way.opaque;
+}
+
+bool vu_stack_untouched(struct vu_stack *stack, const char *path, unsigned tree)
+{
+	struct vu_way way;
+	bool untouched = tree == stack->count - 1;
+	pthread_mutex_lock(&stack->lock);
+	for (unsigned i = 0; untouched && i < tree; i++)
+		untouched = stack->trees[i].dirs && !vu_dirs_find(stack->trees[i].dirs, path, &way) && !way.opaque &&
+			    !way.redirected;
+	pthread_mutex_unlock(&stack->lock);
+	return untouched;
+}

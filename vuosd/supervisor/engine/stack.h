@@ -1,0 +1,214 @@
+/*
+ * Several trees shown as one: copy-on-write layers (VU_COW) and merged directories (VU_MERGE).
+ *
+ *	dirs.c		which directories a layer has, in memory, so that what a layer does not touch costs one look-up
+ *	stack.c		a path below a stack → the object that it shows
+ *	copy_up.c	bring an object, and the directories that lead to it, into the topmost tree, with copy.c
+ *	links.c		files with several names
+ *	room.c		make a new name: in its place, or, where a whiteout is, in the work directory and then moved over it
+ *	stack_names.c	take names away and rename them
+ *	stack_list.c	list a directory that several trees show
+ *
+ * On disk a layer is what the kernel's overlayfs makes with -o userxattr: Documentation/filesystems/overlayfs.rst. A
+ * directory that several trees show is given to programs as the *lowest* tree's, whatever happens above: so its
+ * descriptor, device and inode number stay what they were before anything was copied up. Its attributes are the topmost's.
+ */
+#ifndef VUOSD_ENGINE_STACK_H
+#define VUOSD_ENGINE_STACK_H
+
+#include "engine.h"
+
+enum { VU_TREES = 64, VU_LISTINGS = 8 };
+
+/* A directory of a layer. */
+struct vu_dir {
+	char *name;
+	unsigned length;
+	struct vu_dir *parent, *next; /* next: in the parent's bucket */
+	struct vu_dir **buckets;
+	unsigned bucket_count, child_count;
+	bool opaque; /* nothing below it shows through */
+	bool attribute_whiteouts; /* whiteouts in it may be files with an attribute */
+	char *redirect; /* the trees below have it by another name: one of the same directory, or a path from the root */
+};
+
+struct vu_tree {
+	int fd; /* O_PATH */
+	char *path;
+	size_t length;
+	struct vu_dir *dirs; /* of a layer; NULL for an ordinary tree, which may change at any time */
+};
+
+struct vu_link { /* a file with several names in a tree below, of which one or more have been copied up */
+	dev_t dev;
+	ino_t ino;
+	unsigned spare; /* names that nobody has looked up yet */
+	struct vu_link *next;
+};
+
+struct vu_stack {
+	unsigned count; /* topmost first */
+	struct vu_tree trees[VU_TREES];
+	bool layered; /* changes to trees below go to the topmost; else they are EROFS */
+	bool writable; /* the topmost may be written */
+	bool minimal; /* what the tree at the bottom permits is changed there */
+	bool sync, attribute_whiteouts;
+	int work, origins;
+	unsigned last_temporary;
+	pthread_mutex_t
+		lock; /* dirs of trees[0], links, last_temporary, and every change of the topmost tree's names */
+	struct vu_names *listings[VU_LISTINGS];
+	unsigned next_listing;
+	struct vu_link *links[256];
+	bool has_links;
+};
+
+/* dirs.c */
+struct vu_way { /* how far the directories of a layer lead along a path */
+	size_t known; /* length of the path that they cover */
+	size_t stop; /* and with one name more: what is there is no directory of the layer, or nothing */
+	bool opaque; /* what lies below the layer does not show there */
+	bool attribute_whiteouts; /* of the last directory */
+	bool redirected;
+};
+
+struct vu_dir *vu_dirs_new(void);
+void vu_dirs_free(struct vu_dir *root);
+/* Read them from disk: `fd` is the root of the layer. */
+int vu_dirs_read(struct vu_dir *root, int fd);
+struct vu_dir *vu_dirs_find(struct vu_dir *root, const char *path, struct vu_way *way);
+/* The path by which the trees below know `path`; -ENAMETOOLONG. */
+int vu_dirs_below(const struct vu_dir *root, const char *path, char out[VU_TEXT]);
+struct vu_dir *vu_dirs_add(struct vu_dir *root, const char *path);
+void vu_dirs_remove(struct vu_dir *root, const char *path);
+void vu_dirs_move(struct vu_dir *root, const char *from, const char *to);
+
+/* stack.c */
+void vu_stack_free(struct vu_stack *stack);
+/* O_PATH of what `path` (plain names) shows below the stack; *seen says where it was found. */
+int vu_stack_open(struct vu_stack *stack, const char *path, uint64_t flags, struct vu_seen *seen);
+/* The same from tree `from` on: what a name would show without the trees above. */
+int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path, struct vu_seen *seen);
+/* Of a directory that `seen` says several trees show: the lowest tree's, O_PATH. */
+int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct vu_seen *seen);
+/* `attributes`: the directory may have those that are files. */
+bool vu_stack_is_whiteout(int fd, const struct stat *st, bool attributes);
+/* The directory `path` of one tree. *covers: those below show nothing of it; `below`: "", or its path there. */
+int vu_stack_open_tree(struct vu_stack *stack, unsigned index, const char *path, bool *covers, bool *attributes,
+		       char below[VU_TEXT]);
+/* The path below the stack's target of a place. */
+const char *vu_stack_rest(const struct vu_place *place);
+/* The stack's bottom shows the object, and nothing above changes what it is: the host's own. */
+static inline bool vu_stack_is_bottom(const struct vu_stack *stack, const struct vu_seen *seen)
+{
+	return seen->lowest == (int)stack->count - 1 && !seen->redirected;
+}
+static inline bool vu_seen_merged(const struct vu_seen *seen)
+{
+	return seen->lowest != seen->tree;
+}
+/* Whether a change of the place is one of the topmost tree, where the object lies already. */
+static inline bool vu_stack_on_top(const struct vu_place *place)
+{
+	return place->seen.tree == 0 && place->mount->stack->writable;
+}
+
+/* Whether `host` is where `path` is shown from. */
+bool vu_stack_judge(struct vu_stack *stack, const char *path, const struct vu_seen *seen, const char *host);
+/* Whether the topmost tree and one below show the directory `path`: known without a look at the disk. */
+bool vu_stack_is_merged(struct vu_stack *stack, const char *path);
+
+/* copy.c: data and attributes, from any object to one that is new */
+struct vu_work;
+int vu_copy_data(struct vu_work *work, int from, int to, off_t size);
+/* Those by which a layer keeps its own accounts: no program sees them. */
+bool vu_is_private_attribute(const char *name);
+/* Owner, mode, extended attributes, times; `to` is O_PATH or not. Owners that we may not give stay our own. */
+int vu_copy_attributes(struct vu_work *work, int from, const struct stat *st, int to);
+
+/* Of a directory of tree `tree`: no other tree has anything to do with it. Without a look at the disk; false if not known. */
+bool vu_stack_untouched(struct vu_stack *stack, const char *path, unsigned tree);
+
+/* copy_up.c */
+enum { VU_TAKE_EMPTY = 1 /* without its data */ };
+/* Make place->fd the object in the topmost tree, copied if need be. -EROFS where the stack is not to be written. */
+int vu_stack_take(struct vu_call *call, struct vu_place *place, unsigned how);
+/* The directory `path` in the topmost tree, O_PATH, made with all that lead to it. The lock is held. */
+int vu_stack_take_directory(struct vu_call *call, struct vu_stack *stack, const char *path);
+/* Note what lies below at `path`, before it is covered. */
+int vu_stack_note_origin(struct vu_stack *stack, const char *path, const struct stat *st);
+/* A name in the work directory that is not taken. The lock is held. */
+void vu_stack_temporary(struct vu_stack *stack, char name[32]);
+/* Everything below the directory `path`, into the topmost tree, and make it opaque. The lock is held. */
+int vu_stack_take_tree(struct vu_call *call, struct vu_stack *stack, const char *path);
+int vu_stack_set_opaque(int fd);
+/* links.c: a file with several names below stays one file when one of them is copied up. The lock is held. */
+bool vu_links_knows(const struct vu_stack *stack, const struct stat *below);
+/* `below` is now the file at `path` of the topmost tree. */
+int vu_links_add(struct vu_stack *stack, const struct stat *below, const char *path);
+/* Give it the name `name` in `dir` as well. */
+int vu_links_join(struct vu_stack *stack, const struct stat *below, int dir, const char *name);
+void vu_links_free(struct vu_stack *stack);
+/* Of a layer that is used again: what its book says. */
+int vu_links_read(struct vu_stack *stack);
+/* As vu_stack_open(); another name of a file that has been copied up leads to the copy, and becomes one of its names. */
+int vu_stack_open_joined(struct vu_call *call, struct vu_stack *stack, const char *path, uint64_t flags,
+			 struct vu_seen *seen);
+
+/* room.c */
+struct vu_room { /* where a new name is made */
+	int dir; /* O_PATH */
+	const char *name;
+	int own; /* `dir` if it is to be closed */
+	bool covered; /* a whiteout is in the place: `dir` is the work directory */
+	bool locked;
+	bool bottom; /* of a minimal stack, where that is permitted */
+	char temporary[32];
+};
+
+/* For any place (VU_WANT_PARENT) that has no object. Outside of stacks it is place->parent and place->name. */
+int vu_room_open(struct vu_call *call, struct vu_place *place, struct vu_room *room);
+/* `result` is that of the call that made it: >= 0 or -errno. Returns it, or the error that comes last. */
+int vu_room_close(struct vu_call *call, struct vu_place *place, struct vu_room *room, int result);
+
+/* stack_names.c */
+/* May the caller take away the object `fd` of directory `parent`? As may_delete() of fs/namei.c, before anything is copied. */
+int vu_stack_may_delete(struct vu_call *call, int parent, int fd);
+/* Is the caller the owner, or as good as the owner? */
+bool vu_stack_owns(struct vu_call *call, const struct stat *st);
+/* A whiteout in the work directory. The lock is held. */
+int vu_stack_make_whiteout(struct vu_stack *stack, int parent, char temporary[32]);
+int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory);
+int vu_stack_rename(struct vu_call *call, struct vu_place *old, struct vu_place *new, unsigned flags);
+
+/* stack_list.c */
+struct vu_name { /* a name that other trees say something about than the one that is being read */
+	uint32_t position; /* ascending, all different; the same for a name as long as no other has the same hash */
+	bool hidden; /* a whiteout: the tree's own name does not show */
+	bool extra; /* the tree that is read does not have it */
+	bool below; /* of a tree below the one that is read: what that one has itself comes first */
+	uint8_t type;
+	uint64_t ino;
+	char *name;
+};
+
+struct vu_names {
+	unsigned users;
+	unsigned count, room;
+	bool settled;
+	struct vu_name *names;
+	bool whiteouts, attribute_whiteouts; /* the tree that is read may have such */
+	bool plain; /* the tree's own listing is all there is */
+	char *path; /* what it is kept under: large ones are, so that they are not read for every part of a listing */
+	unsigned tree;
+};
+
+/*
+ * What shows in the directory `path` beside what tree `tree` lists, whose descriptor `fd` is. `fresh`: a listing begins. To
+ * be given back with vu_names_put(). -ENOENT: the stack shows no such directory any more.
+ */
+int vu_names_get(struct vu_stack *stack, const char *path, unsigned tree, int fd, bool fresh, struct vu_names **names);
+void vu_names_put(struct vu_stack *stack, struct vu_names *names);
+const struct vu_name *vu_names_find(const struct vu_names *names, const char *name);
+
+#endif

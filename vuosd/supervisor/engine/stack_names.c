@@ -1,0 +1,392 @@
+/*
+ * Names that go away: a whiteout takes the place of what a tree below still has. The checks are in the order of
+ * do_unlinkat, do_rmdir and do_renameat2 (fs/namei.c).
+ */
+#include "stack.h"
+
+#include <dirent.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include "walk.h"
+
+enum { RENAME_NOREPLACE_ = 1, RENAME_EXCHANGE_ = 2, RENAME_WHITEOUT_ = 4 };
+
+bool vu_stack_owns(struct vu_call *call, const struct stat *st)
+{
+	if (!call->session->privileged)
+		return st->st_uid == geteuid();
+	if (vu_target_credentials(call) < 0)
+		return false;
+	return st->st_uid == call->credentials.fsuid || (call->credentials.effective & (UINT64_C(1) << CAP_FOWNER));
+}
+
+int vu_stack_may_delete(struct vu_call *call, int parent, int fd)
+{
+	struct stat above, st;
+	if (syscall(SYS_faccessat2, parent, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	if (fstat(parent, &above) < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	return !(above.st_mode & S_ISVTX) || vu_stack_owns(call, &above) || vu_stack_owns(call, &st) ? 0 : -EPERM;
+}
+
+int vu_stack_make_whiteout(struct vu_stack *stack, int parent, char temporary[32])
+{
+	char path[32];
+	vu_stack_temporary(stack, temporary);
+	unlinkat(stack->work, temporary, 0);
+	if (!stack->attribute_whiteouts)
+		return mknodat(stack->work, temporary, S_IFCHR, makedev(0, 0)) < 0 ? -errno : 0;
+	VU_CLOSE int fd = openat(stack->work, temporary, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+	if (fd < 0 || fsetxattr(fd, "user.overlay.whiteout", "y", 1, 0) < 0)
+		return -errno;
+	/* Where a directory has such files is said by itself, unless nothing shows through it anyway. */
+	if (getxattr(vu_fd_path(parent, path), "user.overlay.opaque", NULL, 0) < 0 &&
+	    setxattr(path, "user.overlay.opaque", "x", 1, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+static void parent_of(const char *path, char out[VU_TEXT])
+{
+	const char *slash = strrchr(path, '/');
+	size_t length = slash ? (size_t)(slash - path) : 0;
+	memcpy(out, path, length);
+	out[length] = 0;
+}
+
+static void plain_name(const struct vu_place *place, char name[NAME_MAX + 8])
+{
+	size_t length = strcspn(place->name, "/");
+	memcpy(name, place->name, length);
+	name[length] = 0;
+}
+
+/* Does something show at `path` once the topmost tree has nothing there? */
+static int shows_below(struct vu_stack *stack, const char *path, struct stat *st)
+{
+	struct vu_seen seen;
+	if (!stack->layered)
+		return 0;
+	VU_CLOSE int fd = vu_stack_open_below(stack, 1, path, &seen);
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? 0 : fd;
+	return fstat(fd, st) < 0 ? -errno : 1;
+}
+
+/* Is anything to be seen in the directory `path`? What is not, in the topmost tree, is removed if `clear`. */
+static int check_empty(struct vu_stack *stack, const char *path, const struct vu_seen *seen, bool clear)
+{
+	char below[VU_TEXT];
+	size_t length = strlen(path);
+	int error = 0;
+	for (int8_t tree = seen->tree; !error && tree <= seen->lowest; tree++) {
+		struct vu_seen at = { .lowest = tree }, found;
+		VU_CLOSE int fd = vu_stack_open_lowest(stack, path, &at);
+		if (fd < 0)
+			continue;
+		int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		DIR *stream = own < 0 ? NULL : fdopendir(own);
+		if (!stream)
+			return -errno;
+		for (struct dirent *entry; !error && (entry = readdir(stream));) {
+			if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+				continue;
+			if (length + strlen(entry->d_name) + 2 > sizeof below)
+				error = -ENAMETOOLONG;
+			else if (clear && tree == 0)
+				error = unlinkat(own, entry->d_name, 0) < 0 ? -errno : 0;
+			else if (!clear) {
+				snprintf(below, sizeof below, "%s%s%s", path, length ? "/" : "", entry->d_name);
+				int object = vu_stack_open(stack, below, O_NOFOLLOW, &found);
+				if (object >= 0)
+					close(object);
+				error = object >= 0 ? -ENOTEMPTY : object == -ENOENT ? 0 : object;
+			}
+		}
+		closedir(stream);
+	}
+	return error;
+}
+
+/* Put a whiteout at `name`, over what the topmost tree has there, if anything. */
+static int cover(struct vu_stack *stack, int parent, const char *name, bool present, bool directory)
+{
+	char temporary[32];
+	int error = vu_stack_make_whiteout(stack, parent, temporary);
+	if (error < 0)
+		return error;
+	unsigned flags = !present ? RENAME_NOREPLACE_ : directory ? RENAME_EXCHANGE_ : 0;
+	error = vu_result(syscall(SYS_renameat2, stack->work, temporary, parent, name, flags));
+	if (error < 0)
+		unlinkat(stack->work, temporary, 0);
+	else if (present && directory)
+		unlinkat(stack->work, temporary, AT_REMOVEDIR);
+	return error;
+}
+
+static int remove_locked(struct vu_call *call, struct vu_place *place, const struct stat *st)
+{
+	struct vu_stack *stack = place->mount->stack;
+	const char *path = vu_stack_rest(place);
+	char above[VU_TEXT], name[NAME_MAX + 8];
+	bool directory = S_ISDIR(st->st_mode), present = place->seen.tree == 0;
+	struct stat below;
+	int error = directory ? check_empty(stack, path, &place->seen, false) : 0;
+	if (error < 0)
+		return error;
+	plain_name(place, name);
+	parent_of(path, above);
+	if (!stack->layered)
+		return !present ? -EROFS : vu_result(unlinkat(place->parent, name, directory ? AT_REMOVEDIR : 0));
+	if (stack->minimal && !present && vu_stack_is_bottom(stack, &place->seen)) {
+		struct vu_seen at = { .lowest = (int8_t)(stack->count - 1) };
+		VU_CLOSE int bottom = vu_stack_open_lowest(stack, above, &at);
+		if (bottom >= 0 && !unlinkat(bottom, name, directory ? AT_REMOVEDIR : 0))
+			return 0;
+	}
+	int shows = shows_below(stack, path, &below);
+	if (shows < 0)
+		return shows;
+	if (shows && (error = vu_stack_note_origin(stack, path, &below)) < 0)
+		return error;
+	VU_CLOSE int parent = vu_stack_take_directory(call, stack, above);
+	if (parent < 0)
+		return parent;
+	if (present && directory && (error = check_empty(stack, path, &(struct vu_seen){}, true)) < 0)
+		return error;
+	if (shows)
+		error = cover(stack, parent, name, present, directory);
+	else
+		error = vu_result(unlinkat(parent, name, directory ? AT_REMOVEDIR : 0));
+	if (!error && directory)
+		vu_dirs_remove(stack->trees[0].dirs, path);
+	return error;
+}
+
+int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory)
+{
+	struct vu_stack *stack = place->mount->stack;
+	struct stat st;
+	if (place->fd < 0)
+		return -ENOENT;
+	if (fstat(place->fd, &st) < 0)
+		return -errno;
+	int error = stack->minimal ? 0 : vu_stack_may_delete(call, place->parent, place->fd);
+	if (error < 0)
+		return error;
+	if (directory != S_ISDIR(st.st_mode))
+		return directory ? -ENOTDIR : -EISDIR;
+	if (!directory && place->trailing)
+		return -ENOTDIR;
+	pthread_mutex_lock(&stack->lock);
+	vu_inspect(call, true);
+	error = remove_locked(call, place, &st);
+	vu_inspect(call, false);
+	pthread_mutex_unlock(&stack->lock);
+	return error;
+}
+
+/* Everything that shows at the place, in the topmost tree, so that it can go elsewhere. */
+static int take_whole(struct vu_call *call, struct vu_place *place, const struct stat *st)
+{
+	struct vu_stack *stack = place->mount->stack;
+	const char *path = vu_stack_rest(place);
+	if (!S_ISDIR(st->st_mode))
+		return vu_stack_take(call, place, 0);
+	vu_notify_step_aside(call->session);
+	return vu_stack_take_tree(call, stack, path);
+}
+
+struct move {
+	struct vu_call *call;
+	struct vu_stack *stack;
+	struct vu_place *old, *new;
+	struct stat from, to; /* what is moved; what is at the other end, if new->fd >= 0 */
+	char old_name[NAME_MAX + 8], new_name[NAME_MAX + 8];
+	unsigned flags;
+	bool from_directory, to_directory;
+};
+
+/* A place's name in its topmost directory: is anything there, also a whiteout? */
+static int look(int parent, const char *name, struct stat *st)
+{
+	return fstatat(parent, name, st, AT_SYMLINK_NOFOLLOW) < 0 ? (errno == ENOENT ? 0 : -errno) : 1;
+}
+
+/* A directory that covers what lies below its new name hides all of it. */
+static int hide_below(struct move *m, const char *path, int shows, int fd_parent, const char *name)
+{
+	struct vu_way way;
+	struct vu_dir *dir = vu_dirs_find(m->stack->trees[0].dirs, path, &way);
+	if (!shows || !dir || dir->opaque)
+		return 0;
+	VU_CLOSE int fd = vu_walk_open(fd_parent, name, O_DIRECTORY | O_NOFOLLOW);
+	int error = fd < 0 ? fd : vu_stack_set_opaque(fd);
+	if (!error)
+		dir->opaque = true;
+	return error;
+}
+
+static int exchange(struct move *m, int from, int to, int old_shows, int new_shows)
+{
+	struct vu_dir *dirs = m->stack->trees[0].dirs;
+	const char *old = vu_stack_rest(m->old), *new = vu_stack_rest(m->new);
+	int error = hide_below(m, old, new_shows, from, m->old_name);
+	if (!error)
+		error = hide_below(m, new, old_shows, to, m->new_name);
+	if (!error)
+		error = vu_result(syscall(SYS_renameat2, from, m->old_name, to, m->new_name, RENAME_EXCHANGE_));
+	if (error < 0)
+		return error;
+	static const char aside[] = "/\1exchange"; /* no path of a layer begins so */
+	vu_dirs_move(dirs, old, aside);
+	vu_dirs_move(dirs, new, old);
+	vu_dirs_move(dirs, aside, new);
+	return 0;
+}
+
+/* The topmost tree has what is moved, whole; move it there. */
+static int move(struct move *m, int from, int to, int old_shows, int new_shows)
+{
+	struct vu_stack *stack = m->stack;
+	const char *old = vu_stack_rest(m->old), *new = vu_stack_rest(m->new);
+	struct stat there;
+	int present = look(to, m->new_name, &there), error = present < 0 ? present : 0;
+	bool crosses = false; /* a directory takes the place of a whiteout, or of a directory full of them */
+	if (error < 0)
+		return error;
+	if (m->from_directory) {
+		if ((error = hide_below(m, old, new_shows, from, m->old_name)) < 0)
+			return error;
+		if (present && S_ISDIR(there.st_mode))
+			error = check_empty(stack, new, &(struct vu_seen){}, true);
+		else
+			crosses = present;
+	}
+	unsigned flags = crosses ? RENAME_EXCHANGE_ : old_shows && !stack->attribute_whiteouts ? RENAME_WHITEOUT_ : 0;
+	if (!error)
+		error = vu_result(syscall(SYS_renameat2, from, m->old_name, to, m->new_name, flags));
+	if (error == -EINVAL && flags == RENAME_WHITEOUT_) { /* not on this file system */
+		flags = 0;
+		error = vu_result(syscall(SYS_renameat2, from, m->old_name, to, m->new_name, 0));
+	}
+	if (error < 0)
+		return error;
+	if (crosses && !old_shows)
+		error = vu_result(unlinkat(from, m->old_name, 0));
+	else if (!flags && old_shows)
+		error = cover(stack, from, m->old_name, false, false);
+	if (m->from_directory)
+		vu_dirs_move(stack->trees[0].dirs, old, new);
+	return error;
+}
+
+static int rename_locked(struct move *m)
+{
+	struct vu_stack *stack = m->stack;
+	const char *old = vu_stack_rest(m->old), *new = vu_stack_rest(m->new);
+	char above[VU_TEXT];
+	struct stat below_old, below_new;
+	int error;
+	if (m->to_directory && !(m->flags & RENAME_EXCHANGE_) &&
+	    (error = check_empty(stack, new, &m->new->seen, false)) < 0)
+		return error;
+	if (!stack->layered) {
+		if (m->old->seen.tree || (m->new->fd >= 0 && m->new->seen.tree))
+			return -EROFS;
+		return vu_result(
+			syscall(SYS_renameat2, m->old->parent, m->old_name, m->new->parent, m->new_name, m->flags));
+	}
+	int old_shows = shows_below(stack, old, &below_old), new_shows = shows_below(stack, new, &below_new);
+	if (old_shows < 0 || new_shows < 0)
+		return old_shows < 0 ? old_shows : new_shows;
+	if ((error = take_whole(m->call, m->old, &m->from)) < 0)
+		return error;
+	if ((m->flags & RENAME_EXCHANGE_) && (error = take_whole(m->call, m->new, &m->to)) < 0)
+		return error;
+	if (new_shows && (error = vu_stack_note_origin(stack, new, &below_new)) < 0)
+		return error;
+	parent_of(old, above);
+	VU_CLOSE int from = vu_stack_take_directory(m->call, stack, above);
+	parent_of(new, above);
+	VU_CLOSE int to = vu_stack_take_directory(m->call, stack, above);
+	if (from < 0 || to < 0)
+		return from < 0 ? from : to;
+	return m->flags & RENAME_EXCHANGE_ ? exchange(m, from, to, old_shows, new_shows)
+					   : move(m, from, to, old_shows, new_shows);
+}
+
+static bool is_within(const char *path, const char *directory)
+{
+	size_t length = strlen(directory);
+	return !strncmp(path, directory, length) && path[length] == '/';
+}
+
+/* may_delete() and may_create() of fs/namei.c, for both ends. */
+static int check_rights(struct move *m)
+{
+	struct stat here, there;
+	int error = vu_stack_may_delete(m->call, m->old->parent, m->old->fd);
+	if (!error && m->new->fd >= 0)
+		error = vu_stack_may_delete(m->call, m->new->parent, m->new->fd);
+	else if (!error && syscall(SYS_faccessat2, m->new->parent, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		error = -errno;
+	if (error < 0 || fstat(m->old->parent, &here) < 0 || fstat(m->new->parent, &there) < 0)
+		return error < 0 ? error : -errno;
+	if (here.st_dev == there.st_dev && here.st_ino == there.st_ino)
+		return 0;
+	/* "..", which a directory holds, would change. */
+	if (m->from_directory && syscall(SYS_faccessat2, m->old->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	if ((m->flags & RENAME_EXCHANGE_) && m->to_directory &&
+	    syscall(SYS_faccessat2, m->new->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	return 0;
+}
+
+int vu_stack_rename(struct vu_call *call, struct vu_place *old, struct vu_place *new, unsigned flags)
+{
+	struct move m = { .call = call, .stack = old->mount->stack, .old = old, .new = new, .flags = flags };
+	if (old->mount != new->mount)
+		return -EXDEV;
+	if (old->fd < 0)
+		return -ENOENT;
+	if ((flags & RENAME_NOREPLACE_) && new->fd >= 0)
+		return -EEXIST;
+	if ((flags & RENAME_EXCHANGE_) && new->fd < 0)
+		return -ENOENT;
+	if (flags & RENAME_WHITEOUT_)
+		return -EINVAL; /* as for a file system that does not have it */
+	if (fstat(old->fd, &m.from) < 0 || (new->fd >= 0 && fstat(new->fd, &m.to) < 0))
+		return -errno;
+	m.from_directory = S_ISDIR(m.from.st_mode);
+	m.to_directory = new->fd >= 0 && S_ISDIR(m.to.st_mode);
+	if (!m.from_directory && (old->trailing || (!(flags & RENAME_EXCHANGE_) && new->trailing)))
+		return -ENOTDIR;
+	if ((flags & RENAME_EXCHANGE_) && new->trailing && !m.to_directory)
+		return -ENOTDIR;
+	if (m.from_directory && is_within(new->view, old->view))
+		return -EINVAL;
+	if (is_within(old->view, new->view))
+		return flags & RENAME_EXCHANGE_ ? -EINVAL : -ENOTEMPTY;
+	if (new->fd >= 0 && m.from.st_dev == m.to.st_dev && m.from.st_ino == m.to.st_ino)
+		return 0; /* two names of one file: both stay */
+	int error = m.stack->minimal ? 0 : check_rights(&m);
+	if (error < 0)
+		return error;
+	if (new->fd >= 0 && !(flags & RENAME_EXCHANGE_) && m.from_directory != m.to_directory)
+		return m.from_directory ? -ENOTDIR : -EISDIR;
+	plain_name(old, m.old_name);
+	plain_name(new, m.new_name);
+	pthread_mutex_lock(&m.stack->lock);
+	vu_inspect(call, true);
+	error = rename_locked(&m);
+	vu_inspect(call, false);
+	pthread_mutex_unlock(&m.stack->lock);
+	return error;
+}
