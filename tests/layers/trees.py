@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vuosd.layers import Layer, create
+from vuosd.layers import Layer, create, open_layer
+from vuosd.layers.commit import commit as do_commit
+from vuosd.layers.commit import outlook
 
 WHEN = 1_600_000_000_000_000_000  # ns; the time that things have unless the test says another
 
@@ -169,3 +171,30 @@ def make(directory: Path, lower: Spec, upper: Spec, *, name: str = "it", book: b
         made.note_all()
     build(made.upper, upper)
     return made
+
+
+def summary(root: bytes | Path) -> dict[bytes, Any]:
+    """A tree on the disk, as model.plain() has it."""
+    found: dict[bytes, Any] = {}
+    for path, (what, mode, _, _, mtime, xattrs) in read(root).items():
+        if isinstance(what, tuple) and isinstance(what[0], bytes):
+            what = what[0]
+        if isinstance(what, bytes):
+            found[path] = ("file", what, mode, mtime, xattrs)
+        elif isinstance(what, tuple) and what[0] == "link":
+            found[path] = what
+        elif what == stat.S_IFDIR:
+            found[path] = ("directory", mode)
+        else:
+            found[path] = ("pipe", mode)
+    return found
+
+
+def commit(made: Made, *paths: bytes, resolution: str | None = None, name: str = "it") -> dict[bytes, str]:
+    """Commit all or `paths`; there must be no conflicts."""
+    with open_layer(name, made.env) as layer:
+        wanted = {layer.trees[0]: list(paths)} if paths else None
+        found = outlook(layer, wanted, resolution)
+        for of in found.values():
+            assert (of.conflicts, of.denied) == ([], [])
+        return do_commit(layer, found)

@@ -5,13 +5,16 @@ import os
 import sys
 from typing import Any
 
-from vuosd.cli.layer_arguments import ONE_OF, Paths, add_store, chosen, covered, store_argument
+from vuosd.cli.layer_arguments import ONE_OF, Paths, add_store, chosen, store_argument
 from vuosd.cli.output import print_json
 from vuosd.cli.status import as_json, print_names, print_status
-from vuosd.layers import LayerError, Tree, open_layer
+from vuosd.cli.trouble import recovered, trouble
+from vuosd.layers import Tree, open_layer
 from vuosd.layers.changes import Change, Comparison
-from vuosd.layers.errors import reason
+from vuosd.layers.commit import recover
 from vuosd.layers.lock import holder
+from vuosd.layers.select import covered
+from vuosd.layers.store import interrupted
 
 PATHS_AFTER_DASHES = True
 
@@ -28,21 +31,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    try:
-        return _run(arguments)
-    except LayerError as error:
-        print(f"vuctl: {error}", file=sys.stderr)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        where = f" {os.fsdecode(error.filename)!r}" if error.filename is not None else ""
-        print(f"vuctl: cannot compare{where}: {reason(error)}", file=sys.stderr)
-    return 2
+    return trouble("compare", lambda: _run(arguments))
+
+
+def _finish(name: str, store: bytes | None) -> None:
+    """A commit that was cut short is completed or undone first: until then the layer is half of one."""
+    with open_layer(name, os.environ, store=store, unfinished=True) as layer:
+        recovered(layer, recover(layer))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     store = store_argument(arguments)
     name = chosen(arguments.view, store)
+    if interrupted(name, os.environ, store=store):
+        _finish(name, store)
     with open_layer(name, os.environ, store=store, reading=True) as layer:
         if busy := holder(layer.path):
             print(f"vuctl: layer {name} is {busy}: it may be changing", file=sys.stderr)

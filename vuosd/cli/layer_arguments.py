@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from vuosd.layers import LayerError, Tree
 from vuosd.layers.errors import name_of
@@ -85,8 +85,3 @@ class Paths:
 
 def below(path: bytes, tree: bytes) -> bool:
     return path == tree or path.startswith(tree.rstrip(b"/") + b"/")
-
-
-def covered(path: bytes, wanted: Iterable[bytes]) -> bool:
-    """Whether `path` is one of `wanted`, or below one."""
-    return any(not want or path == want or path.startswith(want + b"/") for want in wanted)

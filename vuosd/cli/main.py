@@ -13,6 +13,7 @@ COMMANDS = {
     "check": "find all mistakes in a profile",
     "layers": "list the layers that copy-on-write runs have left",
     "diff": "say what a layer changes",
+    "commit": "make what a layer changes so in the real tree",
     "doctor": "say what this machine gives to views, what is missing and why it matters",
     "stop": "end the daemon",
 }

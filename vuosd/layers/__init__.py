@@ -5,6 +5,13 @@
     overlay.py        the trees of a layer seen as one: the kernel overlayfs' format, read
     changes.py        Tree ─▶ Comparison ─▶ [Change]         (vuctl diff)
 
+    commit.py         Layer ─▶ Outlook ─▶ the real tree            (vuctl commit)
+        select.py     which changes; origins.py the book of what was below; conflicts.py against it
+        permitted.py  what may be done; plan.py, steps.py in which order; journal.py written down before
+        stage.py      make ready, or undo; copying.py, attributes.py
+        apply.py      change the names of the real tree
+        clear.py      take out of the layer what has been committed
+
     errors.py         LayerError: one sentence for a person
     record.py         layer.json
     lock.py           who works on a layer
@@ -13,6 +20,8 @@
     remove.py         remove a tree of our own
     compare.py        whether two objects are the same
     quoting.py        paths as text
+    kernel.py         system calls that Python does not have
+    size.py           the room that a layer takes
 
 Nouns: a *layer* is a directory with one or several *trees*; of each it holds the *upper* (what was changed,
 in the format of the kernel's overlayfs) and the *origins* (what was below). The *lowers* of a tree are what

@@ -83,6 +83,8 @@ class Comparison:
         for number in range(len(host) - 1):
             host[number] = host[number]._replace(marked=True)
         self.stack = Stack([_level(tree.upper, tree.directory), *parents, *host])
+        self.redirected = False  # whether the layer has something that is elsewhere in the trees below
+        self.closed: list[tuple[bytes, int]] = []  # directories of the upper not to be written, with modes
         self._changes: list[Change] = []
         self._linked: dict[tuple[int, int, int], list[tuple[bytes, Found, Found | None, int | None]]] = {}
 
@@ -105,7 +107,7 @@ class Comparison:
 
     def changes(self) -> list[Change]:
         """All of them, sorted by path, a directory before what is in it. OSError."""
-        self._changes, self._linked = [], {}
+        self._changes, self._linked, self.closed = [], {}, []
         pending = [_Visit(b"", self.stack.root(), self.stack.root(self._tops))]
         while pending:
             visit = pending.pop()
@@ -117,11 +119,17 @@ class Comparison:
             pending.append(visit)
             self._entries(visit, pending)
         self._join_links()
+        self.redirected = any(
+            change.new is not None and (change.new.data or change.new.parts[-1][1] != change.path)
+            for change in self._changes
+        )
         self._changes.sort(key=lambda change: change.path.split(b"/"))
         return self._changes
 
     def _entries(self, visit: _Visit, pending: list[_Visit]) -> None:
         new, old = visit.new, visit.old
+        if new is not None and new.top[0] == 0 and new.st.st_mode & 0o700 != 0o700:
+            self.closed.append((visit.path, stat.S_IMODE(new.st.st_mode)))
         if new is not None and old is not None and self._tops == 1 and self._merges(new, old):
             return self._merged_entries(visit, new, old, pending)
         names: set[bytes] = set()

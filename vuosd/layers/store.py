@@ -59,8 +59,11 @@ class Tree(NamedTuple):
 class Layer:
     """An open layer. A context manager; it is locked until close() unless it was opened only to be read."""
 
-    def __init__(self, path: bytes, made_as: Record, trees: tuple[Tree, ...], lock_fd: int | None) -> None:
-        self.path, self.record, self.trees = path, made_as, trees
+    def __init__(
+        self, path: bytes, made_as: Record, trees: tuple[Tree, ...], lock_fd: int | None, created: int
+    ) -> None:
+        """`created`: ns since the epoch, when it or the oldest of its parents was made."""
+        self.path, self.record, self.trees, self.created = path, made_as, trees, created
         self.name, self.parent = made_as.name, made_as.parent
         self._lock = lock_fd
 
@@ -131,7 +134,7 @@ def _create(made_as: Record, store: bytes, apart: Sequence[bytes]) -> Layer:
         record.write(new, made_as)
         os.rename(new, path)  # never replaces a layer: those are directories that are not empty
         record.sync_directory(store)
-        return Layer(path, made_as, _trees(path, made_as, ()), fd)
+        return Layer(path, made_as, _trees(path, made_as, ()), fd, made_as.created)
     except BaseException as error:
         _forget(new)
         os.close(fd)
@@ -195,11 +198,11 @@ def open_layer(
     *,
     store: bytes | None = None,
     reading: bool = False,
-    interrupted: bool = False,
+    unfinished: bool = False,
 ) -> Layer:
     """The layer, checked; locked unless `reading`.
 
-    interrupted: also when a commit of it was cut short; the caller must see to that first (commit.recover).
+    unfinished: also when a commit of it was cut short; the caller must see to that first (commit.recover).
     LayerError: no such layer, in use, with branches (unless `reading`), damaged, of a newer format, a tree
     that is missing.
     """
@@ -212,16 +215,23 @@ def open_layer(
             raise LayerError(
                 f"layer {name} has a branch, {children[0]}, that would change with it: use or drop that first"
             )
-        if not interrupted and os.path.lexists(os.path.join(path, JOURNAL)):
+        if not unfinished and os.path.lexists(os.path.join(path, JOURNAL)):
             raise _cut_short(name)
-        trees = _trees(path, made_as, _ancestors(made_as, place))
+        ancestors = _ancestors(made_as, place)
+        trees = _trees(path, made_as, ancestors)
+        created = min(of.created for of in (made_as, *(parent for _, parent in ancestors)))
         for tree in trees:
             _check_tree(name, tree)
-        return Layer(path, made_as, trees, fd)
+        return Layer(path, made_as, trees, fd, created)
     except BaseException:
         if fd is not None:
             os.close(fd)
         raise
+
+
+def interrupted(name: str, env: Mapping[str, str], *, store: bytes | None = None) -> bool:
+    """Whether a commit of it was cut short, or is going on. LayerError: no such layer."""
+    return os.path.lexists(os.path.join(_existing(name, places.store_of(env, store)), JOURNAL))
 
 
 def _existing(name: str, store: bytes) -> bytes:
@@ -304,9 +314,17 @@ def branch(parent: str, name: str, env: Mapping[str, str], *, store: bytes | Non
 
 
 def drop(name: str, env: Mapping[str, str], *, store: bytes | None = None) -> None:
-    """Forget the layer, also a damaged one. LayerError: in use, or with branches, or it cannot be removed."""
+    """Forget the layer, also a damaged one. A commit of it that was cut short is completed or undone first.
+
+    LayerError: in use, or with branches, or it cannot be removed.
+    """
     place = places.store_of(env, store)
     path = _existing(name, place)
+    if interrupted(name, env, store=store):
+        from vuosd.layers.commit import recover
+
+        with open_layer(name, env, store=store, unfinished=True) as layer:
+            recover(layer)
     fd = _locked(name, path)
     try:
         if children := children_of(name, place):
