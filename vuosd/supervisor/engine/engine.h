@@ -142,6 +142,15 @@ struct vu_state {
 
 /* Session ---------------------------------------------------------------------------------------------------------- */
 
+/* memory.c: a descriptor of /proc/TID/mem that the launcher has opened. */
+struct vu_kept {
+	atomic_flag taken; /* somebody uses what follows */
+	int fd;
+	pid_t tid;
+	int64_t since; /* CLOCK_MONOTONIC_COARSE, ns */
+};
+#define VU_KEPT 64
+
 struct vu_session {
 	struct vu_options options;
 	struct vu_row rows[VU_MAX_NR];
@@ -166,6 +175,8 @@ struct vu_session {
 	pthread_mutex_t slow_lock;
 	pthread_t watcher;
 	bool watched;
+	struct vu_kept kept[VU_KEPT];
+	atomic_int_fast64_t nothing_kept; /* what was kept until then is not used */
 	atomic_uint_fast64_t notifications, continued, acted, failed, stale, slow_count;
 	uint64_t told[128]; /* digests of the warnings that were given: warn.c, under state_lock */
 };

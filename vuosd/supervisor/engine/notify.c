@@ -9,7 +9,7 @@
  * With SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a caller that has been received can only be killed, not interrupted, so
  * receiving early keeps EINTR away from calls that never return it. What may block for ever leaves the thread (slow.c).
  */
-#include "engine.h"
+#include "broker.h"
 
 #include <linux/audit.h>
 #include <linux/futex.h>
@@ -302,6 +302,8 @@ static void *guard_thread(void *argument)
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	while (!atomic_load(&session->stopping)) {
 		nanosleep(&tick, NULL);
+		if (session->options.flags & VU_SESSION_BROKER_MEMORY)
+			vu_memory_sweep(session, false);
 		unsigned beat = atomic_load(&session->beat);
 		if (beat != last)
 			idle = 0;
@@ -333,6 +335,8 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 	session->enforce = options->flags & VU_SESSION_ENFORCE;
 	session->privileged = options->flags & VU_SESSION_PRIVILEGED;
 	session->listener = -1;
+	for (int i = 0; i < VU_KEPT; i++)
+		session->kept[i].fd = -1;
 	session->empty = !session->enforce;
 	for (uint32_t i = 0; i < count; i++)
 		if (rows[i].nr < VU_MAX_NR)
@@ -413,6 +417,7 @@ int vu_session_stop(vu_session *session)
 	}
 	vu_slow_stop(session);
 	vu_again_free(session);
+	vu_memory_sweep(session, true);
 	free(session->threads);
 	vu_table_free(&session->table);
 	for (unsigned i = 0; i < atomic_load(&session->state_count); i++)

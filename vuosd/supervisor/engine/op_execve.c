@@ -7,6 +7,7 @@
  * argument vector here: a script's as the kernel does it, and the loader of a dynamic program by its own command line
  * (`ld.so --argv0 NAME PROGRAM …`, glibc 2.33, musl 1.1.19), which proc_links.c undoes for /proc/PID/exe.
  */
+#include "broker.h"
 #include "program.h"
 #include "remote_call.h"
 
@@ -314,6 +315,8 @@ int vu_op_execve(struct vu_call *call)
 	unsigned at = (unsigned)vu_argument(call, call->row->flags);
 	int dirfd = call->row->dirfd < 0 ? AT_FDCWD : (int)vu_argument(call, call->row->dirfd);
 	VU_PLACE place = { .parent = -1, .fd = -1 };
+	if (session->options.flags & VU_SESSION_BROKER_MEMORY)
+		vu_memory_execve(call);
 	if (session->empty && atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
 		return VU_CONTINUE;
 	if (vu_state_of(call)->undumpable) {

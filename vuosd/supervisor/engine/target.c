@@ -2,9 +2,10 @@
  * The calling thread: its memory, its state, its credentials, its descriptors.
  *
  * While a thread waits in its notification nothing of it changes but what other threads of its process change, so
- * everything here is read once and used. Memory goes through process_vm_readv(2) (0.5 µs, and always the image that
- * the thread runs now: a kept /proc/PID/mem descriptor costs twice that and goes stale when a vfork child executes).
- * Where only an ancestor may (Yama), the launcher opens /proc/PID/mem for us, once for each call.
+ * everything here is read once and used. Memory goes through process_vm_readv(2): always the image that the thread runs
+ * now, and only what the thread itself may read. A kept /proc/PID/mem descriptor costs a fifth less, but goes stale when a
+ * vfork child executes, and reads pages without PROT_READ, for which the kernel says EFAULT (FOLL_FORCE, mem_rw in
+ * fs/proc/base.c). Where only an ancestor may look (Yama) it is all there is: memory.c.
  */
 #include "engine.h"
 
@@ -71,11 +72,7 @@ static ssize_t try_transfer(struct vu_call *call, uint64_t address, void *data, 
 				: process_vm_readv(call->tid, &local, 1, &remote, 1, 0);
 		return n < 0 ? -errno : n;
 	}
-	VU_CLOSE int memory = vu_broker_memory(call->session, call->tid);
-	if (memory < 0)
-		return memory;
-	ssize_t n = out ? pwrite(memory, data, size, (off_t)address) : pread(memory, data, size, (off_t)address);
-	return n < 0 ? (errno == EIO ? -EFAULT : -errno) : n;
+	return vu_memory_transfer(call, address, data, size, out);
 }
 
 static ssize_t transfer(struct vu_call *call, uint64_t address, void *data, size_t size, bool out)
