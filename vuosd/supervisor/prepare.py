@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from vuosd.supervisor import floor
 from vuosd.supervisor.messages import LONGEST_TEXT
+from vuosd.supervisor.parents import with_parents
 from vuosd.supervisor.prepared import Prepared, Refused
 from vuosd.supervisor.request import Request, command, pairs
 from vuosd.supervisor.runtime import RuntimeUnavailable, control_path
@@ -50,6 +51,7 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         table = fold(view.entries)[0]
         entries = tuple(table.values())
         placed = _Placer(view, scratch).place(entries)
+        placed = _with_parents(view, table, placed, scratch)
         landlock = _floor(entries, scratch) if view.enforce else None
     except ProfileErrors as found:
         text = str(found)
@@ -163,6 +165,21 @@ class _Placer:
         else:
             text = f"cannot use {what}: {error.strerror}"
         return ProfileErrors([_error_about(self.view, entry.where, text)])
+
+
+def _with_parents(
+    view: View, table: Mapping[bytes, Entry], placed: list[Placed], scratch: Scratch
+) -> list[Placed]:
+    try:
+        placed = with_parents(table, placed, scratch)
+    except OSError as error:
+        text = f"vuosd: view {view.name}: cannot make the directories above its entries: {error}"
+        raise Refused(text) from None
+    if scratch.path is not None:
+        # Else what is in them had a second name, and "where am I" two answers.
+        private = os.path.realpath(scratch.path)
+        placed.append(Placed(Kind.HIDE, False, private, source_path=private))
+    return placed
 
 
 def _floor(entries: Sequence[Entry], scratch: Scratch) -> int:
