@@ -1,7 +1,7 @@
 """Where a view prints something else than the machine, and why. docs/fidelity.md says the same to users.
 
-A mask replaces, in both outputs, what cannot agree; an exception drops lines. Each names the views it is
-for, so that the others must agree in that as well.
+A mask replaces, in both outputs, what cannot agree; an exception drops lines; `TOLD` has both answers of a
+call. Each names the views it is for, so that the others must agree in that as well.
 """
 
 import re
@@ -53,18 +53,6 @@ MASKS = (
         "… and has O_DIRECTORY or O_NOFOLLOW by how it was made",
     ),
     Mask(
-        ("enforce",),
-        r"^(  \./.* )ino=i\d+",
-        r"\1ino=iN",
-        "inodes are numbered as they are met, and one that is told of by an error less shifts them",
-    ),
-    Mask(
-        ("enforce",),
-        r"^(dirfd \S+ ?\S*\([^)]*\) = )\d+",
-        r"\1N",
-        "the same: numbers of the probe's own descriptors",
-    ),
-    Mask(
         ACTING,
         r"sendmmsg\(([^()]*)\) = [12](.*) lengths 4 \d",
         r"sendmmsg(\1) = N\2 lengths 4 N",
@@ -75,6 +63,27 @@ MASKS = (
         r"family=1 length=\d+ .*",
         "family=1",
         "a bound socket has the host's path as its name",
+    ),
+)
+
+@dataclass(frozen=True)
+class Told:
+    """A call that is answered in another way, and by what: (natively, in the view)."""
+
+    views: tuple[str, ...]
+    call: str
+    answers: tuple[tuple[str, str], ...]
+    why: str
+
+    def explains(self, native: str, ours: str) -> bool:
+        return any(re.fullmatch(one, native) and re.fullmatch(other, ours) for one, other in self.answers)
+
+
+WARNINGS = (
+    Exception_(
+        (*ACTING, "unrelated"),
+        r"^vuos-run: execonly \(process \d+\): its memory may not be read ",
+        "of a program that its user may not read",
     ),
 )
 
@@ -97,51 +106,81 @@ EXCEPTIONS = (
         r"^. (dirfd .*\(removed, |chdir .*removed)",
         "a directory that has been removed has no name, and only what has one can be judged",
     ),
-    Exception_(
-        ("enforce",),
-        r"^. xattr listxattrat EMPTY_PATH\((empty string|NULL)\)",
-        "the kernel takes no AT_FDCWD there, we do",
-    ),
     Exception_(("enforce",), r"^. +\./emptydir", "what was made by way of a removed directory, see there"),
     Exception_(
         ("enforce",),
-        r"^. dirfd openat2\((file|file O_PATH), /\)",
-        "RESOLVE_BENEATH and the like: an absolute path is seen to be one before the descriptor is looked at",
+        r"^< dgram recvfrom\(@abstract-probe\) = 2 from 0|^< dgram recvfrom\(\) = 2 from 0",
+        "datagrams to an abstract name are refused, so none comes",
     ),
     Exception_(
-        ("enforce",),
-        r"^. fd fstat\((pipe|socket|anonymous|AT_FDCWD)",
-        "getdents64 of no directory is ESPIPE; a number that is no descriptor is EBADF in all calls",
-    ),
-    Exception_(
-        ("enforce",),
-        r"^. numbers open at the limit\(missing\)",
-        "two faults: no descriptor is free, and no such file",
-    ),
-    Exception_(
-        ("enforce",),
-        r"^. access (access|faccessat2?)\(/proc/self/fd\) = (0|-1 EACCES)",
-        "only its own thread group may write to /proc/PID/fd (proc_fd_permission), and we are asked",
-    ),
-    Exception_(
-        ("enforce",),
-        r"^. (dgram (bind again|getpeername|sendto|recvfrom|send|connect late)|\w+ (bind again|getpeername))",
-        "datagrams to an abstract name, whose owner cannot be told, are refused",
-    ),
-    Exception_(
-        ACTING,
+        (*ACTING, "unrelated"),
         r" (exe=\S*/execonly|exe=EACCES) ",
         "the memory of a program that its user may not read is closed to a supervisor of that user too",
     ),
-    Exception_(
-        ("bind", "bind-absent"),
-        r"^. rename rename\w*\(homelink/newname, file/x, ",
-        "two faults: a name that does not exist, below the entry, and a file that is no directory",
-    ),
 )
 
-_BARE = re.compile(r"^[<>] {5}E[A-Z0-9]+$")
-_RESULT = re.compile(r"^[<>] (.*) = -1 (E\w+)$")
+_RESULT = re.compile(r"^[<>] (.*?\)) = (.*)$")
+
+_ABSTRACT = "datagrams to an abstract name, whose owner cannot be told, are refused"
+_OWN_FD = "only its own thread group may write to /proc/PID/fd (proc_fd_permission), and we are asked"
+
+TOLD = (
+    Told(
+        ("enforce",),
+        r"^names (unlink|rmdir|unlinkat \w+)\(/(proc/self|dev)/fd/9[01]\)$",
+        ((r"-1 (EPERM|ENOTDIR)", "-1 EACCES"),),
+        _OWN_FD,
+    ),
+    Told(
+        ("enforce",),
+        r"^TMPFILE\|(RDWR|WRONLY\|EXCL): flags open\(/proc/self/fd\)$",
+        (("-1 EOPNOTSUPP", "-1 EACCES"),),
+        _OWN_FD,
+    ),
+    Told(
+        ("enforce",),
+        r"^access (access|faccessat2?)\(/proc/self/fd\)$",
+        (("0", "-1 EACCES"),),
+        _OWN_FD,
+    ),
+    Told(
+        ("enforce",),
+        r"^attributes [\w -]+\(/proc/self/fd/91/file\)$",
+        (("-1 EACCES", "-1 ENOENT"),),
+        "descriptor 91 is of a directory that has been removed: only what has a name can be judged",
+    ),
+    Told(
+        ("enforce",),
+        r"^numbers open at the limit\(missing\)$",
+        (("-1 EMFILE(numbers .*)?", "-1 ENOENT(numbers .*)?"),),
+        "no descriptor is free, which the kernel sees before it looks for the file, and we when we have it",
+    ),
+    Told(
+        ("enforce",),
+        r"^fd fstat\(AT_FDCWD\)$",
+        ((r".*fsetxattr\(AT_FDCWD\) = 0.*", r".*fsetxattr\(AT_FDCWD\) = -1 EBADF.*"),),
+        "the kernel takes AT_FDCWD for a descriptor there, and in none of the other calls on descriptors",
+    ),
+    Told(
+        ("enforce",),
+        r"^dgram connect (early|late)\((@abstract-probe)?\)$",
+        (("-1 ECONNREFUSED", "-1 EPERM"),),
+        _ABSTRACT,
+    ),
+    Told(
+        ("enforce",),
+        r"^dgram bind again\((@abstract-probe)?\)$",
+        ((r"(.* connect\(.*\) = )0", r"(.* connect\(.*\) = )-1 EPERM"),),
+        _ABSTRACT,
+    ),
+    Told(("enforce",), r"^dgram getpeername\(\)$", (("0 family=1 length=.*", "-1 ENOTCONN"),), _ABSTRACT),
+    Told(
+        ("enforce",),
+        r"^dgram sendto\((@abstract-probe)?\)$",
+        (("2dgram sendmsg.*", r"-1 EPERM.*send\(.*\) = -1 ENOTCONN lengths 0 .*"),),
+        _ABSTRACT,
+    ),
+)
 
 
 def mask(text: str, view: str) -> str:
@@ -152,19 +191,31 @@ def mask(text: str, view: str) -> str:
 
 
 def unexplained(lines: list[str], view: str) -> list[str]:
-    """What is left of diff's lines. Under enforcement errors are our answers: where a call has two faults,
-    which of them is told may differ; that a call fails may not.
-    """
+    """What is left of diff's lines."""
     rules = [re.compile(rule.pattern) for rule in EXCEPTIONS if view in rule.views]
     left = [line for line in lines if not any(rule.search(line) for rule in rules)]
-    if view != "enforce":
-        return left
-    both: dict[str, set[str]] = {}
+    results: dict[tuple[str, str], list[str]] = {}
     for line in left:
-        found = _RESULT.match(line)
-        if found:
-            both.setdefault(found[1], set()).add(line[0])
-    left = [line for line in left if not ((found := _RESULT.match(line)) and len(both[found[1]]) == 2)]
-    errors = [line for line in left if _BARE.match(line)]  # exec's, on a line of their own
-    balanced = sum(line[0] == "<" for line in errors) * 2 == len(errors)
-    return [line for line in left if not (balanced and _BARE.match(line))]
+        if found := _RESULT.match(line):
+            results.setdefault((line[0], found[1]), []).append(found[2])
+
+    def told(line: str) -> bool:
+        """Whether one rule has both answers, natively and in the view, each time the call is made."""
+        if not (found := _RESULT.match(line)):
+            return False
+        native, ours = results.get(("<", found[1]), []), results.get((">", found[1]), [])
+        rule = next((rule for rule in TOLD if view in rule.views and re.search(rule.call, found[1])), None)
+        return (
+            rule is not None
+            and len(native) == len(ours)
+            and all(rule.explains(*pair) for pair in zip(native, ours, strict=True))
+        )
+
+    return [line for line in left if not told(line)]
+
+
+def heard(stderr: str, view: str) -> str:
+    """The probe's stderr, without what the launcher has to say of it there."""
+    lines = stderr.splitlines(keepends=True)
+    rules = [rule for rule in WARNINGS if view in rule.views]
+    return "".join(line for line in lines if not any(re.search(rule.pattern, line) for rule in rules))

@@ -45,7 +45,8 @@ def test_same_as_natively(box: Box, probe: tuple[str, ...], variant: views.Varia
         ),
         variant.name,
     )
-    assert (inside.returncode, inside.stderr) == (native.returncode, native.stderr), inside.stderr[-2000:]
+    said = explained.heard(inside.stderr, variant.name)
+    assert (inside.returncode, said) == (native.returncode, native.stderr), inside.stderr[-2000:]
     if found:
         more = f"\n… {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         pytest.fail(f"{len(found)} lines differ:\n" + "\n".join(found[:SHOWN]) + more)

@@ -70,17 +70,6 @@ static long settle(long fd, uint64_t resolve)
 	return -1;
 }
 
-/* Anybody's rename or mount on the machine lets ".." in a scoped lookup say EAGAIN, and openat2(2) says to try again. */
-static long scoped(const char *path, const struct open_how *how)
-{
-	long fd;
-	int tries = 1000;
-	do
-		fd = S(openat2, AT_FDCWD, path, how, sizeof *how);
-	while (fd < 0 && errno == EAGAIN && !(how->resolve & 0x20) && --tries);
-	return settle(fd, how->resolve);
-}
-
 static void with_flags(void)
 {
 	for (size_t i = 0; i < COUNT(sets); i++) {
@@ -121,7 +110,8 @@ static void with_resolve(void)
 							  : O_NONBLOCK;
 				how.mode = create == 1 ? 0600 : 0;
 				say("%s create=%d: ", resolves[r].name, create);
-				show_descriptor(result("openat2", p->label, scoped(p->text, &how)));
+				show_descriptor(result("openat2", p->label,
+						       settle(open_surely(AT_FDCWD, p->text, &how), how.resolve)));
 			}
 	}
 }

@@ -64,6 +64,18 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define S(name, ...) syscall(__NR_##name, ##__VA_ARGS__)
 
+/* Anybody's rename or mount on the machine lets ".." in a scoped lookup say EAGAIN, and openat2(2) says to try again. */
+static long open_surely(int at, const char *path, const struct open_how *how)
+{
+	long fd;
+	int tries = 0;
+
+	do
+		fd = S(openat2, at, path, how, sizeof *how);
+	while (fd < 0 && errno == EAGAIN && !(how->resolve & RESOLVE_CACHED) && ++tries < 1000);
+	return fd;
+}
+
 static char home[PATH_MAX]; /* where the tree is: the directory the probe was started in */
 static const char *phase = "";
 static int light; /* a tree without its chain of symbolic links: half the time */

@@ -152,7 +152,7 @@ int main(void)
 			}
 		} else if (IS("openat2")) {
 			struct open_how how = { .flags = O_PATH, .resolve = number & 0x1f };
-			show_descriptor(result(call, label, S(openat2, at, path, &how, sizeof how)));
+			show_descriptor(result(call, label, open_surely(at, path, &how)));
 			free(label);
 			continue;
 		}

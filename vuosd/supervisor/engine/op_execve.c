@@ -32,6 +32,7 @@ struct exec {
 	struct vu_call *call;
 	struct vector vector;
 	bool native; /* so far the kernel would do the same */
+	bool taken; /* the program itself may be executed, and the arguments are copied next */
 	int fd; /* what is executed, readable; or -1: */
 	int parent; /* … by its name here, when it may be executed but not read */
 	char name[NAME_MAX + 1];
@@ -157,6 +158,7 @@ static int prepare(struct exec *exec, struct vu_place *place)
 		int error = take(exec, place);
 		if (error < 0)
 			return error;
+		exec->taken = true;
 		if (exec->fd < 0)
 			return 0;
 		if ((error = vu_program_read(exec->fd, program)) < 0)
@@ -220,6 +222,28 @@ static int read_vector(struct exec *exec, uint64_t **out)
 	}
 	*out = list;
 	return (int)count;
+}
+
+/*
+ * The program was found, but not what is to run it, or it is none: before it sees that the kernel copies the arguments, and fails where they
+ * cannot be read (fs/exec.c do_execveat_common).
+ */
+static int check_arguments(struct exec *exec, uint64_t envp)
+{
+	const uint64_t vectors[2] = { exec->argv, envp };
+	for (int i = 0; i < 2; i++) {
+		uint64_t *own = NULL, vector = exec->argv;
+		exec->argv = vectors[i];
+		int count = read_vector(exec, &own), error = count < 0 ? count : 0;
+		exec->argv = vector;
+		char byte;
+		for (int j = 0; j < count && !error; j++)
+			error = vu_read(exec->call, own[j], &byte, 1);
+		free(own);
+		if (error < 0)
+			return error;
+	}
+	return 0;
 }
 
 /* The scratch: a path, the strings that go in front, then the whole vector; `pointers` says what to relocate. */
@@ -298,11 +322,15 @@ static int execve_place(struct vu_call *call, struct vu_place *place, int dirfd)
 		exec->descriptor = dirfd;
 		snprintf(exec->paths[0], sizeof *exec->paths, "/dev/fd/%d%s%s", dirfd, *path ? "/" : "", path);
 	}
+	uint64_t envp = vu_argument(call, call->row->extra);
 	int verdict = prepare(exec, place);
+	int unreadable = verdict < 0 && exec->taken && call->session->enforce ? check_arguments(exec, envp) : 0;
+	if (unreadable < 0)
+		verdict = unreadable;
 	if (verdict < 0)
 		call->native_error = exec->native && (call->native_error || verdict != -ENOENT);
 	else
-		verdict = exec->native ? VU_CONTINUE : execute(exec, vu_argument(call, call->row->extra));
+		verdict = exec->native ? VU_CONTINUE : execute(exec, envp);
 	vu_close(&exec->fd);
 	vu_close(&exec->parent);
 	free(exec);

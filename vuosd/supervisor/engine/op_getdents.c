@@ -212,7 +212,7 @@ static int merge(const struct listing *listing)
 	off_t before = lseek(listing->fd, 0, SEEK_CUR), at = before;
 	int length = 0;
 	if (before < 0)
-		return -errno;
+		return errno == ESPIPE ? -ENOTDIR : -errno; /* a pipe is no directory in the first place */
 	bool ours = before >= ADDED ? (total || listing->names) && before <= ADDED + (off_t)total
 				    : listing->names && before >= STACKED;
 	if (!ours) {

@@ -138,8 +138,10 @@ int vu_op_link(struct vu_call *call)
 	bool bad = flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH);
 	if (error < 0)
 		return vu_ours(call, error) && bad ? -EINVAL : error;
-	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
+	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0) {
+		call->native_error = call->native_error && vu_may_continue(call, &old, false);
 		return vu_ours(call, error) && bad ? -EINVAL : error;
+	}
 	if (vu_may_continue(call, &old, old.readonly) && vu_may_continue(call, &new, true) && !new.mountpoint)
 		return VU_CONTINUE;
 	if (bad)
@@ -182,8 +184,10 @@ int vu_op_rename(struct vu_call *call)
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &old);
 	if (error < 0)
 		return vu_ours(call, error) && bad ? -EINVAL : error;
-	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0)
+	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0) {
+		call->native_error = call->native_error && vu_may_continue(call, &old, false);
 		return vu_ours(call, error) && bad ? -EINVAL : error;
+	}
 	if (vu_may_continue(call, &old, true) && vu_may_continue(call, &new, true) && !old.node && !new.node)
 		return VU_CONTINUE;
 	if (bad)

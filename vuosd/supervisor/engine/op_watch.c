@@ -119,11 +119,15 @@ int vu_op_name_to_handle(struct vu_call *call)
 		return error;
 	if (vu_may_continue(call, &place, false))
 		return VU_CONTINUE;
-	if ((error = vu_read(call, vu_argument(call, call->row->buf), handle, sizeof *handle)) < 0)
-		return error;
-	if (handle->handle_bytes > MAX_HANDLE_SZ)
-		return -EINVAL;
 	flags = (flags & ~(unsigned)AT_SYMLINK_FOLLOW) | AT_EMPTY_PATH;
+	error = vu_read(call, vu_argument(call, call->row->buf), handle, sizeof *handle);
+	if (error < 0 || handle->handle_bytes > MAX_HANDLE_SZ) {
+		/* Whether the file system has handles at all is told first: fs/fhandle.c do_sys_name_to_handle. */
+		handle->handle_bytes = 0;
+		if (name_to_handle_at(place.fd, "", handle, &mount.id, (int)flags) < 0 && errno == EOPNOTSUPP)
+			return -EOPNOTSUPP;
+		return error < 0 ? error : -EINVAL;
+	}
 	bool overflow = name_to_handle_at(place.fd, "", handle, &mount.id, (int)flags) < 0;
 	if (overflow && errno != EOVERFLOW)
 		return -errno;

@@ -88,8 +88,11 @@ static int judge(struct vu_walk *walk, int fd)
 	return same ? 0 : -EAGAIN;
 }
 
-/* The directory part of `path` stays in walk->rest; the last name goes to place->name, if it fits. */
-static bool split(struct vu_walk *walk, const char *path, struct vu_place *place)
+/*
+ * The directory part of `path` stays in walk->rest; the last name goes to place->name. Of one that is too long so much is kept that
+ * the kernel says so, when it comes to it.
+ */
+static void split(struct vu_walk *walk, const char *path, struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
 	size_t length = strlen(path), end = length;
@@ -98,15 +101,15 @@ static bool split(struct vu_walk *walk, const char *path, struct vu_place *place
 	size_t start = end;
 	while (start && path[start - 1] != '/')
 		start--;
-	bool fits = end - start <= NAME_MAX;
+	size_t kept = end - start < NAME_MAX + 2 ? end - start : NAME_MAX + 2;
 	place->trailing = end < length;
-	snprintf(place->name, NAME_MAX + 1, "%.*s", (int)(end - start), path + start);
+	memcpy(place->name, path + start, kept);
+	place->name[kept] = 0;
 	if (end == start) /* "/" itself */
 		strcpy(place->name, "/");
 	memmove(work->rest, path, start);
 	work->rest[start] = 0;
 	walk->rest = work->rest;
-	return fits;
 }
 
 static bool is_plain(const char *name)
@@ -135,12 +138,23 @@ static ssize_t read_link(struct vu_walk *walk, struct vu_place *place)
 	return n;
 }
 
+/*
+ * The kernel asks for search permission before it looks at the last name (fs/namei.c link_path_walk). The call itself will say so, but
+ * where the name is "." or "..", or where another path is looked at first.
+ */
+static bool searches(const struct vu_walk *walk, const struct vu_place *place)
+{
+	if (place->mount->stack)
+		return false; /* of several trees: judged where it is acted on */
+	return walk->call->row->path2 >= 0 || !strcmp(place->name, ".") || !strcmp(place->name, "..");
+}
+
 /* Resolve the directory of the last name, and look at the name itself without requiring that it exists. */
 static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
 	for (;;) {
-		bool fits = split(walk, path, place);
+		split(walk, path, place);
 		int error = vu_walk_resolve(walk, true, true, place);
 		if (error < 0)
 			return error;
@@ -154,8 +168,8 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			return error;
 		describe(walk, place);
 		place->mountpoint = false;
-		if (!fits)
-			return -ENAMETOOLONG;
+		if (searches(walk, place) && faccessat(place->parent, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+			return -errno;
 		if (!is_plain(place->name)) {
 			place->node =
 				NULL; /* no call makes or removes such a name; which errno is the kernel's to say */
@@ -400,6 +414,7 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 		if (result == 1)
 			return only_kernel(call, dirfd, place);
 		walk.scope = walk.length;
+		walk.trailing = *path == '/'; /* the start itself, which must be a directory then */
 	}
 	struct vu_spot origin;
 	if (flags & VU_NO_MOUNTS) {

@@ -172,8 +172,15 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
 	size_t before = walk->length, start = before;
-	if (++walk->links > VU_LINKS || (walk->flags & VU_NO_LINKS))
+	if (++walk->links > VU_LINKS)
 		return -ELOOP;
+	if (walk->flags & VU_NO_LINKS) {
+		/* Only a link on the way is refused; what is not even a directory to start in, is not. */
+		struct vu_spot spot;
+		vu_walk_find(walk, &spot);
+		VU_CLOSE int here = vu_walk_open_spot(&spot, O_DIRECTORY | O_NOFOLLOW);
+		return here == -ENOTDIR ? here : -ELOOP;
+	}
 	const char *end;
 	for (const char *name = run; *name; name = end + strspn(end, "/"), before = walk->length) {
 		end = component_end(name);
