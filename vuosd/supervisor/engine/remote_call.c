@@ -25,6 +25,9 @@ int vu_remote_result(struct vu_call *call, struct vu_remote *request, int64_t *o
 	*out = result;
 	if (request->outcome != VU_REMOTE_UNTOUCHED)
 		return VU_SENT;
+	char text[PATH_MAX];
+	if (result == -EPERM && vu_target_link(call, "cwd", text, sizeof text) == -EACCES)
+		return -EACCES; /* not because another process traces it: it may not be looked at */
 	vu_log(session, "process %d: call %u cannot be made in it: %s", call->tid, request->nr,
 	       result == -EPERM ? "it is traced by another process" : strerror((int)-result));
 	return (int)result;
