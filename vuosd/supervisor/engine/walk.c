@@ -178,7 +178,7 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 		/* Only a link on the way is refused; what is not even a directory to start in, is not. */
 		struct vu_spot spot;
 		vu_walk_find(walk, &spot);
-		VU_CLOSE int here = vu_walk_open_spot(&spot, O_DIRECTORY | O_NOFOLLOW);
+		VU_CLOSE int here = vu_walk_open_spot(walk->call, &spot, O_DIRECTORY | O_NOFOLLOW);
 		return here == -ENOTDIR ? here : -ELOOP;
 	}
 	const char *end;
