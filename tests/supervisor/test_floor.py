@@ -47,6 +47,7 @@ TREE: dict[bytes, dict[bytes, int]] = {
     b"/dev/net": {b"tun": stat.S_IFCHR},
     b"/dev/shm": {b"x": stat.S_IFREG},
     b"/dev/pts": {b"0": stat.S_IFCHR},
+    b"/home/v/up": {b"secret": stat.S_IFREG, b"new": stat.S_IFDIR},
     b"/srv/root": {b"bin": stat.S_IFDIR, b"etc": stat.S_IFDIR},
     b"/srv/root/etc": {b"shadow": stat.S_IFREG, b"passwd": stat.S_IFREG},
 }
@@ -120,6 +121,30 @@ def test_holes_in_a_bound_source() -> None:
     shown = computed(bind(b"/mnt", b"/srv/root"), hide(b"/mnt/etc/shadow"))
     assert shown[b"/srv/root/bin"] == shown[b"/srv/root/etc/passwd"] == ALL
     assert not {b"/srv", b"/srv/root", b"/srv/root/etc", b"/srv/root/etc/shadow"} & set(shown)
+
+
+def test_trees_of_a_cow_are_read() -> None:
+    """Nobody but the engine writes to them, nor to the layer, which only its changed tree is allowed of."""
+    cow = Entry(Kind.COW, b"/home/u/proj", b"/home/u/proj")
+    store = hide(b"/home/v")
+    shown = computed(cow, store, hide(b"/home/u/proj/secret"), uppers={b"/home/u/proj": [b"/home/v/up"]})
+    assert shown == full(*TOP, b"/home/u/.ssh", b"/home/u/notes") | {
+        b"/home/u/proj/src": READ,
+        b"/home/v/up/new": READ,
+    }
+    shown = computed(cow, store, hide(b"/home/u/proj/absent"), uppers={b"/home/u/proj": [b"/home/v/up"]})
+    assert shown[b"/home/v/up"] == READ
+    assert b"/home/u/proj" not in shown
+
+
+def test_trees_of_a_merge_are_read_each() -> None:
+    merge = Entry(Kind.MERGE, b"/usr", b"/srv/root", (b"/home/u/proj",))
+    shown = computed(merge, hide(b"/usr/etc/shadow"), bind(b"/usr/src"))
+    assert shown[b"/srv/root/bin"] == shown[b"/srv/root/etc/passwd"] == READ
+    assert b"/srv/root/etc/shadow" not in shown
+    assert shown[b"/home/u/proj/secret"] == READ
+    assert shown[b"/usr/src"] == ALL
+    assert b"/usr" not in shown
 
 
 def test_foreign_root() -> None:

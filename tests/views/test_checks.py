@@ -1,6 +1,17 @@
 """What only the machine can tell: missing sources, a hidden command."""
 
-from vuosd.views import View, available, flatten, hidden_command, hidden_cwd, load, missing_sources
+from vuosd.views import (
+    Kind,
+    Layering,
+    View,
+    available,
+    flatten,
+    hidden_command,
+    hidden_cwd,
+    load,
+    misplaced_stores,
+    missing_sources,
+)
 
 
 def view(text: str) -> View:
@@ -103,3 +114,96 @@ def test_a_missing_source_that_is_covered_later_is_an_error_all_the_same() -> No
     got = view('[[mount]]\ntype="bind"\ntarget="/a"\nsource="/nope"\n[[mount]]\ntype="hide"\ntarget="/a"')
     assert len(missing_sources(got, exists)) == 1
     assert len(flatten(got.entries)) == 1
+
+
+def test_a_cow_needs_something_to_copy_from() -> None:
+    text = """\
+[[mount]]
+type = "hide"
+target = "/h"
+[[mount]]
+type = "tmpfs"
+target = "/tmp"
+[[mount]]
+type = "cow"
+target = ["/h/x", "/tmp/x", "/tmp", "/nope", "/a"]
+except = ["b"]
+[[mount]]
+type = "cow"
+target = "/c"
+source = "/gone"
+[[mount]]
+type = "merge"
+target = "/m"
+source = ["/a", "/gone"]
+"""
+    assert [str(error).split("\n")[0] for error in missing_sources(view(text), exists)] == [
+        'v.toml:14:10: source "/gone" does not exist',
+        'v.toml:18:17: source "/gone" does not exist',
+        'v.toml:9:11: "/h/x" is hidden by the entry in line 3',
+        'v.toml:9:19: "/tmp/x" lies in the empty tmpfs of line 6',
+        'v.toml:9:29: "/tmp" is the tmpfs of line 6, which does not outlive the session',
+        'v.toml:9:37: "/nope" does not exist',
+        'v.toml:10:11: "/nope/b" does not exist',
+    ]
+
+
+def test_an_ephemeral_cow_may_lie_over_a_tmpfs() -> None:
+    text = """\
+[[mount]]
+type = "tmpfs"
+target = "/tmp"
+mode = "0700"
+[[mount]]
+type = "cow"
+target = "/tmp"
+ephemeral = true
+size = "1M"
+fsync = "yes"
+"""
+    assert missing_sources(view(text), exists) == []
+    (entry,) = flatten(view(text).entries)
+    assert (entry.kind, entry.sources, entry.mode, entry.size) == (Kind.COW, (), 0o700, 1 << 20)
+    assert entry.layering == Layering(ephemeral=True, sync=True)
+
+
+def test_exceptions_are_the_real_paths() -> None:
+    got = view('[[mount]]\ntype="mincow"\nsource="/a"\ntarget=["/x", "/y"]\nexcept=["b", "/y/b/../b/c"]')
+    assert [(entry.kind.name, entry.target, entry.source) for entry in flatten(got.entries)] == [
+        ("COW", b"/x", b"/a"),
+        ("COW", b"/y", b"/a"),
+        ("BIND", b"/x/b", b"/a/b"),
+        ("BIND", b"/y/b", b"/a/b"),
+        ("BIND", b"/y/b/c", b"/a/b/c"),
+    ]
+    assert [str(error).split("\n")[0] for error in missing_sources(got, exists)] == [
+        'v.toml:5:14: "/a/b/c" does not exist'
+    ]
+
+
+def test_a_store_in_its_own_tree() -> None:
+    text = '[[mount]]\ntype="cow"\ntarget="/a"\nstore="%s"\n'
+    (error,) = misplaced_stores(view(text % "/a/layers"), lambda path: path)
+    assert str(error) == (
+        'v.toml:4:7: the store "/a/layers" lies in "/a", the tree itself\n'
+        '  store="/a/layers"\n'
+        "        ^^^^^^^^^^^   leave store out, or name a directory outside of the tree"
+    )
+    assert misplaced_stores(view(text % "/ab"), lambda path: path) == []
+    assert misplaced_stores(view(text % "/link"), {b"/link": b"/a/b", b"/a": b"/a"}.__getitem__)
+
+
+def test_what_a_layer_may_have_is_not_hidden() -> None:
+    got = view('[[mount]]\ntype="cow"\nsource="/a"\ntarget="/bin"')
+    assert hidden_command(got, b"/bin/sh", exists) == []
+
+
+def test_an_optional_cow_is_left_out_with_its_exceptions() -> None:
+    got = available(
+        view('[[mount]]\ntype="cow"\ntarget=["/a", "/nope"]\noptional=true\nexcept=["b", "c"]'), exists
+    )
+    assert [(entry.kind.name, entry.target) for entry in flatten(got.entries)] == [
+        ("COW", b"/a"),
+        ("BIND", b"/a/b"),
+    ]
+    assert missing_sources(got, exists) == []

@@ -98,3 +98,17 @@ def test_agrees_with_realpath(tree: Path, links: dict[str, tuple[str, bool]], ta
             return  # nothing there, or a loop: nothing to agree on
         view = resolved(View(name="v", entries=(Entry(Kind.TMPFS, path),)), readlink)
         assert view.entries[0].target == expected
+
+
+def test_in_a_merge_the_topmost_tree_that_has_the_name_decides() -> None:
+    links = {b"/top/d": b"", b"/below/d": b"/elsewhere", b"/below/l": b"/srv"}
+    merge = Entry(Kind.MERGE, b"/m", b"/top", (b"/below",))
+    view = resolved(
+        View(name="v", entries=(merge, Entry(Kind.HIDE, b"/m/d/x"), Entry(Kind.TMPFS, b"/m/l/x"))), links.get
+    )
+    assert [entry.target for entry in view.entries] == [b"/m", b"/m/d/x", b"/srv/x"]
+
+
+def test_a_cow_of_what_is_there_hides_no_link() -> None:
+    cow = Entry(Kind.COW, b"/var")
+    assert targets(cow, Entry(Kind.TMPFS, b"/var/run/x")) == [("COW", b"/var"), ("TMPFS", b"/run/x")]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vuosd.views import Entry, Kind, flatten
-from vuosd.views.table import host_path, in_kernel_directory, lookup
+from vuosd.views.table import host_paths, in_kernel_directory, lookup
 
 HIDDEN = ("hidden",)
 
@@ -49,7 +49,9 @@ def model(entries: list[Entry], path: bytes) -> State:
         tail = rest(path, target)
         if entry.kind is Kind.RO:
             there = model(entries[:index], target)
-            nowhere = there.what[0] == "hidden" or (there.what[0] == "tmpfs" and there.target != target)
+            nowhere = there.what in (HIDDEN, ("host",)) or (
+                there.what[0] == "tmpfs" and there.target != target
+            )
             # An RO of what lies nowhere can only freeze what was put below it.
             if not nowhere or len(state.target) > len(target):
                 state.readonly = True
@@ -60,9 +62,12 @@ def model(entries: list[Entry], path: bytes) -> State:
             state.what = HIDDEN
         elif entry.kind is Kind.TMPFS:
             state.what = ("tmpfs", target, tail)
+        elif entry.source is None:
+            there = model(entries[:index], target)
+            found = there.what[1:] if there.what[0] == "host" else ()
+            state.what = ("host", *(joined(one, tail) for one in found if isinstance(one, bytes)))
         else:
-            assert entry.source is not None
-            state.what = ("host", joined(entry.source, tail))
+            state.what = ("host", *(joined(source, tail) for source in entry.sources))
     return state
 
 
@@ -74,7 +79,7 @@ def by_table(table: tuple[Entry, ...], path: bytes) -> tuple[object, ...]:
         return HIDDEN
     if entry.kind is Kind.TMPFS:
         return ("tmpfs", entry.target, rest(path, entry.target), entry.readonly)
-    return ("host", host_path(entry, path), entry.readonly)
+    return ("host", *host_paths(entry, path), entry.readonly)
 
 
 NAMES = st.sampled_from([b"a", b"b", b"ab", b"dev", b"proc"])
@@ -85,11 +90,14 @@ PATHS = st.lists(NAMES, max_size=4).map(lambda names: b"/" + b"/".join(names))
 def one_entry(draw: st.DrawFn) -> Entry:
     kind = draw(st.sampled_from(list(Kind)))
     target = draw(PATHS)
-    source = draw(PATHS) if kind in (Kind.BIND, Kind.ROOT) else None
+    source = None
+    if kind in (Kind.BIND, Kind.ROOT, Kind.MERGE) or (kind is Kind.COW and draw(st.booleans())):
+        source = draw(PATHS)
+    more = (draw(PATHS),) if kind is Kind.MERGE else ()
     readonly = draw(st.booleans()) if source else False
     if kind is Kind.HIDE and target == b"/":
         target = b"/a"  # `load` refuses to hide everything
-    return Entry(kind, b"/" if kind is Kind.ROOT else target, source, readonly=readonly)
+    return Entry(kind, b"/" if kind is Kind.ROOT else target, source, more, readonly=readonly)
 
 
 @settings(max_examples=600, deadline=None)
@@ -108,9 +116,10 @@ def test_one_entry_a_target_and_no_ro(entries: list[Entry]) -> None:
     assert len(targets) == len(set(targets))
     assert all(entry.kind is not Kind.RO for entry in table)
     for entry in table:
-        if entry.kind is Kind.HIDE:
+        if entry.kind in (Kind.HIDE, Kind.COW):
             continue
         assert (entry.kind is Kind.TMPFS) == (entry.source is None)
+        assert entry.kind is Kind.MERGE or not entry.more
 
 
 def shown(*entries: Entry) -> dict[bytes, tuple[str, bytes | None, bool]]:
@@ -154,6 +163,43 @@ def test_ro_freezes_what_is_there_and_below() -> None:
         Entry(Kind.RO, b"/t"),
         Entry(Kind.RO, b"/t/y"),
     ) == {b"/t": ("TMPFS", None, True), b"/t/x": ("BIND", b"/x", True)}
+
+
+def test_cow_copies_from_what_was_there() -> None:
+    assert shown(
+        Entry(Kind.BIND, b"/src", b"/home/u/project"),
+        Entry(Kind.TMPFS, b"/src/build"),
+        Entry(Kind.COW, b"/src"),
+        Entry(Kind.BIND, b"/src/real"),
+        Entry(Kind.HIDE, b"/src/.env"),
+    ) == {
+        b"/src": ("COW", b"/home/u/project", False),
+        b"/src/real": ("BIND", b"/home/u/project/real", False),
+        b"/src/.env": ("HIDE", b"/home/u/project/.env", False),
+    }
+    assert shown(Entry(Kind.RO, b"/"), Entry(Kind.COW, b"/srv")) == {
+        b"/": ("BIND", b"/", True),
+        b"/dev": ("BIND", b"/dev", False),
+        b"/proc": ("BIND", b"/proc", False),
+        b"/sys": ("BIND", b"/sys", False),
+        b"/srv": ("COW", b"/srv", False),
+    }
+
+
+def test_cow_in_a_cow_copies_from_the_real_tree() -> None:
+    assert shown(Entry(Kind.COW, b"/a", b"/x"), Entry(Kind.COW, b"/a/b")) == {
+        b"/a": ("COW", b"/x", False),
+        b"/a/b": ("COW", b"/x/b", False),
+    }
+
+
+def test_ro_of_a_merge_keeps_it_merged() -> None:
+    merge = Entry(Kind.MERGE, b"/m", b"/x", (b"/y",))
+    (one, other) = flatten([merge, Entry(Kind.RO, b"/m/d")])
+    assert one == merge
+    assert (other.kind, other.sources, other.readonly) == (Kind.MERGE, (b"/x/d", b"/y/d"), True)
+    (cow,) = flatten([merge, Entry(Kind.COW, b"/m")])
+    assert (cow.kind, cow.sources) == (Kind.COW, (b"/x", b"/y"))
 
 
 def test_root_leaves_the_kernel_directories_unless_later_entries_say_otherwise() -> None:

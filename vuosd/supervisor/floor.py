@@ -21,14 +21,16 @@ children has its own. What follows:
   which a Landlock domain narrows to itself, guards memory and root of foreign processes; the engine answers
   for the rest. (With CAP_PERFMON or CAP_SYS_ADMIN the environment and the maps of foreign processes stay
   readable: may_access_mm in kernel/fork.c is content with these on 6.18.)
+- Of a COW and a MERGE the kernel allows reading the trees: whatever changes them is done by the engine.
 - Landlock does not govern stat, chmod, chown, utimes, xattrs, chdir or pathname sockets.
 """
 
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from errno import ENOSYS, EOPNOTSUPP
+from types import MappingProxyType
 from typing import NamedTuple
 
 from vuosd.abi import landlock
@@ -69,6 +71,8 @@ class _Grant(NamedTuple):
     source: bytes
     access: Access
     holes: set[bytes]
+    ours: bool = False
+    """A layer's changed tree: what is withheld of it and is not there cannot come to be there."""
 
 
 def rules(
@@ -77,14 +81,15 @@ def rules(
     *,
     resolve: Callable[[bytes], bytes] = lambda path: path,
     anchors: Iterable[bytes] = (),
+    uppers: Mapping[bytes, Sequence[bytes]] = MappingProxyType({}),
 ) -> list[Rule]:
     """The rules that allow what the view shows of the host, and nothing else.
 
-    `resolve` follows symbolic links (realpath); `anchors` are directories of the session itself: its tmpfs,
-    its layers.
+    `resolve` follows symbolic links (realpath); `anchors` are directories of the session itself; `uppers`,
+    of each COW by its target, the changed trees: what they hold is executed by the processes themselves.
     """
     found: dict[bytes, Access] = {}
-    for grant in _grants(entries, resolve):
+    for grant in _grants(entries, resolve, uppers, listdir):
         for path, access in _split(grant, listdir):
             known = found.get(path)
             found[path] = access if known is None else known | access
@@ -93,28 +98,33 @@ def rules(
     return [Rule(path, access) for path, access in sorted(found.items())]
 
 
-def _grants(entries: Iterable[Entry], resolve: Callable[[bytes], bytes]) -> Iterable[_Grant]:
-    grants: dict[bytes, _Grant | None] = {b"/": _Grant(b"/", landlock.ALL, set())}
+def _grants(
+    entries: Iterable[Entry],
+    resolve: Callable[[bytes], bytes],
+    uppers: Mapping[bytes, Sequence[bytes]],
+    listdir: Listdir,
+) -> Iterable[_Grant]:
+    grants: dict[bytes, list[_Grant]] = {b"/": [_Grant(b"/", landlock.ALL, set())]}
     for entry in entries:
-        source = (
-            None if entry.kind in (Kind.HIDE, Kind.TMPFS) or entry.source is None else resolve(entry.source)
-        )
-        access = landlock.READ if entry.readonly else landlock.ALL
-        grants[resolve(entry.target)] = None if source is None else _Grant(source, access, set())
+        sources = () if entry.kind in (Kind.HIDE, Kind.TMPFS) else entry.sources
+        reads = entry.readonly or entry.kind in (Kind.COW, Kind.MERGE)
+        access = landlock.READ if reads else landlock.ALL
+        grants[resolve(entry.target)] = [_Grant(resolve(source), access, set()) for source in sources]
+        grants[resolve(entry.target)] += [
+            _Grant(resolve(upper), access, set(), True) for upper in uppers.get(entry.target, ())
+        ]
     for target in sorted(
         grants, key=len, reverse=True
     ):  # deeper ones first: their holes are complete by then
         above = _above(target, grants)
-        parent = grants[above] if above is not None else None
-        if above is None or parent is None:
-            continue
-        hole = os.path.join(parent.source, os.path.relpath(target, above))
-        inner = grants[target]
-        if inner is not None and inner.source == hole and parent.access in inner.access:
-            parent.holes.update(inner.holes)  # the same tree with the same rights or more: nothing to cut out
-        elif not hole.startswith(b"/proc/"):
-            parent.holes.add(hole)
-    return [grant for grant in grants.values() if grant is not None]
+        for parent in grants[above] if above is not None else ():
+            hole = os.path.join(parent.source, os.path.relpath(target, above))
+            same = [one for one in grants[target] if one.source == hole and parent.access in one.access]
+            if same:
+                parent.holes.update(same[0].holes)  # the same tree, the same rights or more: nothing to cut
+            elif not hole.startswith(b"/proc/") and not (parent.ours and _absent(hole, listdir)):
+                parent.holes.add(hole)
+    return [grant for several in grants.values() for grant in several]
 
 
 def _above(target: bytes, grants: Mapping[bytes, object]) -> bytes | None:
@@ -161,6 +171,15 @@ def _devices(directory: bytes, holes: set[bytes], listdir: Listdir) -> Iterator[
             yield from _devices(path, holes, listdir)
 
 
+def _absent(path: bytes, listdir: Listdir) -> bool:
+    try:
+        return all(name != os.path.basename(path) for name, _ in listdir(os.path.dirname(path)))
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except PermissionError:
+        return False
+
+
 def _children(path: bytes, listdir: Listdir) -> Iterator[tuple[bytes, int]]:
     try:
         listed = list(listdir(path))
@@ -198,7 +217,12 @@ def kernel_abi() -> int:
         raise
 
 
-def ruleset(entries: Iterable[Entry], *, anchors: Iterable[bytes] = ()) -> int:
+def ruleset(
+    entries: Iterable[Entry],
+    *,
+    anchors: Iterable[bytes] = (),
+    uppers: Mapping[bytes, Sequence[bytes]] = MappingProxyType({}),
+) -> int:
     """A descriptor for landlock_restrict_self(2), or FloorUnavailable."""
     abi = kernel_abi()
     if abi < REQUIRED_ABI:
@@ -210,7 +234,7 @@ def ruleset(entries: Iterable[Entry], *, anchors: Iterable[bytes] = ()) -> int:
     attributes = landlock.RULESET_ATTR.pack(landlock.ALL, 0, scoped)
     descriptor = _syscall(landlock.CREATE_RULESET, attributes, len(attributes), 0)
     try:
-        for rule in rules(entries, listdir, resolve=os.path.realpath, anchors=anchors):
+        for rule in rules(entries, listdir, resolve=os.path.realpath, anchors=anchors, uppers=uppers):
             _allow(descriptor, rule)
     except BaseException:
         os.close(descriptor)

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
+from errno import EINVAL
 
-from vuosd.views import ProfileErrors, View, available, load, missing_sources, resolved
+from vuosd.views import ProfileErrors, View, available, load, misplaced_stores, missing_sources, resolved
 
 
 def read_file(path: bytes) -> bytes:
@@ -14,8 +15,8 @@ def read_file(path: bytes) -> bytes:
 def readlink(path: bytes) -> bytes | None:
     try:
         return os.readlink(path)
-    except OSError:
-        return None
+    except OSError as error:
+        return b"" if error.errno == EINVAL else None
 
 
 def view_of(profile: bytes, env: Mapping[str, str], cwd: bytes) -> View:
@@ -23,7 +24,7 @@ def view_of(profile: bytes, env: Mapping[str, str], cwd: bytes) -> View:
     wrong.
     """
     view = available(resolved(load(profile, env=env, cwd=cwd, read=read_file), readlink), os.path.lexists)
-    errors = missing_sources(view, os.path.lexists)
+    errors = missing_sources(view, os.path.lexists) + misplaced_stores(view, os.path.realpath)
     if errors:
         raise ProfileErrors(errors)
     return view

@@ -9,17 +9,19 @@
     table.py       entries in order to one entry a target: what covers what
     checks.py      missing sources, a hidden command: what only the machine can tell
     links.py       symlinks in targets
+    layered.py     a view with a cow more: vuos-run --cow
     schema.py      JSON Schema and reference tables, from profile.py
 
 The nouns: a *profile* is text; an *entry* puts one thing at one target; a *view* is a profile's entries and
 rules; a *position* is where in a profile something was said; a *ProfileError* tells a person about it.
 """
 
-from vuosd.views.checks import available, hidden_command, hidden_cwd, missing_sources
+from vuosd.views.checks import available, hidden_command, hidden_cwd, misplaced_stores, missing_sources
 from vuosd.views.errors import ProfileError, ProfileErrors
+from vuosd.views.layered import NoCow, covered
 from vuosd.views.links import resolved
 from vuosd.views.load import load
-from vuosd.views.model import PASS_THROUGH, Entry, EnvRules, Kind, Position, Source, View
+from vuosd.views.model import PASS_THROUGH, Entry, EnvRules, Kind, Layering, Position, Source, View
 from vuosd.views.table import flatten
 
 __all__ = [
@@ -27,16 +29,20 @@ __all__ = [
     "Entry",
     "EnvRules",
     "Kind",
+    "Layering",
+    "NoCow",
     "Position",
     "ProfileError",
     "ProfileErrors",
     "Source",
     "View",
     "available",
+    "covered",
     "flatten",
     "hidden_command",
     "hidden_cwd",
     "load",
+    "misplaced_stores",
     "missing_sources",
     "resolved",
 ]

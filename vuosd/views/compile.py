@@ -9,9 +9,10 @@ from msgspec import UNSET, UnsetType
 
 from vuosd.views.document import Document
 from vuosd.views.errors import ProfileError, quote
-from vuosd.views.model import Entry, EnvRules, Kind, Position
+from vuosd.views.model import Entry, EnvRules, Kind, Layering, Position
 from vuosd.views.positions import KeyPath
-from vuosd.views.profile import Bind, Hide, Mount, Ro, Root, Tmpfs
+from vuosd.views.profile import Bind, Cow, Hide, Merge, Mincow, Mount, Ro, Root, Tmpfs
+from vuosd.views.table import is_below, is_generated
 from vuosd.views.validate import Checked
 from vuosd.views.variables import expand
 
@@ -88,19 +89,30 @@ class Compiler:
             return None
         return normal(os.fsencode(value), base)
 
+    def directory(self, document: Document) -> bytes:
+        return posixpath.dirname(normal(document.path, self.base))
+
     def mount(self, document: Document, at: KeyPath, mount: Mount) -> None:
         texts = [mount.target] if isinstance(mount.target, str) else mount.target
-        source: bytes | None = None
-        if isinstance(mount, Bind | Root) and mount.source is not UNSET:
-            directory = posixpath.dirname(normal(document.path, self.base))
-            source = self.path(document, (*at, "source"), mount.source, directory)
-            if source is None:
+        sources: list[bytes] = []
+        if isinstance(mount, Bind | Root | Cow | Merge) and mount.source is not UNSET:
+            given = mount.source if isinstance(mount.source, list) else [mount.source]
+            for index, text in enumerate(given):
+                source_at = (*at, "source", index) if isinstance(mount.source, list) else (*at, "source")
+                source = self.path(document, source_at, text, self.directory(document))
+                if source is not None:
+                    sources.append(source)
+            if len(sources) < len(given):
                 return
+        targets: list[bytes] = []
         for index, text in enumerate(texts):
             target_at = (*at, "target") if isinstance(mount.target, str) else (*at, "target", index)
             target = self.path(document, target_at, text, self.base)
             if target is not None:
-                self.entry(document, at, document.position(target_at), mount, target, source)
+                targets.append(target)
+                self.entry(document, at, document.position(target_at), mount, target, sources)
+        if isinstance(mount, Cow):
+            self.exceptions(document, at, mount, targets)
 
     def entry(
         self,
@@ -109,8 +121,9 @@ class Compiler:
         where: Position,
         mount: Mount,
         target: bytes,
-        source: bytes | None,
+        sources: list[bytes],
     ) -> None:
+        source = sources[0] if sources else None
         match mount:
             case Bind():
                 source = target if source is None else source
@@ -130,7 +143,52 @@ class Compiler:
             case Tmpfs():
                 size = self.size(document, (*at, "size"), mount.size)
                 entry = Entry(Kind.TMPFS, target, size=size, mode=int(mount.mode, 8), where=where)
+            case Cow():
+                if is_generated(target if source is None else source):
+                    hint = "what is written there is a command, and cannot be kept"
+                    self.error(document, where, "a cow cannot be of /proc or /sys", hint)
+                    return
+                size = self.size(document, (*at, "size"), mount.size)
+                if size is not None and not mount.ephemeral:
+                    hint = "ephemeral = true, or a store on a file system of that size"
+                    self.error(
+                        document, document.position((*at, "size")), "only an ephemeral cow has a size", hint
+                    )
+                layering = self.layering(document, at, mount)
+                entry = Entry(
+                    Kind.COW,
+                    target,
+                    source,
+                    size=size,
+                    optional=mount.optional,
+                    layering=layering,
+                    where=where,
+                )
+            case Merge():
+                more = tuple(sources[1:])
+                entry = Entry(Kind.MERGE, target, source, more=more, readonly=not mount.writable, where=where)
         self.entries.append(entry)
+
+    def layering(self, document: Document, at: KeyPath, mount: Cow) -> Layering:
+        store: bytes | None = None
+        if mount.store is not UNSET:
+            store = self.path(document, (*at, "store"), mount.store, self.directory(document))
+        return Layering(isinstance(mount, Mincow), mount.ephemeral, mount.fsync == "yes", store)
+
+    def exceptions(self, document: Document, at: KeyPath, mount: Cow, targets: list[bytes]) -> None:
+        """Binds of the real paths over the cow."""
+        for index, text in enumerate(mount.except_):
+            each_at = (*at, "except", index)
+            value = self.string(document, each_at, text)
+            if value is None:
+                continue
+            where = document.position(each_at)
+            paths = [(target, normal(os.fsencode(value), target)) for target in targets]
+            inside = [path for target, path in paths if is_below(path, target)]
+            if targets and not inside:
+                hint = "a path in it, relative to it or absolute"
+                self.error(document, where, f"this is not in {' or '.join(map(quote, targets))}", hint)
+            self.entries += [Entry(Kind.BIND, path, optional=mount.optional, where=where) for path in inside]
 
     def size(self, document: Document, at: KeyPath, size: int | str | UnsetType) -> int | None:
         if isinstance(size, UnsetType):

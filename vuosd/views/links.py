@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator
 from msgspec.structs import replace
 
 from vuosd.views.model import Entry, Kind, View
-from vuosd.views.table import host_path, in_kernel_directory, prefixes
+from vuosd.views.table import Cover, host_paths, in_kernel_directory, ungrounded
 
 Readlink = Callable[[bytes], bytes | None]
+"""The text of a link; b"" for what is none, None for what does not exist."""
 
 _MOST_LINKS = 40  # MAXSYMLINKS in include/linux/namei.h
 
 
 def resolved(view: View, readlink: Readlink) -> View:
-    """The view with its targets free of symlinks. `readlink`: a host path's link text, or None."""
+    """The view with its targets free of symlinks."""
     walk = _Walk(readlink)
     return replace(view, entries=tuple(entry for given in view.entries for entry in walk.add(given)))
 
@@ -28,8 +29,7 @@ class _Walk:
     def __init__(self, readlink: Readlink) -> None:
         self.readlink = readlink
         self.known: dict[bytes, bytes | None] = {}
-        self.count = 0
-        self.covers: dict[bytes, tuple[int, Entry]] = {}  # by target; the last of a path's prefixes decides
+        self.covers = Cover()
 
     def add(self, entry: Entry) -> Iterator[Entry]:
         """The entry where its target's links lead: for a link that is hidden, both ends."""
@@ -44,9 +44,9 @@ class _Walk:
         yield self.cover(replace(entry, target=end) if end != entry.target else entry)
 
     def cover(self, entry: Entry) -> Entry:
-        if entry.kind is not Kind.RO:
-            self.count += 1
-            self.covers[entry.target] = (self.count, entry)
+        # What an RO, or an entry without a source, shows is what is there: it hides no link.
+        if entry.kind is not Kind.RO and not ungrounded(entry):
+            self.covers.add(entry)
         return entry
 
     def follow(self, path: bytes, *, last: bool) -> bytes:
@@ -72,15 +72,12 @@ class _Walk:
 
     def link(self, path: bytes) -> bytes | None:
         """The text of the symlink that the entries so far show at a path."""
-        found = [self.covers[prefix] for prefix in prefixes(path) if prefix in self.covers]
-        _, entry = max(found, key=lambda cover: cover[0], default=(0, None))
-        if entry is not None and entry.target == b"/" and in_kernel_directory(path):
-            entry = None
+        entry = self.covers.at(path)
         if entry is not None and entry.target == path:
             return None  # what is mounted is no link
-        source = host_path(entry, path)
-        if source is None:
-            return None
-        if source not in self.known:
-            self.known[source] = self.readlink(source)
-        return self.known[source]
+        for source in host_paths(entry, path):
+            if source not in self.known:
+                self.known[source] = self.readlink(source)
+            if self.known[source] is not None:
+                return self.known[source] or None
+        return None

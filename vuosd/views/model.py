@@ -12,13 +12,15 @@ import msgspec
 
 
 class Kind(enum.IntEnum):
-    """What an entry puts at its target. The first four are the engine's; RO is gone after `flatten`."""
+    """What an entry puts at its target. All but RO are the engine's; that is gone after `flatten`."""
 
     BIND = 1
     HIDE = 2
     TMPFS = 3
     ROOT = 4
     RO = 5
+    COW = 6
+    MERGE = 7
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -33,17 +35,37 @@ class Position(msgspec.Struct, frozen=True):
 NOWHERE = Position(b"", 0, 0)
 
 
+class Layering(msgspec.Struct, frozen=True):
+    """How a COW entry keeps what is written to it. `store` is its layer's directory; None: the user's."""
+
+    minimal: bool = False
+    ephemeral: bool = False
+    sync: bool = False
+    store: bytes | None = None
+
+
 class Entry(msgspec.Struct, frozen=True):
-    """One row of the mount table."""
+    """One row of the mount table.
+
+    A COW without a source, and a BIND without one, show what is at the target from earlier entries: see
+    `table.grounded`. `more` are the trees below `source`, of a MERGE and of a COW over one.
+    """
 
     kind: Kind
     target: bytes
     source: bytes | None = None
+    more: tuple[bytes, ...] = ()
     readonly: bool = False
     size: int | None = None
     mode: int = 0o1777
     optional: bool = False
+    layering: Layering | None = None
     where: Position = NOWHERE
+
+    @property
+    def sources(self) -> tuple[bytes, ...]:
+        """The trees that it shows, the topmost first; none for a HIDE, a TMPFS and what is not grounded."""
+        return () if self.source is None else (self.source, *self.more)
 
 
 class EnvRules(msgspec.Struct, frozen=True):

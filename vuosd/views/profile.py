@@ -1,11 +1,10 @@
 """The shape of a profile file: every table and key, its type, default and meaning. No I/O, no trio.
 
 The reader (`validate`), the JSON Schema and the tables of docs/profile.md are all derived from these types: a
-key is
-added here, and given its effect in `compile`.
+key is added here, and given its effect in `compile`.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -29,6 +28,46 @@ _Size = Annotated[
 _Mode = Annotated[
     str, Meta(pattern=r"^[0-7]{1,5}$", description="Permissions of the directory, octal.", examples=["0700"])
 ]
+_Tree = Annotated[
+    _Text,
+    Meta(
+        description="Directory of the host that is shown. Relative: to this file's directory. "
+        "Default: what is at the target, from earlier entries or from the host."
+    ),
+]
+_Trees = Annotated[
+    list[_Text],
+    Meta(
+        min_length=1,
+        description="Directories of the host, the topmost first. Relative: to this file's directory.",
+    ),
+]
+_Store = Annotated[
+    _Text,
+    Meta(
+        description="Directory that the layer is kept in. Relative: to this file's directory. "
+        "Default: `$XDG_STATE_HOME/vuos` (`~/.local/state/vuos`)."
+    ),
+]
+_LayerSize = Annotated[
+    Annotated[int, Meta(ge=1, le=2**63 - 1)] | Annotated[str, Meta(pattern=r"^[0-9]+([KkMmGgTt](iB)?)?$")],
+    Meta(
+        description="Most that an ephemeral layer may hold, in memory: bytes, or with a binary unit. "
+        "Default: no limit, on disk."
+    ),
+]
+_Ephemeral = Annotated[bool, Meta(description="A layer of this run alone, gone when the session ends.")]
+_Except = Annotated[
+    list[_Text],
+    Meta(description="Paths that stay the real ones: relative to the target, or absolute and in it."),
+]
+_Fsync = Annotated[
+    Literal["yes", "no"],
+    Meta(
+        description="Whether a file is on the disk before it takes the place of the one it was copied from. "
+        "Without, a power failure may cost such a file, though never one that the program has synced."
+    ),
+]
 _Slash = Annotated[str, Meta(pattern=r"^/$", description="The root, always.")]
 
 
@@ -43,6 +82,10 @@ class Bind(_Table, tag="bind", tag_field="type"):
     source: _SourceOrTarget | UnsetType = UNSET
     readonly: _Readonly = False
     optional: _Optional = False
+
+
+class Move(Bind, tag="move", tag_field="type"):
+    """The same as `bind`, by the name that VUOS has for it."""
 
 
 class Ro(_Table, tag="ro", tag_field="type"):
@@ -74,7 +117,34 @@ class Root(_Table, tag="root", tag_field="type"):
     readonly: _Readonly = False
 
 
-Mount = Bind | Ro | Hide | Tmpfs | Root
+class Cow(_Table, tag="cow", tag_field="type"):
+    """Show a directory that can be changed while it stays as it is: what is written goes to a *layer*."""
+
+    target: _Target
+    source: _Tree | UnsetType = UNSET
+    except_: _Except = msgspec.field(default_factory=list, name="except")
+    store: _Store | UnsetType = UNSET
+    size: _LayerSize | UnsetType = UNSET
+    ephemeral: _Ephemeral = False
+    fsync: _Fsync = "no"
+    optional: _Optional = False
+
+
+class Mincow(Cow, tag="mincow", tag_field="type"):
+    """As `cow`, but only for what you may not change: all else is written to the real tree."""
+
+
+class Merge(_Table, tag="merge", tag_field="type"):
+    """Show several directories as one: of each name the topmost, directories merged."""
+
+    target: _Target
+    source: _Trees
+    writable: Annotated[
+        bool, Meta(description="Changes go to the first source; those of what is in another are EROFS.")
+    ] = False
+
+
+Mount = Bind | Move | Ro | Hide | Tmpfs | Root | Cow | Mincow | Merge
 
 _Name = Annotated[_Text, Meta(description="What `vuctl ps` shows. Default: the file's name.")]
 _Enforce = Annotated[

@@ -61,6 +61,8 @@ def _words(kind: Any) -> str:
         return " or ".join(map(_words, kind.types))
     if isinstance(kind, msgspec.inspect.ListType):
         return f"array of {_words(kind.item_type)}s"
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return " or ".join(f"`{msgspec.json.encode(value).decode()}`" for value in kind.values)
     return _KNOWN[type(kind)]
 
 

@@ -6,7 +6,7 @@ types as msgspec itself describes them. What is usable goes on, so that the mist
 together with these.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -59,6 +59,7 @@ class _Walk:
             self.inspect.StrType: self.string,
             self.inspect.IntType: self.integer,
             self.inspect.BoolType: self.boolean,
+            self.inspect.LiteralType: self.literal,
         }
 
     def profile(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -194,6 +195,13 @@ class _Walk:
                 return self.error(at, "this string is empty")
             return self.error(at, f"unusable value {quote(value)}", _LIKE.get(at[-1], ""))
 
+    def literal(self, kind: Any, value: Any, at: KeyPath) -> Any:
+        if type(value) is not str:
+            return self.error(at, f"expected string, got {_name(value)}", _one_of(kind.values))
+        if value not in kind.values:
+            return self.error(at, f"unusable value {quote(value)}", _one_of(kind.values))
+        return value
+
     def integer(self, kind: Any, value: Any, at: KeyPath) -> Any:
         if type(value) is not int:
             return self.error(at, f"expected integer, got {_name(value)}")
@@ -217,6 +225,10 @@ _LIKE: Final[dict[str | int, str]] = {
 
 def _name(value: Any) -> str:
     return "boolean" if type(value) is bool else _WORDS.get(type(value), printable(type(value).__name__))
+
+
+def _one_of(values: Iterable[str]) -> str:
+    return " or ".join(map(quote, values))
 
 
 def _of(kind: Any) -> str:
