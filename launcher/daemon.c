@@ -35,19 +35,17 @@ static int connect_to_running(const char *directory)
 	return -error;
 }
 
-/* Beside us, else in PATH. Returns only on failure, with errno. */
-static void exec_daemon(const char *option)
+void exec_ours(const char **argv)
 {
 	char path[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("vuosd"));
-	const char *argv[] = { "vuosd", option, NULL };
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - strlen(argv[0]) - 1);
 
 	if (n > 0) {
 		path[n] = 0;
-		strcpy(strrchr(path, '/') + 1, "vuosd");
+		strcpy(strrchr(path, '/') + 1, argv[0]);
 		execv(path, (char **)argv);
 	}
-	execvp("vuosd", (char **)argv);
+	execvp(argv[0], (char **)argv);
 }
 
 /* The child that becomes the daemon: not of the terminal nor of its job, and without the command's descriptors but stderr. */
@@ -59,6 +57,7 @@ static noreturn void become_daemon(int sock)
 		char text[sizeof(text) - 1];
 	} failure = { EXIT_OURS, "" };
 	char option[32];
+	const char *argv[] = { "vuosd", option, NULL };
 	int null = open("/dev/null", O_RDWR);
 
 	setsid();
@@ -71,7 +70,7 @@ static noreturn void become_daemon(int sock)
 	close_range(sock + 1, UINT_MAX, 0);
 	fcntl(sock, F_SETFD, 0);
 	snprintf(option, sizeof(option), "--private=%d", sock);
-	exec_daemon(option);
+	exec_ours(argv);
 	memcpy(failure.text, text, sizeof(failure.text));
 	send_message(sock, MESSAGE_FAIL, &failure, sizeof(failure.status) + sizeof(failure.text), NULL, 0);
 	_exit(EXIT_OURS);

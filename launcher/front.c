@@ -18,6 +18,7 @@ struct front {
 	int sock;
 	int signals; /* signalfd */
 	pid_t keeper, command, group;
+	struct layers *layers;
 	bool in_group; /* of the command still, as we lead the session: signals for the group reach the command without us */
 };
 
@@ -44,7 +45,7 @@ static uint64_t all_but(int signal_number)
 }
 
 /* As the command ended. Its core dump, if any, is its own. */
-static noreturn void end_like(const struct front *f, int status)
+static noreturn void end_like(struct front *f, int status)
 {
 	int signal_number = status & 0x7f, kind;
 
@@ -54,6 +55,7 @@ static noreturn void end_like(const struct front *f, int status)
 	while (kind != REPORT_STAYS && kind != REPORT_GONE);
 	if (kind == REPORT_GONE)
 		waitpid(f->keeper, NULL, 0);
+	tell_of_layers(f->layers, f->group, kind == REPORT_STAYS);
 	if (!signal_number)
 		_exit(status >> 8 & 0xff);
 	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
@@ -148,9 +150,9 @@ static void hear_keeper(struct front *f)
 	}
 }
 
-noreturn void be_front(int sock, pid_t keeper)
+noreturn void be_front(int sock, pid_t keeper, struct layers *layers)
 {
-	struct front f = { .sock = sock, .keeper = keeper };
+	struct front f = { .sock = sock, .keeper = keeper, .layers = layers };
 	/* Until the command exists signals mean us, and act as they did when we were started. */
 	struct report r = receive_report(&f);
 
@@ -159,18 +161,21 @@ noreturn void be_front(int sock, pid_t keeper)
 	f.command = r.value;
 	f.group = getpgrp();
 	uint64_t all = ALL_SIGNALS;
-	set_signal_mask(all);
+	layers->mask = set_signal_mask(all);
 	f.signals = above_stdio(syscall(SYS_signalfd4, -1, &all, sizeof(all), SFD_CLOEXEC | SFD_NONBLOCK));
 	f.in_group = setpgid(0, keeper) < 0;
-	const int ours[] = { f.sock, f.signals };
-	close_all_but(ours, 2);
+	hold_layers(layers);
+	const int ours[] = { f.sock, f.signals, layers->report, layers->person, layers->cwd };
+	close_all_but(ours, sizeof(ours) / sizeof(*ours));
 	if (chdir("/") == 0)
 		note(&f, NOTE_MOVED);
 	for (;;) {
-		struct pollfd p[2] = { { f.signals, POLLIN, 0 }, { f.sock, POLLIN, 0 } };
+		struct pollfd p[3] = { { f.signals, POLLIN, 0 }, { f.sock, POLLIN, 0 }, { layers->report, POLLIN, 0 } };
 
-		if (poll(p, 2, -1) < 0)
+		if (poll(p, layers->known ? 2 : 3, -1) < 0)
 			continue;
+		if (!layers->known && p[2].revents)
+			hear_of_layers(layers);
 		if (p[0].revents)
 			hear_signals(&f);
 		if (p[1].revents)

@@ -6,6 +6,7 @@
  *	request.c	what goes to the daemon and what comes back: lists of strings in memfds
  *	wire.c		messages of the session and broker sockets
  *	front.c		FRONT, the process the shell knows: passes signals on, stops, continues and ends as the command does
+ *	layers.c	FRONT: says at the end what the view's layers hold, or asks what shall become of them
  *	keeper.c	KEEPER, its child: the tree's subreaper, tells FRONT and the worker what becomes of the command
  *	start.c		KEEPER: from the worker's set-up to the running command
  *	tree.c		KEEPER: kills every member of the session
@@ -102,14 +103,22 @@ struct strings {
 	char **argv, **envp; /* NULL-terminated */
 };
 
-/* A memfd that asks for `argv` in the view of `profile` ("" for none), named `name` ("" for the default). */
-int make_request(const char *profile, const char *name, char **argv, char **envp);
+/* What is asked of the worker. `layer`: the options of layers as "cow=PATH", "on=NAME", "store=DIR", then NULL. */
+struct asked {
+	const char *profile, *name; /* "" for none, and for the default */
+	char **layer, **argv, **envp;
+};
+
+/* A memfd that says so. */
+int make_request(const struct asked *asked);
 int read_command(int fd, struct strings *command);
 
 /* ---- daemon.c ---- */
 
 /* A connected socket; complains and returns < 0 if there can be none. */
 int connect_to_daemon(void);
+/* Another program of ours, argv[0]: beside us, else in PATH. Returns only on failure, with errno. */
+void exec_ours(const char **argv);
 
 /* ---- command.c ---- */
 
@@ -135,6 +144,23 @@ struct progress {
 /* The child: sets itself up, tells `sock`, waits, becomes the command. */
 noreturn void become_command(const struct setup *setup, int sock);
 
+/* ---- layers.c ---- */
+
+struct layers {
+	int report; /* from the worker; -1: the view has no layers */
+	int person, cwd; /* our stderr; where we were started, if we may have to ask; or -1 */
+	bool ask, known; /* --ask; the worker has said that there are layers */
+	const char *profile; /* "" for none */
+	uint64_t mask; /* of signals, as we got it */
+};
+
+/* Takes what is needed at the end, before descriptors are closed. */
+void hold_layers(struct layers *layers);
+/* The report socket is readable for the first time. */
+void hear_of_layers(struct layers *layers);
+/* The command has ended, and with it the session, unless it `stays`. `group`: that our shell knows us by. */
+void tell_of_layers(struct layers *layers, pid_t group, bool stays);
+
 /* ---- keeper.c, start.c, front.c, tree.c, broker.c ---- */
 
 /* On the front socket, KEEPER to FRONT; GONE stands for its end. */
@@ -149,7 +175,7 @@ struct report {
 enum { NOTE_MOVED = 'm', NOTE_AWAKE = 'a', NOTE_GOODBYE = 'g' };
 
 noreturn void keep(int session, int front, uint64_t mask);
-noreturn void be_front(int keeper_sock, pid_t keeper);
+noreturn void be_front(int keeper_sock, pid_t keeper, struct layers *layers);
 /* Closes all descriptors but `keep`, in a table of our own from now on. */
 void close_all_but(const int *keep, int count);
 

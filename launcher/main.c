@@ -16,41 +16,80 @@
 
 extern char **environ;
 
-static const char usage[] = "usage: vuos-run [-v|--view=PROFILE] [-n|--name=NAME] [--] COMMAND [ARGUMENT...]\n";
+static const char usage[] =
+	"usage: vuos-run [-v|--view=PROFILE] [-n|--name=NAME] [--cow[=DIR]] [--on=LAYER] [--ask]\n"
+	"                [--store=DIR] [--] COMMAND [ARGUMENT...]\n";
 static const char help[] =
 	"\n"
 	"Run COMMAND in a view: its own picture of files, made by vuosd, which is started when none is running.\n"
 	"\n"
 	"  -v, --view=PROFILE  the view, a TOML file; without it, one in which everything is as outside\n"
 	"  -n, --name=NAME     the session's name in `vuctl ps`\n"
+	"\n"
+	"      --cow[=DIR]     copy-on-write: DIR, or the current directory, stays as it is; what is changed is kept "
+	"in a\n"
+	"                      layer, named by --name or the view, for `vuctl diff`, `commit` and `drop`\n"
+	"      --on=LAYER      go on in an existing layer\n"
+	"      --ask           at the end show what was changed and ask: commit, drop, keep or a shell\n"
+	"      --store=DIR     where layers are kept; without it $XDG_STATE_HOME/vuos or ~/.local/state/vuos\n"
+	"\n"
 	"      --help          print this and exit\n"
 	"      --version       print the version and exit\n"
 	"\n"
 	"Signals, job control and exit status are those of COMMAND. 125: vuos-run or vuosd failed;\n"
 	"126: COMMAND cannot be executed; 127: COMMAND is not found.\n";
 
+enum { OPTION_COW = 256, OPTION_ON, OPTION_ASK, OPTION_STORE };
+
 struct options {
-	const char *profile, *name;
-	char **command;
+	struct asked asked;
+	int layer_count;
+	bool ask;
 };
+
+static void add_layer(struct options *o, const char *key, const char *value)
+{
+	char *word = NULL;
+
+	if (!*value) {
+		complain(0, "--%s needs a value", key);
+		exit(EXIT_OURS);
+	}
+	o->asked.layer = realloc(o->asked.layer, (o->layer_count + 2) * sizeof(char *));
+	if (!o->asked.layer || asprintf(&word, "%s=%s", key, value) < 0) {
+		complain(ENOMEM, "cannot begin");
+		exit(EXIT_OURS);
+	}
+	o->asked.layer[o->layer_count++] = word;
+	o->asked.layer[o->layer_count] = NULL;
+}
 
 static struct options parse(int argc, char **argv)
 {
 	static const struct option names[] = {
 		{ "view", required_argument, NULL, 'v' },
 		{ "name", required_argument, NULL, 'n' },
+		{ "cow", optional_argument, NULL, OPTION_COW },
+		{ "on", required_argument, NULL, OPTION_ON },
+		{ "ask", no_argument, NULL, OPTION_ASK },
+		{ "store", required_argument, NULL, OPTION_STORE },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ 0 },
 	};
-	struct options o = { "", "", NULL };
+	static char *no_layer[1];
+	struct options o = { .asked = { .profile = "", .name = "", .envp = environ } };
 	int c;
 
 	/* "+": the command's options are its own. */
 	while ((c = getopt_long(argc, argv, "+v:n:", names, NULL)) != -1) {
 		switch (c) {
-		case 'v': o.profile = optarg; break;
-		case 'n': o.name = optarg; break;
+		case 'v': o.asked.profile = optarg; break;
+		case 'n': o.asked.name = optarg; break;
+		case OPTION_COW: add_layer(&o, "cow", optarg ? optarg : "."); break;
+		case OPTION_ON: add_layer(&o, "on", optarg); break;
+		case OPTION_STORE: add_layer(&o, "store", optarg); break;
+		case OPTION_ASK: o.ask = true; break;
 		case 'h': printf("%s%s", usage, help); exit(fflush(stdout) ? EXIT_OURS : 0);
 		case 'V': printf("vuos-run %s\n", VUOSD_VERSION); exit(fflush(stdout) ? EXIT_OURS : 0);
 		default: fputs(usage, stderr); exit(EXIT_OURS);
@@ -61,18 +100,25 @@ static struct options parse(int argc, char **argv)
 		fputs(usage, stderr);
 		exit(EXIT_OURS);
 	}
-	o.command = argv + optind;
+	if (!*o.asked.profile && !o.layer_count && o.ask) {
+		complain(0, "--ask without --cow, --on or a view: there is no layer to ask about");
+		exit(EXIT_OURS);
+	}
+	o.asked.argv = argv + optind;
+	if (!o.asked.layer)
+		o.asked.layer = no_layer;
 	return o;
 }
 
-static int send_request(int sock, const struct options *o)
+/* `report`: where the worker tells of the view's layers, or -1. */
+static int send_request(int sock, const struct options *o, int report)
 {
-	int fds[2] = { make_request(o->profile, o->name, o->command, environ) };
+	int fds[3] = { make_request(&o->asked), -1, report };
 
 	if (fds[0] < 0)
 		return fds[0];
 	fds[1] = above_stdio(open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
-	int r = fds[1] < 0 ? -errno : send_message(sock, MESSAGE_RUN, NULL, 0, fds, 2);
+	int r = fds[1] < 0 ? -errno : send_message(sock, MESSAGE_RUN, NULL, 0, fds, report < 0 ? 2 : 3);
 	close(fds[0]);
 	if (fds[1] >= 0)
 		close(fds[1]);
@@ -82,12 +128,24 @@ static int send_request(int sock, const struct options *o)
 int main(int argc, char **argv)
 {
 	struct options options = parse(argc, argv);
-	int pair[2];
+	struct layers layers = {
+		.report = -1, .person = -1, .cwd = -1, .ask = options.ask, .profile = options.asked.profile
+	};
+	int pair[2], report[2] = { -1, -1 };
 
 	int session = connect_to_daemon();
 	if (session < 0)
 		return EXIT_OURS;
-	int r = send_request(session, &options);
+	bool layered = *options.asked.profile || options.layer_count;
+	if (layered && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, report) < 0) {
+		complain(errno, "cannot make a socket");
+		return EXIT_OURS;
+	}
+	layers.report = above_stdio(report[0]);
+	report[1] = above_stdio(report[1]);
+	int r = send_request(session, &options, report[1]);
+	if (report[1] >= 0)
+		close(report[1]);
 	if (r < 0) {
 		complain(-r, "cannot ask vuosd for a session");
 		return EXIT_OURS;
@@ -103,6 +161,8 @@ int main(int argc, char **argv)
 	pid_t keeper = fork();
 	if (keeper == 0) {
 		close(pair[0]);
+		if (layers.report >= 0)
+			close(layers.report);
 		keep(session, pair[1], mask);
 	}
 	set_signal_mask(mask);
@@ -112,5 +172,5 @@ int main(int argc, char **argv)
 	}
 	close(session);
 	close(pair[1]);
-	be_front(pair[0], keeper);
+	be_front(pair[0], keeper, &layers);
 }

@@ -38,27 +38,29 @@ static void put_list(struct writer *w, const char *key, char **list)
 		put(w, list[i]);
 }
 
-static void put_request(struct writer *w, const char *profile, const char *name, char **argv, char **envp)
+static void put_request(struct writer *w, const struct asked *asked)
 {
 	put(w, "profile");
-	put(w, profile);
+	put(w, asked->profile);
 	put(w, "name");
-	put(w, name);
-	put_list(w, "argc", argv);
-	put_list(w, "envc", envp);
+	put(w, asked->name);
+	if (*asked->layer)
+		put_list(w, "layer", asked->layer);
+	put_list(w, "argc", asked->argv);
+	put_list(w, "envc", asked->envp);
 }
 
-int make_request(const char *profile, const char *name, char **argv, char **envp)
+int make_request(const struct asked *asked)
 {
 	struct writer w = { 0 };
 
-	put_request(&w, profile, name, argv, envp);
+	put_request(&w, asked);
 	w.text = malloc(w.length);
 	if (!w.text)
 		return -ENOMEM;
 	size_t size = w.length;
 	w.length = 0;
-	put_request(&w, profile, name, argv, envp);
+	put_request(&w, asked);
 
 	int fd = above_stdio(memfd_create("vuos-run-request", MFD_CLOEXEC));
 	ssize_t n = fd < 0 ? -1 : write(fd, w.text, size);

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,14 @@ class Launcher:
     def env(self) -> dict[str, str]:
         return {**os.environ, "XDG_RUNTIME_DIR": str(self.runtime), "LC_ALL": "C", "PATH": "/usr/bin:/bin"}
 
-    def argv(self, *words: str, name: str = "") -> list[str]:
-        return [*self.prefix, str(self.path), *([f"--name={name}"] if name else []), "--", *words]
+    def argv(self, *words: str, name: str = "", more: Sequence[str] = ()) -> list[str]:
+        return [*self.prefix, str(self.path), *([f"--name={name}"] if name else []), *more, "--", *words]
 
-    def popen(self, *words: str, name: str = "", **options: Any) -> subprocess.Popen[str]:
+    def popen(
+        self, *words: str, name: str = "", more: Sequence[str] = (), **options: Any
+    ) -> subprocess.Popen[str]:
         options = {"env": self.env, "cwd": "/tmp", "text": True, **options}
-        process = subprocess.Popen(self.argv(*words, name=name), **options)
+        process = subprocess.Popen(self.argv(*words, name=name, more=more), **options)
         self.started.append(process)
         return process
 

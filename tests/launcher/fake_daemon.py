@@ -85,6 +85,12 @@ class Session:
     listening: threading.Event = field(default_factory=threading.Event)
     sock: socket.socket | None = None
     broker: socket.socket | None = None
+    report: socket.socket | None = None
+
+    def tell(self, *words: bytes) -> None:
+        """A record about a layer, as a worker sends it."""
+        if self.report is not None:
+            self.report.send(b"\0".join([*words, b""]))
 
     def broker_memory(self, tid: int) -> tuple[int, list[int]]:
         assert self.broker is not None
@@ -153,10 +159,15 @@ def serve(sock: socket.socket, sessions: list[Session]) -> None:
     request, cwd = read_request(fds)
     name = request[3].decode()
     session = Session(name, request, cwd, sock=sock, tag=(RUN_ID << 16 | next(counter)) << 24)
+    session.report = socket.socket(fileno=fds[2]) if len(fds) == 3 else None
     sessions.append(session)
     try:
         run(sock, session)
+        if name in ("layer", "same"):
+            session.tell(b"kept" if name == "layer" else b"same", b"-the\nlayer", b"/a store", b"all is kept")
     finally:
+        if session.report is not None:
+            session.report.close()
         session.ended.set()
 
 
@@ -199,6 +210,11 @@ def run(sock: socket.socket, session: Session) -> None:
             send(sock, FAIL, struct.pack("<I", 125) + b"too late")
             return
         session.listening.set()
+        if name in ("layer", "same", "layer-lost"):
+            session.tell(b"open", b"-the\nlayer", b"/a store", b"")
+        elif session.report is not None:
+            session.report.close()
+            session.report = None
         send(sock, READY)
         pump(sock, listener, session)
 

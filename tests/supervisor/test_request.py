@@ -8,8 +8,15 @@ word = st.binary(max_size=20).map(lambda text: text.replace(b"\0", b""))
 words = st.lists(word, max_size=5)
 
 
-def content(profile: bytes, name: bytes, arguments: list[bytes], environment: list[bytes]) -> bytes:
-    return b"\0".join([b"profile", profile, b"name", name, command(arguments, environment)])
+def content(
+    profile: bytes,
+    name: bytes,
+    arguments: list[bytes],
+    environment: list[bytes],
+    layer: tuple[bytes, ...] = (),
+) -> bytes:
+    options = [b"layer", b"%d" % len(layer), *layer] if layer else []
+    return b"\0".join([b"profile", profile, b"name", name, *options, command(arguments, environment)])
 
 
 @given(word, word, words.filter(bool), words)
@@ -20,6 +27,21 @@ def test_what_was_asked_is_read(
     assert (request.profile, request.name) == (profile, name)
     assert (request.arguments, request.environment) == (arguments, environment)
     assert request.command == command(arguments, environment)
+    assert (request.cow, request.on, request.store) == ([], b"", b"")
+    assert request.plain == (not profile)
+
+
+@given(words.filter(bool), words)
+def test_options_of_layers(arguments: list[bytes], environment: list[bytes]) -> None:
+    layer = (b"cow=/a=b", b"cow=.", b"on=x\ny", b"store=\xff")
+    request = Request(content(b"", b"n", arguments, environment, layer))
+    assert (request.cow, request.on, request.store) == ([b"/a=b", b"."], b"x\ny", b"\xff")
+    assert not request.plain
+    assert (request.arguments, request.environment) == (arguments, environment)
+    assert request.command == command(arguments, environment)
+    for bad in (b"cow", b"cow=", b"on=", b"other=1"):
+        with pytest.raises(RequestError):
+            Request(content(b"", b"n", arguments, environment, (bad,)))
 
 
 @given(st.binary(max_size=60), st.integers(0, 80))

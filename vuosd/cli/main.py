@@ -14,6 +14,7 @@ COMMANDS = {
     "layers": "list the layers that copy-on-write runs have left",
     "diff": "say what a layer changes",
     "commit": "make what a layer changes so in the real tree",
+    "ask": "show what a layer changes, and ask: commit, drop, keep or a shell",
     "doctor": "say what this machine gives to views, what is missing and why it matters",
     "stop": "end the daemon",
 }

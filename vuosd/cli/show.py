@@ -30,12 +30,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _source(entry: dict[str, Any]) -> str:
+    source = " ".join(entry.get("sources", [entry["source"]]))
+    return f"{source} (layer {entry['layer']})" if entry.get("layer") else source
+
+
 def _print(view: dict[str, Any]) -> None:
     processes = view["processes"]
     listed = " ".join(map(str, processes[:12])) + (" …" if len(processes) > 12 else "")
     facts = {
         "view": view["name"],
-        "profile": view["profile"] or "none: everything passes through",
+        "profile": view["profile"] or ("none" if view["entries"] else "none: everything passes through"),
         "command": command_line(view["command"], 200),
         "directory": view["cwd"],
         "running for": age(time.time() - view["since"]),
@@ -51,7 +56,7 @@ def _print(view: dict[str, Any]) -> None:
     if view["entries"]:
         print()
         rows = [
-            (entry["type"], "read-only" if entry["readonly"] else "", entry["target"], entry["source"])
+            (entry["type"], "read-only" if entry["readonly"] else "", entry["target"], _source(entry))
             for entry in view["entries"]
         ]
         table(("TYPE", "", "TARGET", "SOURCE"), rows)

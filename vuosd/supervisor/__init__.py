@@ -12,6 +12,8 @@
     worker.py     the handshake, the end; watch.py is what it waits for in between, in trio
     view.py       a profile on this machine
     prepare.py    profile → View → descriptors, or what is wrong with it; prepared.py is the result
+    stacks.py     its cows and merges: what --cow adds, what is opened of them
+    held.py       its layers: held while it lives, told of when it ends
     scratch.py    private directories of a session, and their removal
     session.py    the engine's session        filter.py, floor.py   BPF program, Landlock ruleset
     engine/       C: answers the notifications        log.py   lines on stderr

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.session import Placed
 from vuosd.views.model import Entry, Kind
-from vuosd.views.table import host_path, lookup, prefixes
+from vuosd.views.table import host_paths, lookup, prefixes
 
 _MODE = 0o755
 
@@ -62,8 +62,7 @@ def _exists(table: Mapping[bytes, Entry], path: bytes) -> bool:
     decides = lookup(table, path)
     if decides is not None and decides.kind is Kind.TMPFS:
         return decides.target == path
-    source = host_path(decides, path)
-    return source is not None and os.path.lexists(source)
+    return any(map(os.path.lexists, host_paths(decides, path)))
 
 
 def _make(path: bytes) -> bytes:

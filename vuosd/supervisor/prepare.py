@@ -9,17 +9,19 @@ this, and imports none of it.
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from vuosd.supervisor import floor
+from vuosd.supervisor import floor, stacks
 from vuosd.supervisor.messages import LONGEST_TEXT
 from vuosd.supervisor.parents import with_parents
 from vuosd.supervisor.prepared import Prepared, Refused
 from vuosd.supervisor.request import Request, command, pairs
 from vuosd.supervisor.runtime import RuntimeUnavailable, control_path
 from vuosd.supervisor.scratch import Scratch, Sized, SizeUnavailable, parent
-from vuosd.supervisor.session import Placed
+from vuosd.supervisor.session import Placed, Stacked
+from vuosd.supervisor.stacks import STACKS
 from vuosd.supervisor.view import view_of
 from vuosd.views import (
     Entry,
@@ -34,43 +36,75 @@ from vuosd.views.document import error_at
 from vuosd.views.model import Position, Source
 from vuosd.views.table import fold, host_path, lookup
 
+if TYPE_CHECKING:
+    from vuosd.supervisor.held import Layers
+
 _DEFAULT_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 
 
 def prepare(request: Request, scratch: Scratch) -> Prepared:
-    """What the session of a request with a profile is made of, or Refused."""
-    env = request.variables()
+    """What the session of a request for a view is made of, or Refused."""
+    layers: Layers | None = None
     try:
-        view = view_of(request.profile, env, request.cwd)
-        start = view.cwd or request.cwd
-        errors = [*hidden_cwd(view, start, os.path.lexists), *_hidden_command(view, request, env, start)]
-        if errors:
-            raise ProfileErrors(errors)
-        if view.enforce:
-            view = _withhold_ourselves(view)
-        table = fold(view.entries)[0]
-        entries = tuple(table.values())
-        placed = _Placer(view, scratch).place(entries)
-        placed = _with_parents(view, table, placed, scratch)
-        landlock = _floor(entries, scratch) if view.enforce else None
-    except ProfileErrors as found:
-        text = str(found)
+        view = View(name="")
+        if request.profile:
+            view = view_of(request.profile, request.variables(), request.cwd)
+        if request.cow or request.on or any(entry.kind in STACKS for entry in view.entries):
+            from vuosd.supervisor import held
+
+            layers = held.Layers(request.variables(), scratch)
+        return _prepare(request, view, scratch, layers)
+    except BaseException as error:
+        if layers is not None:
+            layers.finish(None)
+        if not isinstance(error, ProfileErrors):
+            raise
+        text = str(error)
         more = (
-            f"\n({len(found.errors)} mistakes; `vuctl check` shows all)"
+            f"\n({len(error.errors)} mistakes; `vuctl check` shows all)"
             if len(text) > LONGEST_TEXT - 200
             else ""
         )
         raise Refused(text[: LONGEST_TEXT - 200] + more) from None
+
+
+def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | None") -> Prepared:
+    env = request.variables()
+    if layers is not None:
+        view = stacks.with_options(view, request, layers)
+    start = view.cwd or request.cwd
+    errors = [*hidden_cwd(view, start, os.path.lexists), *_hidden_command(view, request, env, start)]
+    if errors:
+        raise ProfileErrors(errors)
+    if layers is not None:
+        view = stacks.without_stores(view, layers, start)
+    if view.enforce:
+        view = _withhold_ourselves(view)
+    table = fold(view.entries)[0]
+    if layers is not None:
+        table = {entry.target: entry for entry in stacks.settled(table.values(), scratch)}
+        name = os.fsdecode(request.name) or view.name or None
+        try:
+            layers.give(table.values(), name, request.arguments[0])
+        except SizeUnavailable as why:
+            sized = next(entry for entry in table.values() if entry.kind is Kind.COW and entry.size)
+            raise _no_size(view, sized, "cow", why) from None
+    entries = tuple(table.values())
+    placer = _Placer(view, scratch, layers)
+    placed = _with_parents(view, table, placer.place(entries), scratch)
+    landlock = _floor(entries, scratch, layers) if view.enforce else None
     rules = view.env
     unchanged = not (rules.set or rules.unset)
     return Prepared(
         view=view,
-        name=os.fsdecode(request.name) or view.name,
+        name=os.fsdecode(request.name) or view.name or (layers.name if layers else ""),
         enforce=view.enforce,
         keep_tree=view.keep_tree,
         placed=placed,
+        stacked=placer.stacked,
+        layers=layers,
         command=request.command if unchanged else command(request.arguments, pairs(rules.apply(env).items())),
-        cwd=_cwd(lookup(table, start), start, request.cwd, placed, view),
+        cwd=_cwd(lookup(table, start), start, request.cwd, placed, view, layers),
         start=start,
         landlock=landlock,
     )
@@ -79,6 +113,12 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
 def _error_about(view: View, where: Position, message: str, hint: str = "") -> ProfileError:
     source = next((source for source in view.sources if source.path == where.path), Source(where.path, ""))
     return error_at(source, where, message, hint)
+
+
+def _no_size(view: View, entry: Entry, what: str, why: SizeUnavailable) -> ProfileErrors:
+    message = f"a {what} with a size needs a mount of its own, which this machine refuses ({why})"
+    hint = "without size it works; `vuctl doctor` says what is missing"
+    return ProfileErrors([_error_about(view, entry.where, message, hint)])
 
 
 def _hidden_command(view: View, request: Request, env: Mapping[str, str], cwd: bytes) -> list[ProfileError]:
@@ -123,11 +163,15 @@ def _withhold_ourselves(view: View) -> View:
 class _Placer:
     """Opens what entries show."""
 
-    def __init__(self, view: View, scratch: Scratch) -> None:
+    def __init__(self, view: View, scratch: Scratch, layers: "Layers | None") -> None:
         self.view = view
         self.scratch = scratch
+        self.layers = layers
+        self.stacked: list[Stacked] = []
 
     def place(self, entries: Sequence[Entry]) -> list[Placed]:
+        self.stacked = [self._stack(entry) for entry in entries if entry.kind in STACKS]
+        entries = [entry for entry in entries if entry.kind not in STACKS]
         sized = [entry for entry in entries if entry.kind is Kind.TMPFS and entry.size is not None]
         mounted = dict(zip([entry.target for entry in sized], self._mounted(sized), strict=True))
         return [self._place(entry, mounted.get(entry.target)) for entry in entries]
@@ -145,6 +189,12 @@ class _Placer:
         # As the kernel names it: the engine compares this text with what links in /proc read.
         return Placed(entry.kind, entry.readonly, entry.target, fd, os.readlink(b"/proc/self/fd/%d" % fd))
 
+    def _stack(self, entry: Entry) -> Stacked:
+        try:
+            return stacks.stacked(entry, self.layers)
+        except OSError as error:
+            raise self._error(entry, error) from None
+
     def _mounted(self, entries: Sequence[Entry]) -> list[int]:
         if not entries:
             return []
@@ -152,9 +202,7 @@ class _Placer:
             wanted = [Sized(self.scratch.make(entry.mode), entry.size or 0, entry.mode) for entry in entries]
             return self.scratch.mount(wanted)
         except SizeUnavailable as why:
-            message = f"a tmpfs with a size needs a mount of its own, which this machine refuses ({why})"
-            hint = "without size it works; `vuctl doctor` says what is missing"
-            raise ProfileErrors([_error_about(self.view, entries[0].where, message, hint)]) from None
+            raise _no_size(self.view, entries[0], "tmpfs", why) from None
         except OSError as error:
             raise self._error(entries[0], error) from None
 
@@ -182,20 +230,31 @@ def _with_parents(
     return placed
 
 
-def _floor(entries: Sequence[Entry], scratch: Scratch) -> int:
+def _floor(entries: Sequence[Entry], scratch: Scratch, layers: "Layers | None") -> int:
+    trees = layers.trees() if layers else ()
+    uppers = {tree.target: (tree.upper, *tree.lowers[: tree.parents]) for tree in trees}
     try:
-        return floor.ruleset(entries, anchors=[scratch.path] if scratch.path else [])
+        return floor.ruleset(entries, anchors=[scratch.path] if scratch.path else [], uppers=uppers)
     except floor.FloorUnavailable as error:
         raise Refused(f"vuosd: {error}") from None
 
 
-def _cwd(entry: Entry | None, start: bytes, given: bytes, placed: Sequence[Placed], view: View) -> int | None:
+def _cwd(
+    entry: Entry | None,
+    start: bytes,
+    given: bytes,
+    placed: Sequence[Placed],
+    view: View,
+    layers: "Layers | None",
+) -> int | None:
     """A descriptor of the directory the command starts in, where that is not the launcher's own."""
     try:
         if entry is not None and entry.kind is Kind.TMPFS:
             at = next(one for one in placed if one.target == entry.target)
             return os.open(b"/proc/self/fd/%d" % at.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         path = host_path(entry, start)
+        if entry is not None and entry.kind in STACKS:
+            path = stacks.first_directory(entry, start, layers) or path
         if path is None or path == given:
             return None
         return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

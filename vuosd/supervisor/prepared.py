@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vuosd.supervisor.session import Placed
+    from vuosd.supervisor.held import Layers
+    from vuosd.supervisor.session import Placed, Stacked
     from vuosd.views import View
 
 
@@ -30,6 +31,8 @@ class Prepared(NamedTuple):
     enforce: bool = False
     keep_tree: bool = False
     placed: "Sequence[Placed]" = ()
+    stacked: "Sequence[Stacked]" = ()
+    layers: "Layers | None" = None
     cwd: int | None = None
     start: bytes = b"/"
     landlock: int | None = None

@@ -9,27 +9,56 @@ class RequestError(ValueError):
 
 
 class Request:
-    """A run: profile, name, argument vector and environment, as bytes; and the working directory as text."""
+    """A run: profile, name, argument vector and environment, as bytes; and the working directory.
 
-    __slots__ = ("arguments", "command", "cwd", "environment", "name", "profile")
+    `cow` are the paths of --cow, `on` and `store` those options' values, b"" for none.
+    """
+
+    __slots__ = ("arguments", "command", "cow", "cwd", "environment", "name", "on", "profile", "store")
 
     def __init__(self, content: bytes, cwd: bytes = b"/") -> None:
         words = content.split(b"\0")
         try:
-            if words[0] != b"profile" or words[2] != b"name" or words[4] != b"argc" or words.pop() != b"":
+            if words[0] != b"profile" or words[2] != b"name" or words.pop() != b"":
                 raise RequestError("it does not begin as a request does")
-            count = int(words[5])
-            if words[6 + count] != b"envc" or int(words[7 + count]) != len(words) - 8 - count or count < 1:
+            # There only when it says something; the daemon is asked thousands of times without.
+            layer = words[6 : 6 + int(words[5])] if words[4] == b"layer" else []
+            start = 6 + len(layer) if words[4] == b"layer" else 4
+            count = int(words[start + 1])
+            rest = len(words) - start - 4 - count
+            if words[start] != b"argc" or words[start + 2 + count] != b"envc" or count < 1:
+                raise RequestError("it does not go on as a request does")
+            if int(words[start + 3 + count]) != rest:
                 raise RequestError("its lists do not have the length that they say")
+            self._take_layer(layer)
         except (IndexError, ValueError) as error:
             raise RequestError(str(error)) from None
         self.profile: bytes = words[1]
         self.name: bytes = words[3]
-        self.arguments: list[bytes] = words[6 : 6 + count]
-        self.environment: list[bytes] = words[8 + count :]
+        self.arguments: list[bytes] = words[start + 2 : start + 2 + count]
+        self.environment: list[bytes] = words[start + 4 + count :]
         # The command memfd has the very same lists: without rules for the environment nothing is built anew.
-        self.command: bytes = content[sum(map(len, words[:4])) + 4 :]
+        self.command: bytes = content[sum(map(len, words[:start])) + start :]
         self.cwd: bytes = cwd
+
+    @property
+    def plain(self) -> bool:
+        """Whether it asks for no view but the one in which everything is as outside."""
+        return not (self.profile or self.cow or self.on)
+
+    def _take_layer(self, words: list[bytes]) -> None:
+        self.cow: list[bytes] = []
+        self.on = self.store = b""
+        for word in words:
+            key, _, value = word.partition(b"=")
+            if key == b"cow" and value:
+                self.cow.append(value)
+            elif key == b"on" and value:
+                self.on = value
+            elif key == b"store" and value:
+                self.store = value
+            else:
+                raise RequestError(f"unknown option {word!r}")
 
     def variables(self) -> dict[str, str]:
         """The environment as a mapping; of a name that comes twice the first counts, as for getenv(3)."""

@@ -43,7 +43,7 @@ class Scratch:
         self.session = session
         self.path: bytes | None = None
         self._count = 0
-        self._namespace: int | None = None
+        self._namespaces: list[int] = []
 
     def make(self, mode: int) -> bytes:
         """A new directory, empty."""
@@ -76,16 +76,15 @@ class Scratch:
             for fd in descriptors:
                 os.close(fd)
             raise SizeUnavailable(data.decode("utf-8", "replace") or "the process that mounts has died")
-        self._namespace = descriptors.pop()
-        for fd in (*descriptors, self._namespace):
+        for fd in descriptors:
             os.set_inheritable(fd, False)
+        self._namespaces.append(descriptors.pop())
         return descriptors
 
     def remove(self) -> None:
         """What is left of it all. The members must be dead."""
-        if self._namespace is not None:
-            os.close(self._namespace)
-            self._namespace = None
+        while self._namespaces:
+            os.close(self._namespaces.pop())
         if self.path is not None:
             remove_tree(self.path)
             _leave(os.path.dirname(self.path))

@@ -25,6 +25,30 @@ class Placed(NamedTuple):
     source_path: bytes = b""
 
 
+class Stacked(NamedTuple):
+    """Several trees as one, topmost first: a COW's changed tree and what is below it, or those of a MERGE.
+    The session keeps the descriptors.
+
+    kind: "cow", "mincow" or "merge"
+    descriptors, paths: of each tree, O_PATH, and as the kernel names it
+    sources: what the profile names, or means
+    work, origins: of a layer: its directory for temporaries, its book; else -1
+    layer: its name; "" for one of this session alone
+    """
+
+    kind: str
+    target: bytes
+    writable: bool
+    descriptors: tuple[int, ...]
+    paths: tuple[bytes, ...]
+    sources: tuple[bytes, ...]
+    work: int = -1
+    origins: int = -1
+    sync: bool = False
+    attribute_whiteouts: bool = False
+    layer: str = ""
+
+
 class Session:
     """A vu_session."""
 
@@ -62,6 +86,22 @@ class Session:
                 self._session, entry.kind, flags, entry.target, entry.source, entry.source_path or ffi.NULL
             )
         )
+
+    def add_stack(self, stack: Stacked) -> None:
+        count = len(stack.descriptors)
+        paths = [ffi.new("char[]", path) for path in stack.paths]
+        descriptors, names = ffi.new("int32_t[]", stack.descriptors), ffi.new("char *[]", paths)
+        target = ffi.new("char[]", stack.target)
+        options = ffi.new("struct vu_stack_options *")
+        options.target, options.fds, options.paths, options.count = target, descriptors, names, count
+        options.work, options.origins = stack.work, stack.origins
+        options.flags = (
+            (lib.VU_STACK_WRITABLE if stack.writable else 0)
+            | (lib.VU_STACK_MINIMAL if stack.kind == "mincow" else 0)
+            | (lib.VU_STACK_SYNC if stack.sync else 0)
+            | (lib.VU_STACK_XATTR_WHITEOUT if stack.attribute_whiteouts else 0)
+        )
+        _check(lib.vu_session_stack(self._session, options))
 
     def start(self, listener: int, start: bytes = b"/") -> None:
         """`start` is the view path of the command's first directory."""

@@ -161,6 +161,17 @@ class _Watch:
                     "readonly": placed.readonly,
                 }
                 for placed in running.prepared.placed
+            ]
+            + [
+                {
+                    "type": stack.kind,
+                    "target": _text(stack.target),
+                    "source": _text(stack.sources[0]),
+                    "sources": [_text(source) for source in stack.sources],
+                    "readonly": not stack.writable,
+                    "layer": _text(os.fsencode(stack.layer)),
+                }
+                for stack in running.prepared.stacked
             ],
             "env": {
                 "set": {

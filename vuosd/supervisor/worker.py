@@ -47,13 +47,14 @@ class Running:
         self.child = 0
         self.keeper = 0
         self.status: int | None = None
+        self.report: socket.socket | None = None
         self.cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
         self.privileged = os.geteuid() == 0
         self._take(filter.build(cookie=self.cookie, privileged=self.privileged, entries=False))
 
     def fit(self, prepared: Prepared) -> None:
         """The filter that was made while we were a spare is for views without entries."""
-        if not prepared.placed and not prepared.enforce:
+        if not (prepared.placed or prepared.stacked or prepared.enforce):
             return
         os.close(self.program)
         enforce = prepared.enforce
@@ -104,15 +105,15 @@ def _main(number: int, channel: socket.socket | None, connection: socket.socket 
     try:
         _establish(running, message)
     except Refused as refused:
-        running.scratch.remove()
+        _give_up(running)
         messages.send_failure(connection, str(refused), refused.status)
         return 0
     except (BrokenPipeError, ConnectionResetError, EOFError):
-        running.scratch.remove()
+        _give_up(running)
         return 0  # the launcher has gone, and with it the command
     except Exception as error:
         log.exception("a session could not be set up")
-        running.scratch.remove()
+        _give_up(running)
         messages.send_failure(connection, f"vuosd: {type(error).__name__}: {error}")
         return 0
     if not _ends_soon(running):
@@ -164,10 +165,12 @@ def _ends_soon(running: Running) -> bool:
 def _establish(running: Running, message: Message) -> None:
     """The handshake; nobody else is to be served meanwhile, so it blocks."""
     connection = running.connection
-    if message.type != Type.RUN or len(message.fds) != 2:
+    if message.type != Type.RUN or len(message.fds) not in (2, 3):
         raise Refused("vuosd: the launcher's first message is no request")
     try:
-        running.request = request = read(*message.fds)
+        running.request = request = read(*message.fds[:2])
+        if len(message.fds) == 3:
+            running.report = socket.socket(fileno=os.dup(message.fds[2]))
     except (RequestError, OSError) as error:
         raise Refused(f"vuosd: bad request: {error}") from None
     finally:
@@ -188,14 +191,19 @@ def _establish(running: Running, message: Message) -> None:
     )
     for entry in prepared.placed:
         session.add(entry)
+    for stack in prepared.stacked:
+        session.add_stack(stack)
     session.start(running.listener, prepared.start)
     if running.channel is None:
         _let_go_of_stderr()
+    if running.report is not None and not (prepared.layers and prepared.layers.announce(running.report)):
+        running.report.close()
+        running.report = None
     messages.send(connection, Type.READY)
 
 
 def _prepare(request: Request, scratch: Scratch) -> Prepared:
-    if not request.profile:
+    if request.plain:
         return Prepared(os.fsdecode(request.name) or "pass-through", request.command)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -291,4 +299,14 @@ def _tear_down(running: Running) -> None:
     signal.alarm(_TEARDOWN_SECONDS)
     running.session.stop()
     signal.alarm(0)
+    if running.prepared.layers is not None:
+        running.prepared.layers.finish(running.report)
+    running.scratch.remove()
+
+
+def _give_up(running: Running) -> None:
+    """There will be no session."""
+    prepared: Prepared | None = getattr(running, "prepared", None)
+    if prepared is not None and prepared.layers is not None:
+        prepared.layers.finish(None)
     running.scratch.remove()

@@ -45,7 +45,8 @@ def warm_up() -> None:
     import msgspec
 
     from vuosd import views
-    from vuosd.supervisor import filter, prepare, watch, worker  # noqa: F401
+    from vuosd.layers import changes  # noqa: F401
+    from vuosd.supervisor import filter, held, prepare, watch, worker  # noqa: F401
 
     for entries, enforce in ((False, False), (True, False), (True, True)):
         filter.build(cookie=1 << 32 | 1, privileged=os.geteuid() == 0, enforce=enforce, entries=entries)

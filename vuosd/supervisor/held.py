@@ -1,0 +1,264 @@
+"""The layers that a session writes to: opened before it begins, held while it lives, told of when it ends.
+
+    resume ──▶ give ──▶ tree, uppers … ──▶ finish
+
+A layer that this session has made and left unchanged goes away with it. An ephemeral one always does: its
+directory is renamed, as soon as it is made, to what the store takes for rubbish when nobody holds its lock,
+so a worker that was killed leaves none behind for long.
+
+What the launcher is told, each in one message: `open NAME STORE` before the command starts, then `kept NAME
+STORE SENTENCE` or `same NAME STORE`, all of it NUL-separated.
+"""
+
+import os
+import socket
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from vuosd.layers import Layer, LayerError, Tree, create, open_layer, places
+from vuosd.layers.quoting import quoted
+from vuosd.supervisor.log import log
+from vuosd.supervisor.prepared import Refused
+from vuosd.supervisor.scratch import Scratch, Sized, remove_tree
+from vuosd.views import Entry, Kind, Layering
+
+_MOST_COMPARED = 2000
+_MOST_READ = 64 << 20
+
+
+class _Held(NamedTuple):
+    layer: Layer
+    path: bytes
+    store: bytes  # as it was asked for; b"": the user's
+    fresh: bool
+    ephemeral: bool
+    trees: dict[bytes, Tree]
+
+
+class Layers:
+    """The layers of one session. Raises Refused."""
+
+    def __init__(self, env: Mapping[str, str], scratch: Scratch) -> None:
+        self.env = env
+        self.scratch = scratch
+        self._held: list[_Held] = []
+        self._resumed: _Held | None = None
+
+    def place(self, store: bytes | None) -> bytes:
+        """The directory that layers are in."""
+        try:
+            return places.store_of(self.env, store)
+        except LayerError as error:
+            raise Refused(f"vuosd: {error}") from None
+
+    def resume(self, name: str, store: bytes | None) -> tuple[Tree, ...]:
+        """An existing layer, whose trees are to be shown."""
+        self._resumed = self._open(name, store)
+        return tuple(self._resumed.trees.values())
+
+    def give(self, entries: Iterable[Entry], name: str | None, command: bytes) -> None:
+        """A tree for each COW: of the layer that was resumed; of the one called `name`, which is made if need
+        be; else of a new one, called after the command. SizeUnavailable.
+        """
+        groups: dict[Layering, list[Entry]] = {}
+        for entry in entries:
+            if entry.kind is Kind.COW and entry.size is not None:
+                self._ephemeral(self._sized(entry.size), [entry])
+            elif entry.kind is Kind.COW:
+                how = entry.layering or Layering()
+                groups.setdefault(Layering(store=how.store, ephemeral=how.ephemeral), []).append(entry)
+        for how, group in groups.items():
+            if self._resumed and how == Layering(store=self._resumed.store or None):
+                _compare(self._resumed, group)
+            elif how.ephemeral:
+                self._ephemeral(how.store, group)
+            elif name is None:
+                self._new(how.store, group, command)
+            elif os.path.lexists(os.path.join(self.place(how.store), os.fsencode(name))):
+                _compare(self._open(name, how.store), group)
+            else:
+                self._make(name, how.store, group)
+
+    def tree(self, target: bytes) -> tuple[Tree, str]:
+        """The tree of the COW at a target, and the name of its layer, "" for an ephemeral one."""
+        return next(
+            (held.trees[target], "" if held.ephemeral else held.layer.name)
+            for held in self._held
+            if target in held.trees
+        )
+
+    @property
+    def name(self) -> str:
+        """Of the first layer that has one."""
+        return next((held.layer.name for held in self._held if not held.ephemeral), "ephemeral")
+
+    def trees(self) -> Iterator[Tree]:
+        for held in self._held:
+            yield from held.trees.values()
+
+    def _hold(self, layer: Layer, store: bytes | None, *, fresh: bool, ephemeral: bool = False) -> _Held:
+        trees = {tree.target: tree for tree in layer.trees}
+        held = _Held(layer, layer.path, store or b"", fresh, ephemeral, trees)
+        self._held.append(held)
+        return held
+
+    def _open(self, name: str, store: bytes | None) -> _Held:
+        try:
+            return self._hold(open_layer(name, self.env, store=store), store, fresh=False)
+        except LayerError as error:
+            raise Refused(f"vuosd: {error}") from None
+
+    def _make(
+        self, name: str, store: bytes | None, entries: Sequence[Entry], *, ephemeral: bool = False
+    ) -> _Held:
+        trees = [(entry.target, entry.sources) for entry in entries]
+        # The view does not show it; only one that somebody has chosen to lie in the tree is a mistake.
+        apart = [b"/"] if store is None or ephemeral else []
+        try:
+            layer = create(name, trees, self.env, store=store, ephemeral=ephemeral, apart=apart)
+        except LayerError as error:
+            raise Refused(f"vuosd: {error}") from None
+        return self._hold(layer, store, fresh=True, ephemeral=ephemeral)
+
+    def _new(self, store: bytes | None, entries: Sequence[Entry], command: bytes) -> None:
+        place = self.place(store)
+        stem = "".join(
+            c if c.isalnum() or c in "._+" else "-" for c in os.fsdecode(os.path.basename(command))[:40]
+        )
+        number = 1
+        while True:
+            name = f"{stem.lstrip('.-') or 'layer'}-{number}"
+            path = os.path.join(place, os.fsencode(name))
+            number += 1
+            if os.path.lexists(path):
+                continue
+            try:
+                self._make(name, store, entries)
+                return
+            except Refused:
+                if not os.path.lexists(path):
+                    raise
+
+    def _sized(self, size: int) -> bytes:
+        """A store of this size: a tmpfs, by a name that is good as long as the session lives."""
+        (fd,) = self.scratch.mount([Sized(self.scratch.make(0o700), size, 0o700)])
+        return b"/proc/self/fd/%d" % fd
+
+    def _ephemeral(self, store: bytes | None, entries: Sequence[Entry]) -> None:
+        name = f"ephemeral-{self.scratch.session:010x}-{len(self._held)}"
+        self._make(name, store, entries, ephemeral=True)
+        held = self._held[-1]
+        path = _hidden_name(held.path)
+        os.rename(held.path, path)
+        trees = {
+            target: tree._replace(directory=os.path.join(path, os.path.basename(tree.directory)))
+            for target, tree in held.trees.items()
+        }
+        self._held[-1] = held._replace(path=path, trees=trees)
+
+    # The end
+
+    def announce(self, report: socket.socket) -> bool:
+        """Before the command starts. False: at the end there will be nothing to tell."""
+        lasting = [held for held in self._held if not held.ephemeral]
+        for held in lasting:
+            _tell(report, b"open", held)
+        return bool(lasting)
+
+    def finish(self, report: socket.socket | None) -> None:
+        """Nobody writes any more. Lets go of the layers, and tells the launcher what they hold."""
+        for held in self._held:
+            try:
+                changed = _Count(0, True) if held.ephemeral else _count(held.trees.values())
+                if held.ephemeral or (held.fresh and not changed.number):
+                    _remove(held)
+            except OSError as error:
+                log.warning("layer %s: %s", held.layer.name, error)
+                changed = _Count(0, False)
+            held.layer.close()
+            if report is not None and not held.ephemeral:
+                kept = changed != _Count(0, True)
+                _tell(report, b"kept" if kept else b"same", held, _sentence(held, changed))
+        self._held.clear()
+
+
+def _compare(held: _Held, entries: Iterable[Entry]) -> None:
+    """Refused: the layer is of something else than the view shows."""
+    for entry in entries:
+        tree = held.trees.get(entry.target)
+        name, target = held.layer.name, quoted(entry.target)
+        other = "give another name with --name, or commit or drop that layer first"
+        if tree is None:
+            raise Refused(
+                f"vuosd: layer {name} holds no changes of {target}, where the view has a cow: {other}"
+            )
+        lowers = tree.lowers[tree.parents :]
+        if lowers != entry.sources:
+            was, now = (", ".join(map(quoted, paths)) for paths in (lowers, entry.sources))
+            text = f"holds the changes of {was} at {target}, and the view has {now} there"
+            raise Refused(f"vuosd: layer {name} {text}: {other}")
+
+
+class _Count(NamedTuple):
+    number: int
+    exact: bool
+
+    def __str__(self) -> str:
+        if not self.exact and not self.number:
+            return "nobody could see how many changes"
+        text = "1 change" if self.number == 1 else f"{self.number} changes"
+        return text if self.exact else f"up to {text}"
+
+
+def _count(trees: Collection[Tree]) -> _Count:
+    """How many paths `vuctl diff` would list. It looks into the files, for which nobody waits at the end of a
+    command: for much, what is in the layer is counted.
+    """
+    number = size = 0
+    for tree in trees:
+        for _, directories, names, fd in os.fwalk(tree.upper):
+            number += len(names) + len(directories)
+            size += sum(os.stat(name, dir_fd=fd, follow_symlinks=False).st_size for name in names)
+    if number > _MOST_COMPARED or size > _MOST_READ:
+        return _Count(number, False)
+    from vuosd.layers.changes import Comparison
+
+    number = 0
+    for tree in trees:
+        with Comparison(tree, whole=False) as comparison:
+            number += len(comparison.changes())
+    return _Count(number, True)
+
+
+def _sentence(held: _Held, changed: _Count) -> bytes:
+    import shlex
+
+    name = shlex.quote(held.layer.name)
+    if held.store:
+        name = f"--store={shlex.quote(os.fsdecode(held.store))} {name}"
+    return os.fsencode(
+        f"changes kept in layer {quoted(os.fsencode(held.layer.name))}: {changed}; "
+        f"vuctl diff {name} | commit {name} | drop {name}"
+    )
+
+
+def _hidden_name(path: bytes) -> bytes:
+    """Where the store takes a directory for rubbish, unless its lock is held: layers/store.py."""
+    store, name = os.path.split(path)
+    return os.path.join(store, b".%d.%s" % (os.getpid(), name))
+
+
+def _remove(held: _Held) -> None:
+    path = held.path
+    if not held.ephemeral:
+        path = _hidden_name(path)
+        os.rename(held.path, path)
+    remove_tree(path)
+
+
+def _tell(report: socket.socket, what: bytes, held: _Held, sentence: bytes = b"") -> None:
+    name = os.fsencode(held.layer.name)
+    try:
+        report.send(b"\0".join([what, name, held.store, sentence, b""]), socket.MSG_NOSIGNAL)
+    except OSError:
+        pass  # the launcher has gone
