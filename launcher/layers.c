@@ -66,10 +66,11 @@ static void let_go(struct layers *l)
 void hear_of_layers(struct layers *l)
 {
 	char c;
+	ssize_t n = recv(l->report, &c, 1, MSG_PEEK | MSG_DONTWAIT);
 
-	if (recv(l->report, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+	if (n > 0)
 		l->known = true;
-	else if (errno != EAGAIN && errno != EINTR)
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 		let_go(l);
 }
 
