@@ -62,8 +62,11 @@ class Session:
         privileged: bool,
         broker_memory: bool,
         keeper: int = -1,
+        protected_links: bool = False,
     ) -> None:
-        """`keeper`: the socket to the launcher, which prints the engine's warnings; it must outlive us."""
+        """`keeper`: the socket to the launcher, which prints the engine's warnings; it must outlive us.
+        `protected_links`: the sysctl fs.protected_symlinks holds for links that the engine follows.
+        """
         self.log, self._log = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.log.setblocking(False)
         self._log.setblocking(False)
@@ -74,6 +77,7 @@ class Session:
             (lib.VU_SESSION_ENFORCE if enforce else 0)
             | (lib.VU_SESSION_PRIVILEGED if privileged else 0)
             | (lib.VU_SESSION_BROKER_MEMORY if broker_memory else 0)
+            | (lib.VU_SESSION_PROTECTED_LINKS if protected_links else 0)
         )
         self._session = lib.vu_session_new(options, _ROWS, len(_ROWS))
         if self._session == ffi.NULL:

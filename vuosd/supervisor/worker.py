@@ -188,6 +188,7 @@ def _establish(running: Running, message: Message) -> None:
         privileged=running.privileged,
         broker_memory=not _may_read(running.child),
         keeper=connection.fileno(),
+        protected_links=bool(prepared.view) and _protected_links(),
     )
     for entry in prepared.placed:
         session.add(entry)
@@ -258,6 +259,15 @@ def _may_read(pid: int) -> bool:
         pid, local, ctypes.c_ulong(1), remote, ctypes.c_ulong(1), ctypes.c_ulong(0)
     )
     return bool(result >= 0 or ctypes.get_errno() == 14)
+
+
+def _protected_links() -> bool:
+    """Whether links in sticky directories that everybody may write to are followed by their owner alone."""
+    try:
+        with open("/proc/sys/fs/protected_symlinks", "rb") as file:
+            return file.read(1) != b"0"
+    except OSError:
+        return False  # a /proc without it (a container's may be masked): then it cannot be known
 
 
 def _may_duplicate() -> bool:

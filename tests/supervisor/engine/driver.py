@@ -55,6 +55,8 @@ class View:
     """pidfd_getfd(2) is refused, as by Docker's default profile."""
     asked: int = 0
     """Memory is had by asking the launcher for it, as under Yama, and no more often than this."""
+    protected_links: bool = False
+    """As where the sysctl fs.protected_symlinks is set."""
 
 
 def directory() -> Path:
@@ -157,9 +159,12 @@ def _supervise(body: Callable[[], Any], program: bytes, view: View, result: int,
     listener = syscall(_PIDFD_GETFD, syscall(_PIDFD_OPEN, child, 0), int(text), 0)
     options = ffi.new("struct vu_options *")
     options.tag, options.cookie, options.broker, options.log, options.threads = TAG, COOKIE, -1, 2, 3
+    options.keeper = -1
     options.flags = (lib.VU_SESSION_ENFORCE if view.enforce else 0) | (
         lib.VU_SESSION_PRIVILEGED if privileged else 0
     )
+    if view.protected_links:
+        options.flags |= lib.VU_SESSION_PROTECTED_LINKS
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if view.asked:
         options.broker = theirs.fileno()

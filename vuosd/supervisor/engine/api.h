@@ -106,6 +106,7 @@ enum {
 	VU_SESSION_ENFORCE = 1, /* act on anchors; continue only what the Landlock floor bounds */
 	VU_SESSION_PRIVILEGED = 2, /* the supervisor is root: act with the credentials of the caller */
 	VU_SESSION_BROKER_MEMORY = 4, /* only the launcher may read targets (Yama): go through the broker */
+	VU_SESSION_PROTECTED_LINKS = 8, /* the sysctl fs.protected_symlinks is set */
 };
 
 struct vu_options {

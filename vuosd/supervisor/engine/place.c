@@ -193,6 +193,10 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			if (n > 0) {
 				if (++walk->links > VU_LINKS || (walk->flags & VU_NO_LINKS))
 					return -ELOOP;
+				struct stat st;
+				if (!fstatat(place->parent, place->name, &st, AT_SYMLINK_NOFOLLOW) &&
+				    (error = vu_walk_may_follow(walk, &st, place->parent)) < 0)
+					return error;
 				work->link[n] = 0;
 				vu_walk_note_jump(walk);
 				if (*work->link == '/') {

@@ -164,6 +164,35 @@ bool vu_walk_is_dot_dot(const char *name, const char *end)
 	return end - name == 2 && name[0] == '.' && name[1] == '.';
 }
 
+int vu_walk_may_follow(const struct vu_walk *walk, const struct stat *link, int directory)
+{
+	const mode_t everybodys = S_ISVTX | S_IWOTH;
+	struct stat above;
+	if (!(walk->call->session->options.flags & VU_SESSION_PROTECTED_LINKS))
+		return 0;
+	if (link->st_uid == (uid_t)syscall(SYS_setfsuid, -1)) /* which changes nothing, and tells it */
+		return 0;
+	if (directory < 0 || fstat(directory, &above) < 0)
+		return directory < 0 ? directory : -errno;
+	return (above.st_mode & everybodys) != everybodys || above.st_uid == link->st_uid ? 0 : -EACCES;
+}
+
+/* The same of a link on the way, whose name follows view[before]. */
+static int may_follow(struct vu_walk *walk, int link, size_t before)
+{
+	struct stat st;
+	struct vu_spot spot;
+	if (!(walk->call->session->options.flags & VU_SESSION_PROTECTED_LINKS))
+		return 0;
+	if (fstat(link, &st) < 0)
+		return -errno;
+	walk->view[before] = 0;
+	vu_walk_find(walk, &spot);
+	VU_CLOSE int directory = vu_walk_open_spot(walk->call, &spot, O_DIRECTORY | O_NOFOLLOW);
+	walk->view[before] = '/';
+	return vu_walk_may_follow(walk, &st, directory);
+}
+
 /*
  * The kernel met a link in `run`, which follows the canonical path: find the first, and put its text in front of what
  * follows it. Leaves the canonical path as it was, but for a jump.
@@ -209,6 +238,9 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 		const char *rest = end + strspn(end, "/");
 		if (!*rest && *end)
 			walk->trailing_path = true;
+		int refused = *rest ? 0 : may_follow(walk, link, before);
+		if (refused < 0)
+			return refused;
 		int result = vu_walk_proc(walk, &spot, link, before, rest, place);
 		if (result != VU_NO_LINK)
 			return result;
