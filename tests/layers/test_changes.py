@@ -46,7 +46,7 @@ CASES: dict[str, tuple[Spec, dict[bytes, Kind]]] = {
         {b"d/y": D},
     ),
     "directory's mode": ({b"d": Dir(0o700)}, {b"d": m}),
-    "directory's time alone": ({b"d": Dir(mtime=WHEN + 5)}, {b"d": m}),
+    "directory's time alone": ({b"d": Dir(mtime=WHEN + 5)}, {}),
     "directory's time with an entry": ({b"d": Dir(mtime=WHEN + 5), b"d/n": b""}, {b"d/n": A}),
     "directory's time with one far below": ({b"e": Dir(mtime=WHEN + 5), b"e/f/n": b""}, {b"e/f/n": A}),
     "file to directory": ({b"a": Dir(), b"a/b": b""}, {b"a": T, b"a/b": A}),

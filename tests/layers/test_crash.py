@@ -57,6 +57,8 @@ UPPER: Spec = {
     b"t/in": b"",
     b"q": b"file",
 }
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(600)]
+
 UPPER_SOME = (b"new", b"d/x", b"a", b"e/f", b"h1")
 
 

@@ -109,7 +109,10 @@ def read(root: bytes | Path, *, times: bool = True) -> dict[bytes, Any]:
     found: dict[bytes, Any] = {}
     first: dict[tuple[int, int], bytes] = {}
     for path in sorted(_paths(top)):
-        st = os.lstat(path)
+        try:
+            st = os.lstat(path)
+        except FileNotFoundError:
+            continue  # the kernel lists whiteouts in directories that only the layer has, and that is all
         name = os.path.relpath(path, top) if path != top else b""
         what: Any = stat.S_IFMT(st.st_mode)
         if stat.S_ISREG(st.st_mode):

@@ -3,10 +3,11 @@
 import argparse
 import os
 import sys
-from typing import Any
+from contextlib import ExitStack
 
 from vuosd.cli.layer_arguments import ONE_OF, Paths, add_store, chosen, store_argument
 from vuosd.cli.output import print_json
+from vuosd.cli.patches import print_patch, print_stat
 from vuosd.cli.status import as_json, print_names, print_status
 from vuosd.cli.trouble import recovered, trouble
 from vuosd.layers import Tree, open_layer
@@ -25,6 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--name-only", action="store_true", help="print paths alone")
+    how.add_argument("--stat", action="store_true", help="count lines")
+    how.add_argument("-p", "--patch", action="store_true", help="print a patch, for patch -p1 or git apply")
     how.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-a", "--all", action="store_true", help="name what new and deleted directories hold")
     parser.add_argument("--alone", action="store_true", help="of a branch: its changes upon its parent")
@@ -50,19 +53,27 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"vuctl: layer {name} is {busy}: it may be changing", file=sys.stderr)
         paths = Paths(layer.trees)
         wanted = [paths.parse(os.fsencode(word)) for word in arguments.paths]
-        changes: list[tuple[Tree, list[Change]]] = []
-        for tree in layer.trees:
-            only = [path for of, path in wanted if of is tree]
-            with Comparison(tree, whole=not arguments.alone) as comparison:
-                found = comparison.changes()
+        some = False
+        with ExitStack() as stack:
+            found: list[tuple[Tree, list[Change]]] = []
+            compared: list[tuple[Tree, Comparison, list[Change]]] = []
+            for tree in layer.trees:
+                only = [path for of, path in wanted if of is tree]
+                comparison = stack.enter_context(Comparison(tree, whole=not arguments.alone))
+                changes = comparison.changes()
                 if wanted:
-                    found = [change for change in found if covered(change.path, only)]
-                changes.append((tree, found))
-        if arguments.json:
-            value: dict[str, Any] = as_json(layer, changes)
-            print_json(value)
-        elif arguments.name_only:
-            print_names(paths, changes)
-        else:
-            print_status(paths, changes, everything=arguments.all)
-        return int(any(found for _, found in changes))
+                    changes = [change for change in changes if covered(change.path, only)]
+                found.append((tree, changes))
+                compared.append((tree, comparison, changes))
+                some = some or bool(changes)
+            if arguments.json:
+                print_json(as_json(layer, found))
+            elif arguments.name_only:
+                print_names(paths, found)
+            elif arguments.stat:
+                print_stat(paths, compared)
+            elif arguments.patch:
+                print_patch(compared)
+            else:
+                print_status(paths, found, everything=arguments.all)
+        return int(some)

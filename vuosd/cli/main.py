@@ -15,6 +15,9 @@ COMMANDS = {
     "diff": "say what a layer changes",
     "commit": "make what a layer changes so in the real tree",
     "ask": "show what a layer changes, and ask: commit, drop, keep or a shell",
+    "drop": "forget a layer",
+    "export": "write what a layer changes as an OCI image layer",
+    "branch": "begin a layer upon another",
     "doctor": "say what this machine gives to views, what is missing and why it matters",
     "stop": "end the daemon",
 }

@@ -12,6 +12,9 @@
         apply.py      change the names of the real tree
         clear.py      take out of the layer what has been committed
 
+    archive.py        as an OCI layer                              (vuctl export)
+    patch.py          as a patch; lines.py two files line by line  (vuctl diff --patch, --stat)
+
     errors.py         LayerError: one sentence for a person
     record.py         layer.json
     lock.py           who works on a layer

@@ -4,7 +4,7 @@ It is the difference of the two that counts, not what happens to lie in the laye
 only because something below it was changed, or a file that was copied up and is as it was, is no change.
 
 Two rules need a word.
-- The time of a directory changes with its entries: it counts only where nothing below the directory changed.
+- The time of a directory that is below too is no change: it goes with the entries, of both.
 - A layer of an ordinary user holds only that user's files, whomever the originals belong to: there an owner
   counts only where the original was the user's too.
 """
@@ -59,13 +59,11 @@ class Change(msgspec.Struct, gc=False):
 
 
 class _Visit(msgspec.Struct):
-    """A directory to be gone through, or (`done`) one that all below has been gone through of."""
+    """A directory to be gone through."""
 
     path: bytes
     new: Found | None
     old: Found | None
-    changes_before: int = 0
-    done: bool = False
 
 
 class Comparison:
@@ -86,6 +84,7 @@ class Comparison:
         self.redirected = False  # whether the layer has something that is elsewhere in the trees below
         self.closed: list[tuple[bytes, int]] = []  # directories of the upper not to be written, with modes
         self._changes: list[Change] = []
+        self.covering: set[bytes] = set()  # directories that hide, and do not merge with, the one below
         self._linked: dict[tuple[int, int, int], list[tuple[bytes, Found, Found | None, int | None]]] = {}
 
     def close(self) -> None:
@@ -107,17 +106,12 @@ class Comparison:
 
     def changes(self) -> list[Change]:
         """All of them, sorted by path, a directory before what is in it. OSError."""
-        self._changes, self._linked, self.closed = [], {}, []
+        self._changes, self._linked, self.closed, self.covering = [], {}, [], set()
         pending = [_Visit(b"", self.stack.root(), self.stack.root(self._tops))]
         while pending:
             visit = pending.pop()
-            if visit.done:
-                self._directory_itself(visit)
-                continue
-            visit.changes_before = len(self._changes)
-            visit.done = True
-            pending.append(visit)
             self._entries(visit, pending)
+            self._directory_itself(visit)
         self._join_links()
         self.redirected = any(
             change.new is not None and (change.new.data or change.new.parts[-1][1] != change.path)
@@ -132,6 +126,8 @@ class Comparison:
             self.closed.append((visit.path, stat.S_IMODE(new.st.st_mode)))
         if new is not None and old is not None and self._tops == 1 and self._merges(new, old):
             return self._merged_entries(visit, new, old, pending)
+        if new is not None and old is not None and not self._merges(new, old):
+            self.covering.add(visit.path)
         names: set[bytes] = set()
         for part in _all_parts(new, old):
             if part[0] < self._tops or not (new and old and self._merges(new, old)):
@@ -214,7 +210,7 @@ class Comparison:
         elif not same_type(new.st, old.st):
             self._changes.append(Change(path, Kind.TYPE, new, old))
         elif new.is_directory:
-            return  # when all below it is known
+            return  # when it is gone through
         elif not self._same_content(new, old):
             self._changes.append(Change(path, Kind.MODIFIED, new, old, self._cheap_attributes(new, old)))
         elif attributes := self._attributes(new, old, own):
@@ -235,11 +231,9 @@ class Comparison:
         new, old = visit.new, visit.old
         if new is None or old is None or new.top == old.top:
             return
-        attributes = self._attributes(new, old, None)
-        if len(self._changes) > visit.changes_before:
-            attributes = tuple(name for name in attributes if name != "times")
+        attributes = tuple(name for name in self._attributes(new, old, None) if name != "times")
         if attributes:
-            covers = not self._merges(new, old)
+            covers = visit.path in self.covering
             self._changes.append(Change(visit.path, Kind.METADATA, new, old, attributes, covers=covers))
 
     def _cheap_attributes(self, new: Found, old: Found) -> tuple[str, ...]:

@@ -229,7 +229,8 @@ class Planner:
         made: set[bytes],
         roots: Sequence[bytes] | None,
     ) -> None:
-        """Directories whose entries come and go get the times that they have in the layer."""
+        """Directories whose entries come and go get the times that they have in the layer, unless somebody
+        has changed them later."""
         gone = {step.path for step in structural if step.action is Action.RMDIR}
         for directory in {parent_of(step.path) for step in structural} - made - gone:
             if roots is not None and not covered(directory, roots):
@@ -237,6 +238,8 @@ class Planner:
             st = self._stack.levels[0].root.lstat(directory)
             there = self._root.lstat(directory)
             if st is None or there is None or not stat.S_ISDIR(st.st_mode) or not self._may.owns(there):
+                continue
+            if there.st_mtime_ns > st.st_mtime_ns:
                 continue
             old = directories.get(directory)
             wanted = (old and old.give) or Attributes()
