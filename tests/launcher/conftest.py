@@ -31,7 +31,8 @@ def vuos_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parent in (directory, *directory.parents[:2]):
         parent.chmod(0o755)
     out = directory / "launcher-tested"  # a name of its own, so that nobody takes it for theirs
-    sources = [*sorted((ROOT / "launcher").glob("*.c")), ROOT / "vuosd/supervisor/engine/remote.c"]
+    engine = ROOT / "vuosd/supervisor/engine"
+    sources = [*sorted((ROOT / "launcher").glob("*.c")), engine / "remote.c", engine / "tracee.c"]
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-g", "-static", '-DVUOSD_VERSION="test"']
     subprocess.run(["gcc", *flags, *sources, "-o", out], check=True)
     return out

@@ -24,7 +24,9 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> str:
     out = directory / "probe"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-O1", "-pthread", f"-I{ENGINE}"]
     flags += ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["gcc", *flags, HERE / "remote_probe.c", ENGINE / "remote.c", "-o", out], check=True)
+    tested = (ENGINE / f"{name}.c" for name in ("remote", "remote_ask", "tracee"))
+    sources = [HERE / "remote_probe.c", *tested]
+    subprocess.run(["gcc", *flags, *sources, "-o", out], check=True)
     return str(out)
 
 

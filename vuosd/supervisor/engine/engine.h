@@ -7,6 +7,7 @@
  *     table.c    the mount table: two tries, view path → mount and host path → mount
  *     op_*.c     what to do with the place: continue, or the same call on the anchor
  *     remote.c   a call made inside the target (chdir, execve, O_PATH)
+ *     warn.c     what the person must be told
  *
  * Nouns: a *call* is one notification being answered; a *place* is where a path of the caller leads; a *mount* is one
  * entry of the view; an *anchor* is the real object that stands for a place, reached by a directory descriptor; a

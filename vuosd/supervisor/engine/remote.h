@@ -10,6 +10,7 @@
 #ifndef VUOSD_ENGINE_REMOTE_H
 #define VUOSD_ENGINE_REMOTE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -69,6 +70,9 @@ struct vu_remote {
  * child that has gone is dead, but a mapping stays (scratch_at tells where, for use with VU_REMOTE_AT).
  */
 int64_t vu_remote_call(int listener, uint64_t id, struct vu_remote *call);
+
+/* Do the offsets lie in the scratch? */
+bool vu_remote_well_formed(const struct vu_remote *call);
 
 /* The same by way of the launcher's keeper. One request at a time on one broker socket: callers take turns. */
 int64_t vu_remote_ask(int broker, uint64_t id, struct vu_remote *call);
