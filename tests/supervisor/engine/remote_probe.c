@@ -459,6 +459,7 @@ static int stop_test(int count, int sig)
 			done[0]++;
 		}
 	}
+	setpgid(pid, pid); /* here as well: the first signal may come before the child has run */
 	for (int i = 0; i < count; i++) {
 		usleep(i * 13 % 300);
 		CHECK(kill(pid, sig) == 0);
