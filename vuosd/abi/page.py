@@ -45,6 +45,7 @@ def _cells(row: Row) -> Iterator[str]:
     yield row.level.value
     conditions = ", ".join(when.says for when in row.when)
     marks = ["*root*" if row.privileged else "", "*entries*" if row.entries else ""]
+    marks.append("*trees*" if row.stacked else "")
     yield " ".join(filter(None, [conditions, *marks]))
     yield row.op.name.lower() if row.level is Level.HANDLED else errno.errorcode.get(row.errno, "")
     yield row.note

@@ -67,6 +67,7 @@ class Op(enum.IntEnum):
     FSETXATTR = enum.auto()
     FREMOVEXATTR = enum.auto()
     IOCTL_SETFLAGS = enum.auto()
+    FSTAT = enum.auto()
     GETRLIMIT = enum.auto()
     SETRLIMIT = enum.auto()
     PRLIMIT = enum.auto()
@@ -128,6 +129,8 @@ class Row(NamedTuple):
     """Matters only to a supervisor that acts with the credentials of its callers."""
     entries: bool = False
     """Matters only where the view has an entry or enforces: else every such call would go on."""
+    stacked: bool = False
+    """Matters only where an entry of the view shows several trees as one."""
     errno: int = 0
     note: str = ""
 
@@ -182,6 +185,7 @@ _NEEDS = {
     Op.FCHOWN: {Arg.FD, Arg.MODE, Arg.EXTRA},
     **{op: {Arg.FD} for op in (Op.FSETXATTR, Op.FREMOVEXATTR, Op.IOCTL_SETFLAGS)},
     **{op: {Arg.BUF} for op in (Op.GETRLIMIT, Op.SETRLIMIT)},
+    Op.FSTAT: {Arg.FD, Arg.BUF},
     Op.PRLIMIT: {Arg.EXTRA, Arg.BUF, Arg.SIZE},
     Op.DUMPABLE: {Arg.EXTRA, Arg.MODE},
     Op.CREDENTIALS: set(),
@@ -217,5 +221,5 @@ def check(rows: "tuple[Row, ...]") -> None:
             assert Arg.DIRFD2 not in kinds or Arg.PATH2 in kinds, f"{who}: a directory without a path"
             assert not row.remote or (len(row.args) < 6 and not row.when), f"{who}: no room for the cookie"
         else:
-            unused = (row.args, row.implied, row.remote, row.privileged, row.entries)
+            unused = (row.args, row.implied, row.remote, row.privileged, row.entries, row.stacked)
             assert not any(unused), f"{who}: nothing decodes this"

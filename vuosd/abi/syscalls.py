@@ -38,10 +38,13 @@ def row(
     remote: bool = False,
     privileged: bool = False,
     entries: bool = False,
+    stacked: bool = False,
     note: str = "",
 ) -> Row:
     """A handled call."""
-    return Row(nr, name, Level.HANDLED, op, args, implied, when, remote, privileged, entries, note=note)
+    return Row(
+        nr, name, Level.HANDLED, op, args, implied, when, remote, privileged, entries, stacked, note=note
+    )
 
 
 def native(note: str, calls: str) -> Iterator[Row]:
@@ -72,6 +75,7 @@ _ROWS = (
     row(4, "stat", Op.STAT, Path, Buf),
     row(6, "lstat", Op.STAT, Path, Buf, implied=_NOFOLLOW),
     row(262, "newfstatat", Op.STAT, DirFd, Path, Buf, Flags),
+    row(5, "fstat", Op.FSTAT, Fd, Buf, stacked=True, note="a directory that several trees show"),
     row(332, "statx", Op.STATX, DirFd, Path, Flags, Extra, Buf),
     row(21, "access", Op.ACCESS, Path, Mode),
     row(269, "faccessat", Op.ACCESS, DirFd, Path, Mode),
@@ -193,7 +197,7 @@ _ROWS = (
 
     # The kernel keeps the books.
     *native("descriptors in a process are real",
-            "0 read 1 write 3 close 5 fstat 8 lseek 17 pread64 18 pwrite64 19 readv 20 writev 22 pipe "
+            "0 read 1 write 3 close 8 lseek 17 pread64 18 pwrite64 19 readv 20 writev 22 pipe "
             "32 dup 33 dup2 40 sendfile 72 fcntl 73 flock 74 fsync 75 fdatasync 77 ftruncate 138 fstatfs "
             "187 readahead 193 fgetxattr 196 flistxattr 221 fadvise64 275 splice 276 tee "
             "277 sync_file_range 278 vmsplice 285 fallocate 292 dup3 293 pipe2 295 preadv 296 pwritev "

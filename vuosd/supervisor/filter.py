@@ -46,7 +46,13 @@ _GOVERNED = (Op.EXECVE, Op.BIND)
 
 
 def build(
-    *, cookie: int, privileged: bool, enforce: bool = False, sends: bool = False, entries: bool = True
+    *,
+    cookie: int,
+    privileged: bool,
+    enforce: bool = False,
+    sends: bool = False,
+    entries: bool = True,
+    stacked: bool = False,
 ) -> bytes:
     """The program of one session.
 
@@ -59,11 +65,14 @@ def build(
     `privileged`: the supervisor acts with its callers' credentials, so it must hear when
     they change. Without `entries` the view has none: a directory lists what the kernel lists, and a
     descriptor changes what the kernel lets it change, so nobody asks.
+    `stacked`: an entry shows several trees as one, and a descriptor of a directory does not tell everything.
     """
     assert 0 < cookie <= LONG
     assert entries or not enforce
     program = bytearray()
-    for code, yes, no, value in _INSTRUCTION.iter_unpack(_template(privileged, enforce, sends, entries)):
+    for code, yes, no, value in _INSTRUCTION.iter_unpack(
+        _template(privileged, enforce, sends, entries, stacked)
+    ):
         if code & 0x7 == 0x5:  # a jump: the placeholder's halves are compared, never loaded or returned
             value = {_PLACEHOLDER >> 32: cookie >> 32, _PLACEHOLDER & 0xFFFFFFFF: cookie & 0xFFFFFFFF}.get(
                 value, value
@@ -73,8 +82,8 @@ def build(
 
 
 @functools.cache
-def _template(privileged: bool, enforce: bool, sends: bool, entries: bool) -> bytes:
-    program = _prologue() + _body(privileged, enforce, sends, entries)
+def _template(privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool) -> bytes:
+    program = _prologue() + _body(privileged, enforce, sends, entries, stacked)
     values = [value for _, _, _, value in _INSTRUCTION.iter_unpack(program)]
     high, low = values.count(_PLACEHOLDER >> 32), values.count(_PLACEHOLDER & 0xFFFFFFFF)
     assert high == low > 0, "the cookie is compared in halves, each as often as the other"
@@ -110,7 +119,7 @@ def _remote(row: Row, enforce: bool, sends: bool) -> bool:
     return row.remote and (not enforce or row.op in _GOVERNED or (sends and row.op is Op.SENDMSG))
 
 
-def _body(privileged: bool, enforce: bool, sends: bool, entries: bool) -> bytes:
+def _body(privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool) -> bytes:
     import pyseccomp
 
     program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
@@ -118,7 +127,7 @@ def _body(privileged: bool, enforce: bool, sends: bool, entries: bool) -> bytes:
     for row in ROWS:
         if row.level is Level.NATIVE or (row.privileged and not privileged):
             continue
-        if row.entries and not entries:
+        if (row.entries and not entries) or (row.stacked and not stacked):
             continue
         action = pyseccomp.NOTIFY if row.level is Level.HANDLED else pyseccomp.ERRNO(row.errno)
         for condition in _conditions(row._replace(remote=_remote(row, enforce, sends))):

@@ -63,6 +63,7 @@ enum vu_op {
 	VU_OP_FSETXATTR, /* fd */
 	VU_OP_FREMOVEXATTR, /* fd */
 	VU_OP_IOCTL_SETFLAGS, /* ioctl with FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR: fd */
+	VU_OP_FSTAT, /* fd, buf: of a directory that several trees show */
 	VU_OP_GETRLIMIT, /* getrlimit(RLIMIT_LOCKS): buf */
 	VU_OP_SETRLIMIT, /* setrlimit(RLIMIT_LOCKS): buf */
 	VU_OP_PRLIMIT, /* prlimit64(…, RLIMIT_LOCKS): extra = pid, buf = new, size = old (a pointer) */

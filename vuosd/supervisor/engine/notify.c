@@ -83,6 +83,7 @@ static const struct {
 	[VU_OP_FSETXATTR] = { "fsetxattr", vu_op_descriptor_write, true },
 	[VU_OP_FREMOVEXATTR] = { "fremovexattr", vu_op_descriptor_write, true },
 	[VU_OP_IOCTL_SETFLAGS] = { "ioctl", vu_op_descriptor_write, true },
+	[VU_OP_FSTAT] = { "fstat", vu_op_fstat, false },
 	[VU_OP_GETRLIMIT] = { "getrlimit", vu_op_getrlimit, false },
 	[VU_OP_SETRLIMIT] = { "setrlimit", vu_op_setrlimit, false },
 	[VU_OP_PRLIMIT] = { "prlimit", vu_op_prlimit, false },

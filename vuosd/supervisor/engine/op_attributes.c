@@ -136,6 +136,22 @@ int vu_op_stat(struct vu_call *call)
 	return verdict < 0 ? verdict : vu_answer(call, 0);
 }
 
+/* Only a directory that several trees show has other attributes than the caller's descriptor. */
+int vu_op_fstat(struct vu_call *call)
+{
+	VU_PLACE place;
+	struct stat st;
+	int error = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->fd), &place);
+	if (error < 0 || !place.merged)
+		return VU_CONTINUE;
+	if ((error = find_in_stack(call, &place, false)) < 0)
+		return VU_CONTINUE; /* it has gone: what the caller holds is all there is */
+	if (fstat(place.fd, &st) < 0 || identify(&place, &st) < 0)
+		return -errno;
+	error = vu_write(call, vu_argument(call, call->row->buf), &st, sizeof st);
+	return error < 0 ? error : vu_answer(call, 0);
+}
+
 int vu_op_statx(struct vu_call *call)
 {
 	VU_PLACE place;

@@ -6,6 +6,7 @@
  * we have the caller's.
  */
 #include "again.h"
+#include "stack.h"
 
 #include <linux/capability.h>
 #include <stdio.h>
@@ -49,6 +50,18 @@ static int check_watcher(struct vu_call *call)
 	return strcmp(call->work->host, "anon_inode:inotify") ? -EINVAL : 0;
 }
 
+/* What happens in a directory of a layered stack happens in the topmost tree, which has to have it then. */
+static int watch_on_top(struct vu_call *call, struct vu_place *place)
+{
+	struct vu_stack *stack = place->mount->stack;
+	struct stat st;
+	if (!stack->layered || !stack->writable || fstat(place->fd, &st) < 0 || !S_ISDIR(st.st_mode))
+		return 0;
+	if (faccessat(place->fd, "", R_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+		return -errno;
+	return vu_stack_take(call, place, 0);
+}
+
 int vu_op_inotify(struct vu_call *call)
 {
 	uint32_t mask = (uint32_t)vu_argument(call, call->row->mode);
@@ -61,6 +74,8 @@ int vu_op_inotify(struct vu_call *call)
 		return check < 0 ? check : error;
 	}
 	if (error < 0)
+		return error;
+	if (place.mount->stack && !place.magic && (error = watch_on_top(call, &place)) < 0)
 		return error;
 	return vu_may_continue(call, &place, false) ? VU_CONTINUE : watch(call, &place);
 }

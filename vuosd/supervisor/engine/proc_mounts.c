@@ -177,7 +177,11 @@ static void gather(const struct vu_mount *mount, const struct lines *host, struc
 	for (unsigned i = 0; (stx.stx_mask & STATX_MNT_ID) && i < host->count; i++)
 		if ((uint64_t)host->lines[i].id == stx.stx_mnt_id)
 			base = &host->lines[i];
-	if (base && mount->kind != VU_TMPFS) {
+	if (mount->stack) {
+		strcpy(facts->type, "overlay");
+		facts->source = strdup("overlay");
+		snprintf(facts->super, sizeof facts->super, mount->readonly ? "ro" : "rw");
+	} else if (base && mount->kind != VU_TMPFS) {
 		const char *rest = strstr(base->rest, " - ");
 		char *type = strdup(rest ? rest + 3 : ""), *next = type, *name;
 		snprintf(facts->device, sizeof facts->device, "%s", base->device);
@@ -198,7 +202,7 @@ static void gather(const struct vu_mount *mount, const struct lines *host, struc
 	FILE *root = open_memstream(&facts->root, &size);
 	if (!root)
 		return;
-	bool below = base && mount->kind != VU_TMPFS && !strncmp(mount->source, base->target, base->length);
+	bool below = base && mount->kind != VU_TMPFS && !mount->stack && !strncmp(mount->source, base->target, base->length);
 	if (below) {
 		fputs(strcmp(base->root, "/") ? base->root : "", root);
 		escape(root, strcmp(mount->source, "/") ? mount->source + base->length : "");
