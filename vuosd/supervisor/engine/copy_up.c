@@ -106,10 +106,11 @@ int vu_stack_take_directory(struct vu_call *call, struct vu_stack *stack, const 
 static int copy_file(struct vu_call *call, struct vu_stack *stack, int parent, int fd, const struct stat *st,
 		     unsigned how)
 {
+	char link[32];
 	VU_CLOSE int from = how & VU_TAKE_EMPTY || !st->st_size ? -1 : vu_reopen(call->session, fd, O_RDONLY);
 	if (from < 0 && st->st_size && !(how & VU_TAKE_EMPTY))
 		return from;
-	VU_CLOSE int to = openat(parent, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	VU_CLOSE int to = open(vu_fd_path(parent, link), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (to < 0)
 		return -errno;
 	if (from >= 0 && st->st_size > LARGE)
@@ -281,7 +282,7 @@ static int take_entries(struct vu_call *call, struct vu_stack *stack, const char
 	int fd = vu_stack_open_lowest(stack, path, &seen), error = 0;
 	if (fd < 0)
 		return fd == -ENOENT || fd == -ENOTDIR ? 0 : fd;
-	int readable = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int readable = vu_stack_read_directory(fd);
 	close(fd);
 	DIR *stream = readable < 0 ? NULL : fdopendir(readable);
 	if (!stream)

@@ -220,7 +220,7 @@ static void read_attributes(struct vu_dir *dir, int fd)
 
 int vu_dirs_read(struct vu_dir *dir, int fd)
 {
-	int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int own = vu_stack_read_directory(fd);
 	DIR *stream = own < 0 ? NULL : fdopendir(own);
 	int error = 0;
 	if (!stream)

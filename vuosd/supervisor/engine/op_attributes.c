@@ -25,6 +25,7 @@ static unsigned walk_flags(unsigned at)
 static int may_change(struct vu_call *call, const struct vu_place *place)
 {
 	struct stat st;
+	char name[256];
 	if (fstat(place->fd, &st) < 0)
 		return -errno;
 	switch (call->row->op) {
@@ -42,9 +43,13 @@ static int may_change(struct vu_call *call, const struct vu_place *place)
 	case VU_OP_SETXATTR:
 	case VU_OP_SETXATTRAT:
 	case VU_OP_REMOVEXATTR:
-	case VU_OP_REMOVEXATTRAT: /* which right an attribute needs depends on its name: the kernel asks for one of the two */
-		return vu_stack_owns(call, &st) || !faccessat(place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) ? 0
-													       : -EPERM;
+	case VU_OP_REMOVEXATTRAT: /* fs/xattr.c xattr_permission */
+		if (vu_read_string(call, vu_argument(call, call->row->extra), name, sizeof name) <= 0 ||
+		    strncmp(name, "user.", 5))
+			return vu_stack_owns(call, &st) ? 0 : -EPERM;
+		if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+			return -EPERM;
+		return faccessat(place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0 ? -errno : 0;
 	default: return vu_stack_owns(call, &st) ? 0 : -EPERM;
 	}
 }

@@ -315,3 +315,9 @@ bool vu_stack_untouched(struct vu_stack *stack, const char *path, unsigned tree)
 	pthread_mutex_unlock(&stack->lock);
 	return untouched;
 }
+
+int vu_stack_read_directory(int fd)
+{
+	char path[32];
+	return open(vu_fd_path(fd, path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}

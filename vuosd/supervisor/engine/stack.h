@@ -96,6 +96,8 @@ bool vu_stack_is_whiteout(int fd, const struct stat *st, bool attributes);
 /* The directory `path` of one tree. *covers: those below show nothing of it; `below`: "", or its path there. */
 int vu_stack_open_tree(struct vu_stack *stack, unsigned index, const char *path, bool *covers, bool *attributes,
 		       char below[VU_TEXT]);
+/* To read an O_PATH directory, which takes no right to search it. Returns a descriptor, or -1 and errno. */
+int vu_stack_read_directory(int fd);
 /* The path below the stack's target of a place. */
 const char *vu_stack_rest(const struct vu_place *place);
 /* The stack's bottom shows the object, and nothing above changes what it is: the host's own. */

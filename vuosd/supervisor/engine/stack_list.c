@@ -72,7 +72,7 @@ static int add(struct vu_names *names, const struct dirent *entry, bool whiteout
 
 static int read_tree(int dir, bool layer, bool attributes, bool below, struct vu_names *names)
 {
-	int own = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
+	int own = vu_stack_read_directory(dir), error = 0;
 	DIR *stream = own < 0 ? NULL : fdopendir(own);
 	if (!stream)
 		return -errno;
@@ -101,13 +101,14 @@ static void settle(struct vu_names *names, int fd, bool lowest)
 		if (!name.name)
 			continue;
 		name.position = hash(name.name);
-		name.extra = fstatat(fd, name.name, &st, AT_SYMLINK_NOFOLLOW) < 0;
-		bool directories = !name.extra && S_ISDIR(st.st_mode) && name.type == DT_DIR;
+		bool found = !fstatat(fd, name.name, &st, AT_SYMLINK_NOFOLLOW);
+		name.extra = !found && errno == ENOENT;
+		bool directories = found && S_ISDIR(st.st_mode) && name.type == DT_DIR;
 		if (name.extra ? name.hidden : name.below && !directories) {
 			free(name.name);
 			continue;
 		}
-		if (!name.extra && lowest && S_ISDIR(st.st_mode) && name.type == DT_DIR && !name.hidden)
+		if (found && lowest && S_ISDIR(st.st_mode) && name.type == DT_DIR && !name.hidden)
 			name.ino = st.st_ino;
 		names->names[kept++] = name;
 	}

@@ -89,7 +89,7 @@ static int check_empty(struct vu_stack *stack, const char *path, const struct vu
 		VU_CLOSE int fd = vu_stack_open_lowest(stack, path, &at);
 		if (fd < 0)
 			continue;
-		int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		int own = vu_stack_read_directory(fd);
 		DIR *stream = own < 0 ? NULL : fdopendir(own);
 		if (!stream)
 			return -errno;
@@ -105,7 +105,7 @@ static int check_empty(struct vu_stack *stack, const char *path, const struct vu
 				int object = vu_stack_open(stack, below, O_NOFOLLOW, &found);
 				if (object >= 0)
 					close(object);
-				error = object >= 0 ? -ENOTEMPTY : object == -ENOENT ? 0 : object;
+				error = object >= 0 || object == -EACCES ? -ENOTEMPTY : object == -ENOENT ? 0 : object;
 			}
 		}
 		closedir(stream);
