@@ -122,7 +122,7 @@ struct vu_dir *vu_dirs_find(struct vu_dir *root, const char *path, struct vu_way
 		dir = next;
 		at += length;
 		way->known = way->stop;
-		way->opaque |= dir->opaque;
+		way->opaque |= dir->opaque || dir->alone;
 		way->redirected |= dir->redirect != NULL;
 		way->attribute_whiteouts = dir->attribute_whiteouts;
 	}

@@ -75,6 +75,7 @@ void vu_again_free(struct vu_session *session);
 struct vu_seen {
 	int8_t tree, lowest;
 	bool redirected; /* the lowest has it by another path */
+	bool covered; /* nothing is found, because of a whiteout in the topmost tree */
 };
 
 struct vu_stack;
@@ -198,6 +199,7 @@ struct vu_place {
 	bool hidden; /* VU_WANT_PARENT: the last name is hidden by the view */
 	bool mountpoint; /* the place is an entry's own target */
 	bool magic; /* reached by a magic link of /proc and without a path: pipe, memfd, deleted file */
+	bool top; /* VU_WANT_PARENT: `parent` is of the topmost tree of a stack */
 	bool merged; /* a directory that several trees of a stack show: its attributes are the topmost's */
 	bool trailing; /* VU_WANT_PARENT: the name has a trailing slash, kept in `name` */
 	bool listing; /* `fd` is no O_PATH descriptor, but what the caller wants */

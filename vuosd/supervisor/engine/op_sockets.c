@@ -118,7 +118,7 @@ static int make_room(struct vu_call *call, struct vu_place *place)
 	int error = vu_room_open(call, place, &room);
 	if (error < 0)
 		return error == -EEXIST ? -EADDRINUSE : error;
-	if (room.covered && unlinkat(room.own, place->name, 0) < 0)
+	if (room.covered && unlinkat(place->parent, place->name, 0) < 0)
 		error = -errno;
 	if (room.own >= 0 && room.bottom) {
 		vu_close(&place->parent);

@@ -117,24 +117,26 @@ static bool is_plain(const char *name)
 	return strcmp(name, "/") && strcmp(name, ".") && strcmp(name, "..");
 }
 
-/* The text of the link that has the last name, in work->link; what it is where it is none does not matter. */
+/* What has the last name in a stack, in place->fd; and if it is a link, its text in work->link. As readlinkat(2). */
 static ssize_t read_link(struct vu_walk *walk, struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
 	struct vu_stack *stack = place->mount->stack;
 	if (!stack)
 		return readlinkat(place->parent, place->name, work->link, PATH_MAX);
-	struct vu_seen seen;
 	const char *rest = vu_stack_rest(place);
 	size_t length = strlen(rest);
 	if (length + strlen(place->name) + 2 > VU_TEXT)
 		return -1;
 	memcpy(work->scratch, rest, length);
 	snprintf(work->scratch + length, sizeof work->scratch - length, "%s%s", length ? "/" : "", place->name);
-	VU_CLOSE int fd = vu_stack_open(stack, work->scratch, O_NOFOLLOW, &seen);
-	ssize_t n = fd < 0 ? -1 : readlinkat(fd, "", work->link, PATH_MAX);
+	struct vu_seen parent = walk->seen;
+	place->fd = vu_stack_open_joined(walk->call, stack, work->scratch, O_NOFOLLOW, &walk->seen);
+	ssize_t n = place->fd < 0 ? -1 : readlinkat(place->fd, "", work->link, PATH_MAX);
 	if (n > 0)
-		walk->seen = seen;
+		vu_close(&place->fd);
+	else if (place->fd < 0 && place->fd != -ENOENT)
+		walk->seen = parent; /* looked up again, for the error */
 	return n;
 }
 
@@ -167,6 +169,7 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 		if ((error = judge(walk, place->parent)) < 0)
 			return error;
 		describe(walk, place);
+		place->top = place->mount->stack && place->seen.tree == 0;
 		place->mountpoint = false;
 		if (searches(walk, place) && faccessat(place->parent, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
 			return -errno;
@@ -188,7 +191,8 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			describe(walk, place);
 			return 0;
 		}
-		if ((walk->flags & VU_FOLLOW) && !place->trailing && !(child && child->mount)) {
+		bool followed = (walk->flags & VU_FOLLOW) && !place->trailing && !(child && child->mount);
+		if (followed) {
 			ssize_t n = read_link(walk, place);
 			if (n > 0) {
 				if (++walk->links > VU_LINKS || (walk->flags & VU_NO_LINKS))
@@ -219,7 +223,11 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 			place->native = place->native && parent_native;
 		}
 		bool stacked = place->mount->stack && !place->hidden;
-		if (((walk->flags & VU_ABSENT_OK) || stacked) && !place->hidden) {
+		bool known = stacked && followed && (place->fd >= 0 || place->fd == -ENOENT);
+		if (known) {
+			place->fd = place->fd < 0 ? -1 : place->fd;
+			describe_object(walk, place, place->fd >= 0);
+		} else if (((walk->flags & VU_ABSENT_OK) || stacked) && !place->hidden) {
 			struct vu_spot spot;
 			vu_walk_find(walk, &spot);
 			int fd = stacked || (child && child->mount)
@@ -281,7 +289,7 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 				     &walk->start, &tree);
 	if (error < 0)
 		return error; /* ENOENT, EACCES: a directory that the view does not show */
-	walk->seen = (struct vu_seen){ (int8_t)tree, (int8_t)tree, false };
+	walk->seen = (struct vu_seen){ .tree = (int8_t)tree, .lowest = (int8_t)tree };
 	if (walk->start->stack && tree != (int)walk->start->stack->count - 1)
 		walk->clean =
 			false; /* the caller's kernel goes on in the layer, and sees nothing of what lies below it */

@@ -202,7 +202,8 @@ static void gather(const struct vu_mount *mount, const struct lines *host, struc
 	FILE *root = open_memstream(&facts->root, &size);
 	if (!root)
 		return;
-	bool below = base && mount->kind != VU_TMPFS && !mount->stack && !strncmp(mount->source, base->target, base->length);
+	bool below =
+		base && mount->kind != VU_TMPFS && !mount->stack && !strncmp(mount->source, base->target, base->length);
 	if (below) {
 		fputs(strcmp(base->root, "/") ? base->root : "", root);
 		escape(root, strcmp(mount->source, "/") ? mount->source + base->length : "");

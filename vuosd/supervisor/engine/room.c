@@ -49,6 +49,19 @@ static int bottom_of(struct vu_stack *stack, const char *path, const char *above
 	return result;
 }
 
+/* The place has a whiteout: what is made comes from the work directory. */
+static void cover_up(struct vu_stack *stack, const struct vu_place *place, struct vu_room *room)
+{
+	room->covered = true;
+	room->dir = stack->work;
+	vu_stack_temporary(stack, room->temporary);
+	unlinkat(stack->work, room->temporary, 0);
+	unlinkat(stack->work, room->temporary, AT_REMOVEDIR);
+	if (strchr(place->name, '/'))
+		strcat(room->temporary, "/");
+	room->name = room->temporary;
+}
+
 static int find_room(struct vu_call *call, struct vu_place *place, struct vu_room *room)
 {
 	struct vu_stack *stack = place->mount->stack;
@@ -62,6 +75,12 @@ static int find_room(struct vu_call *call, struct vu_place *place, struct vu_roo
 	}
 	if (!stack->minimal && syscall(SYS_faccessat2, place->parent, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
 		return -errno;
+	if (place->top) {
+		room->dir = place->parent;
+		if (place->seen.covered)
+			cover_up(stack, place, room);
+		return 0;
+	}
 	vu_inspect(call, true);
 	if (stack->layered)
 		room->own = vu_stack_take_directory(call, stack, above);
@@ -76,25 +95,7 @@ static int find_room(struct vu_call *call, struct vu_place *place, struct vu_roo
 	vu_close(&place->parent);
 	if ((place->parent = fcntl(room->own, F_DUPFD_CLOEXEC, 0)) < 0)
 		return -errno;
-	size_t length = strcspn(place->name, "/");
-	char name[NAME_MAX + 8];
-	memcpy(name, place->name, length);
-	name[length] = 0;
-	VU_CLOSE int fd = vu_walk_open(room->own, name, O_NOFOLLOW);
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	struct stat st;
-	if (!stack->layered || fstat(fd, &st) < 0 || !vu_stack_is_whiteout(fd, &st, true))
-		return -EEXIST;
-	room->covered = true;
-	room->dir = stack->work;
-	vu_stack_temporary(stack, room->temporary);
-	unlinkat(stack->work, room->temporary, 0);
-	unlinkat(stack->work, room->temporary, AT_REMOVEDIR);
-	if (place->name[length])
-		strcat(room->temporary, "/");
-	room->name = room->temporary;
-	return 0;
+	return 0; /* the directory has just been made, or the name would be in it */
 }
 
 int vu_room_open(struct vu_call *call, struct vu_place *place, struct vu_room *room)
@@ -111,29 +112,36 @@ int vu_room_open(struct vu_call *call, struct vu_place *place, struct vu_room *r
 	return error < 0 ? vu_room_close(call, place, room, error) : 0;
 }
 
+/* Seen before the lock was taken: another thread may have been quicker. */
+static bool still_covered(int parent, const char *name)
+{
+	struct stat st;
+	VU_CLOSE int fd = vu_walk_open(parent, name, O_NOFOLLOW);
+	return fd >= 0 && !fstat(fd, &st) && vu_stack_is_whiteout(fd, &st, true);
+}
+
 static int settle(struct vu_call *call, struct vu_place *place, struct vu_room *room)
 {
 	struct vu_stack *stack = place->mount->stack;
 	size_t length = strcspn(place->name, "/");
 	char name[NAME_MAX + 8];
-	struct stat st;
 	memcpy(name, place->name, length);
 	name[length] = 0;
 	room->temporary[strcspn(room->temporary, "/")] = 0;
 	const char *made = room->covered ? room->temporary : name;
-	if (fstatat(room->dir, made, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	bool directory = S_ISDIR(st.st_mode);
+	bool directory = call->row->op == VU_OP_MKDIR;
 	if (room->covered && directory) {
 		VU_CLOSE int fd = vu_walk_open(room->dir, made, O_DIRECTORY | O_NOFOLLOW);
 		int error = fd < 0 ? fd : vu_stack_set_opaque(fd);
 		if (error < 0)
 			return error;
 	}
+	if (room->covered && !still_covered(place->parent, name))
+		return -EEXIST;
 	if (room->covered) {
 		vu_inspect(call, true); /* the caller may have no right to the work directory */
-		int result =
-			vu_result(syscall(SYS_renameat2, room->dir, made, room->own, name, directory ? EXCHANGE : 0));
+		int result = vu_result(
+			syscall(SYS_renameat2, room->dir, made, place->parent, name, directory ? EXCHANGE : 0));
 		if (!result && directory)
 			unlinkat(room->dir, made, 0);
 		vu_inspect(call, false);
@@ -145,6 +153,7 @@ static int settle(struct vu_call *call, struct vu_place *place, struct vu_room *
 		if (!dir)
 			return -ENOMEM;
 		dir->opaque = room->covered;
+		dir->alone = true;
 	}
 	return 0;
 }

@@ -143,7 +143,7 @@ static int open_from(struct vu_stack *stack, unsigned from, const char *path, ui
 	char texts[2][VU_TEXT];
 	unsigned turn = 0;
 	int found = -1;
-	*seen = (struct vu_seen){ -1, -1, false };
+	*seen = (struct vu_seen){ .tree = -1, .lowest = -1 };
 	for (unsigned i = from; i < stack->count; i++) {
 		bool directory, covers;
 		int fd = open_in(stack, i, path, found < 0 ? flags : O_DIRECTORY | O_NOFOLLOW, &directory, &covers,
@@ -161,6 +161,7 @@ static int open_from(struct vu_stack *stack, unsigned from, const char *path, ui
 				return fd;
 			found = fd;
 		} else if (fd != -ENOENT) {
+			seen->covered = fd == COVERED && !i;
 			return fd == COVERED ? -ENOENT : fd;
 		}
 		if (covers)

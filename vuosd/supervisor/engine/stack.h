@@ -28,6 +28,7 @@ struct vu_dir {
 	struct vu_dir **buckets;
 	unsigned bucket_count, child_count;
 	bool opaque; /* nothing below it shows through */
+	bool alone; /* nothing was below it when it was made: no need to look, and nothing to say on disk */
 	bool attribute_whiteouts; /* whiteouts in it may be files with an attribute */
 	char *redirect; /* the trees below have it by another name: one of the same directory, or a path from the root */
 };

@@ -127,7 +127,7 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, cons
 	walk->length = strcmp(work->scratch, "/") ? strlen(work->scratch) : 0;
 	memcpy(walk->view, work->scratch, walk->length);
 	walk->view[walk->length] = 0;
-	walk->seen = (struct vu_seen){ (int8_t)tree, (int8_t)tree, false };
+	walk->seen = (struct vu_seen){ .tree = (int8_t)tree, .lowest = (int8_t)tree };
 	if (mount->stack && tree != (int)mount->stack->count - 1)
 		walk->clean = false;
 	if (!walk->absolute) {
