@@ -238,8 +238,7 @@ def test_merge(box: Box, writable: str) -> None:
     box.file("tree/h/e/w", "w\n")
     box.give(top)
     source = f'source = ["{top}/d", "{top}/h"]\nwritable = {writable}\n'
-    hide = f'[[mount]]\ntype = "hide"\ntarget = ["{top}/d", "{top}/h"]\n'
-    profile = f'[[mount]]\ntype = "merge"\ntarget = "/mnt"\n{source}{hide}'
+    profile = f'[[mount]]\ntype = "merge"\ntarget = "/mnt"\n{source}'
     done = run(
         box, "ls /mnt /mnt/e; cat /mnt/x /mnt/z; echo > /mnt/new && ls /mnt; rm /mnt/z", profile=profile
     )

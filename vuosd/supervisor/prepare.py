@@ -191,7 +191,11 @@ class _Placer:
 
     def _stack(self, entry: Entry) -> Stacked:
         try:
-            return stacks.stacked(entry, self.layers)
+            made = stacks.stacked(entry, self.layers)
+            if made.paths[-1] == entry.target:
+                return made
+            handles = os.open(self.scratch.make(0o1777), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return made._replace(handles=handles, handles_path=os.readlink(b"/proc/self/fd/%d" % handles))
         except OSError as error:
             raise self._error(entry, error) from None
 

@@ -33,6 +33,7 @@ class Stacked(NamedTuple):
     descriptors, paths: of each tree, O_PATH, and as the kernel names it
     sources: what the profile names, or means
     work, origins: of a layer: its directory for temporaries, its book; else -1
+    handles: an empty directory of the session, -1 where the lowest tree lies at the target itself
     layer: its name; "" for one of this session alone
     """
 
@@ -44,6 +45,8 @@ class Stacked(NamedTuple):
     sources: tuple[bytes, ...]
     work: int = -1
     origins: int = -1
+    handles: int = -1
+    handles_path: bytes = b""
     sync: bool = False
     attribute_whiteouts: bool = False
     layer: str = ""
@@ -98,7 +101,9 @@ class Session:
         target = ffi.new("char[]", stack.target)
         options = ffi.new("struct vu_stack_options *")
         options.target, options.fds, options.paths, options.count = target, descriptors, names, count
-        options.work, options.origins = stack.work, stack.origins
+        options.work, options.origins, options.handles = stack.work, stack.origins, stack.handles
+        handles_path = ffi.new("char[]", stack.handles_path)
+        options.handles_path = handles_path
         options.flags = (
             (lib.VU_STACK_WRITABLE if stack.writable else 0)
             | (lib.VU_STACK_MINIMAL if stack.kind == "mincow" else 0)

@@ -59,7 +59,13 @@ class Running:
         os.close(self.program)
         enforce = prepared.enforce
         sends = enforce and not _may_duplicate()
-        program = filter.build(cookie=self.cookie, privileged=self.privileged, enforce=enforce, sends=sends)
+        program = filter.build(
+            cookie=self.cookie,
+            privileged=self.privileged,
+            enforce=enforce,
+            sends=sends,
+            stacked=bool(prepared.stacked),
+        )
         self._take(program)
 
     def _take(self, program: bytes) -> None:

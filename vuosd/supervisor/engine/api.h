@@ -101,6 +101,10 @@ struct vu_stack_options {
 	const char *const *paths; /* of `fds`, as /proc/self/fd names them */
 	int32_t work; /* directory on the file system of the topmost, or -1 */
 	int32_t origins; /* O_APPEND: the book of what the layer covers, or -1 */
+	/* An empty directory of the session, or -1 where the lowest tree lies at `target` itself: directories made in it are what
+	 * programs get for those of the stack, because a descriptor of a tree would be one of the tree's own place. */
+	int32_t handles;
+	const char *handles_path;
 };
 
 enum {

@@ -44,12 +44,14 @@ int vu_op_chdir(struct vu_call *call)
 		return error;
 	if (vu_may_continue(call, &place, false))
 		return VU_CONTINUE;
-	if (place.merged && !place.seen.redirected) {
-		int lowest = vu_stack_open_lowest(place.mount->stack, vu_stack_rest(&place), &place.seen);
-		if (lowest < 0)
-			return lowest;
-		vu_close(&place.fd);
-		place.fd = lowest;
+	if (place.mount->stack && !place.magic) {
+		int given = vu_stack_open_given(place.mount->stack, &place);
+		if (given < 0 && given != -ENOENT)
+			return given;
+		if (given >= 0) {
+			vu_close(&place.fd);
+			place.fd = given;
+		}
 	}
 	VU_CLOSE int fd = vu_reopen(call->session, place.fd, O_RDONLY | O_DIRECTORY);
 	if (fd == -EACCES) {

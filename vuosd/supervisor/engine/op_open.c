@@ -145,18 +145,19 @@ static int take_to_write(struct vu_call *call, struct vu_place *place, int flags
 	return vu_stack_take(call, place, flags & O_TRUNC ? VU_TAKE_EMPTY : 0);
 }
 
-/* A directory that several trees show is the lowest one's for whoever opens it: see stack.h. */
-static int open_merged(struct vu_call *call, struct vu_place *place, int flags)
+/* The descriptor of a directory of a stack is that of another: see stack.h. */
+static int open_given(struct vu_place *place, int flags)
 {
-	if (faccessat(place->fd, "", R_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
+	if (!(flags & O_PATH) && faccessat(place->fd, "", R_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
 		return -errno;
-	int lowest = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
-	if (lowest < 0)
-		return lowest;
+	int given = vu_stack_open_given(place->mount->stack, place);
+	if (given == -ENOENT)
+		return 0;
+	if (given < 0)
+		return given;
 	vu_close(&place->fd);
-	place->fd = lowest;
-	VU_CLOSE int fd = vu_reopen(call->session, lowest, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
-	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+	place->fd = given;
+	return 0;
 }
 
 static int open_existing(struct vu_call *call, struct vu_place *place, int flags)
@@ -166,13 +167,11 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		return -errno;
 	if ((flags & O_CREAT) && (flags & O_EXCL))
 		return -EEXIST;
-	if (place->merged && !place->seen.redirected && (flags & O_PATH)) {
-		int lowest = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
-		if (lowest < 0)
-			return lowest;
-		vu_close(&place->fd);
-		place->fd = lowest;
-	}
+	struct vu_stack *stack = place->magic ? NULL : place->mount->stack;
+	int error = 0;
+	if (stack && S_ISDIR(st.st_mode) && !writes(flags) && (flags & O_PATH || !(flags & O_CREAT)) &&
+	    (error = open_given(place, flags)) < 0)
+		return error;
 	if (flags & O_PATH)
 		return open_path_only(call, place, flags);
 	if (S_ISLNK(st.st_mode))
@@ -183,20 +182,16 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		return -EISDIR;
 	if (place->readonly && writes(flags) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return -EROFS;
-	struct vu_stack *stack = place->magic ? NULL : place->mount->stack;
-	if (stack && writes(flags) && S_ISREG(st.st_mode)) {
-		int error = take_to_write(call, place, flags);
-		if (error < 0)
-			return error;
-	}
+	if (stack && writes(flags) && S_ISREG(st.st_mode) && (error = take_to_write(call, place, flags)) < 0)
+		return error;
 	bool device = S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode);
 	/* Under enforcement not with flags that lie in memory: they could become O_PATH. */
 	bool fixed = !call->session->enforce || call->row->op == VU_OP_OPEN;
 	/* The Landlock floor governs opens. These may wait, make a controlling terminal, or (/proc/sys/net) mean the opener. */
 	if (place->native && fixed && (device || S_ISFIFO(st.st_mode) || vu_is_procfs(place->fd, &st)))
 		return VU_CONTINUE;
-	if (place->merged && !place->seen.redirected)
-		return open_merged(call, place, flags);
+	if (stack && S_ISDIR(st.st_mode))
+		flags &= ~O_NOFOLLOW; /* by its name another would be found */
 	if (place->listing)
 		return give(call, &place->fd, flags);
 	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))

@@ -21,6 +21,8 @@ void vu_stack_free(struct vu_stack *stack)
 	for (unsigned i = 0; i < VU_LISTINGS; i++)
 		vu_names_put(stack, stack->listings[i]);
 	vu_links_free(stack);
+	vu_close(&stack->handles.fd);
+	free(stack->handles.path);
 	vu_close(&stack->work);
 	vu_close(&stack->origins);
 	pthread_mutex_destroy(&stack->lock);
@@ -254,6 +256,10 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
 	stack->attribute_whiteouts = options->flags & VU_STACK_XATTR_WHITEOUT;
 	stack->work = options->work;
 	stack->origins = options->origins;
+	stack->handles.fd = options->handles;
+	if (options->handles >= 0 && !(stack->handles.path = strdup(options->handles_path)))
+		return -ENOMEM;
+	stack->handles.length = stack->handles.path ? strlen(stack->handles.path) : 0;
 	pthread_mutexattr_t recursive;
 	pthread_mutexattr_init(&recursive);
 	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
@@ -298,7 +304,7 @@ bool vu_stack_is_merged(struct vu_stack *stack, const char *path)
 {
 	struct vu_way way = {};
 	if (!stack->layered)
-		return false;
+		return stack->handles.fd >= 0;
 	pthread_mutex_lock(&stack->lock);
 	bool known = vu_dirs_find(stack->trees[0].dirs, path, &way);
 	pthread_mutex_unlock(&stack->lock);
@@ -321,4 +327,33 @@ int vu_stack_read_directory(int fd)
 {
 	char path[32];
 	return open(vu_fd_path(fd, path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Make `path` below the handles, with all that leads to it. */
+static int open_handle(struct vu_stack *stack, const char *path)
+{
+	char part[VU_TEXT];
+	for (const char *end = path; *end;) {
+		end += strspn(end, "/");
+		end += strcspn(end, "/");
+		memcpy(part, path, (size_t)(end - path));
+		part[end - path] = 0;
+		/* What may be done with the directory is asked of its place, never of this. */
+		if (mkdirat(stack->handles.fd, part, 0777) < 0 ? errno != EEXIST
+							       : fchmodat(stack->handles.fd, part, 01777, 0) < 0)
+			return -errno;
+	}
+	return open_directory(&stack->handles, path);
+}
+
+int vu_stack_open_given(struct vu_stack *stack, const struct vu_place *place)
+{
+	const char *path = vu_stack_rest(place);
+	if (stack->handles.fd >= 0) {
+		int fd = open_directory(&stack->handles, path);
+		return fd == -ENOENT ? open_handle(stack, path) : fd;
+	}
+	if (!place->merged || place->seen.redirected)
+		return -ENOENT;
+	return vu_stack_open_lowest(stack, path, &place->seen);
 }

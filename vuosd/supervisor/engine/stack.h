@@ -12,6 +12,9 @@
  * On disk a layer is what the kernel's overlayfs makes with -o userxattr: Documentation/filesystems/overlayfs.rst. A
  * directory that several trees show is given to programs as the *lowest* tree's, whatever happens above: so its
  * descriptor, device and inode number stay what they were before anything was copied up. Its attributes are the topmost's.
+ *
+ * Where the lowest tree is seen at a place of its own as well, its descriptor would mean that place. There programs get a
+ * *handle*: an empty directory of the session, at the same path below `handles`, which stands for the one of the stack.
  */
 #ifndef VUOSD_ENGINE_STACK_H
 #define VUOSD_ENGINE_STACK_H
@@ -50,6 +53,7 @@ struct vu_link { /* a file with several names in a tree below, of which one or m
 struct vu_stack {
 	unsigned count; /* topmost first */
 	struct vu_tree trees[VU_TREES];
+	struct vu_tree handles; /* fd -1: there are none. As a tree it has the number `count` */
 	bool layered; /* changes to trees below go to the topmost; else they are EROFS */
 	bool writable; /* the topmost may be written */
 	bool minimal; /* what the tree at the bottom permits is changed there */
@@ -90,6 +94,8 @@ void vu_stack_free(struct vu_stack *stack);
 int vu_stack_open(struct vu_stack *stack, const char *path, uint64_t flags, struct vu_seen *seen);
 /* The same from tree `from` on: what a name would show without the trees above. */
 int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path, struct vu_seen *seen);
+/* What a program gets for the directory of a place, O_PATH; -ENOENT: place->fd itself. */
+int vu_stack_open_given(struct vu_stack *stack, const struct vu_place *place);
 /* Of a directory that `seen` says several trees show: the lowest tree's, O_PATH. */
 int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct vu_seen *seen);
 /* `attributes`: the directory may have those that are files. */

@@ -134,7 +134,7 @@ static int gather(struct vu_stack *stack, const char *path, unsigned tree, int f
 {
 	char texts[2][VU_TEXT];
 	unsigned turn = 0, last = 0;
-	bool shown = false, covers = false;
+	bool shown = false, found = false, covers = false;
 	int error = 0;
 	for (unsigned i = 0; !error && !covers && i < stack->count; i++) {
 		bool attributes;
@@ -143,6 +143,7 @@ static int gather(struct vu_stack *stack, const char *path, unsigned tree, int f
 			break; /* something else covers it */
 		if (dir >= 0) {
 			last = i;
+			found = true;
 			if (i == tree) {
 				shown = true;
 				names->whiteouts = stack->trees[i].dirs;
@@ -157,6 +158,10 @@ static int gather(struct vu_stack *stack, const char *path, unsigned tree, int f
 			path = texts[turn];
 			turn = !turn;
 		}
+	}
+	if (tree == stack->count) { /* a handle has no names of its own */
+		names->plain = false;
+		shown = found;
 	}
 	if (!error && !shown)
 		error = -ENOENT;

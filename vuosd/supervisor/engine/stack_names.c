@@ -321,6 +321,25 @@ static int rename_locked(struct move *m)
 					   : move(m, from, to, old_shows, new_shows);
 }
 
+/* What programs hold for the directories goes where these went. */
+static void move_handles(const struct move *m)
+{
+	int fd = m->stack->handles.fd;
+	const char *old = vu_stack_rest(m->old), *new = vu_stack_rest(m->new);
+	struct vu_place above = *m->new;
+	char text[VU_TEXT];
+	parent_of(m->new->view, text);
+	above.view = text;
+	if (faccessat(fd, old, F_OK, 0) < 0 && !(m->flags & RENAME_EXCHANGE_))
+		return; /* nobody has had one */
+	VU_CLOSE int parent = vu_stack_open_given(m->stack, &above);
+	if (m->flags & RENAME_EXCHANGE_) {
+		VU_CLOSE int one = vu_stack_open_given(m->stack, m->old);
+		VU_CLOSE int other = vu_stack_open_given(m->stack, m->new);
+	}
+	syscall(SYS_renameat2, fd, old, fd, new, m->flags & RENAME_EXCHANGE_);
+}
+
 static bool is_within(const char *path, const char *directory)
 {
 	size_t length = strlen(directory);
@@ -386,6 +405,8 @@ int vu_stack_rename(struct vu_call *call, struct vu_place *old, struct vu_place 
 	pthread_mutex_lock(&m.stack->lock);
 	vu_inspect(call, true);
 	error = rename_locked(&m);
+	if (!error && m.stack->handles.fd >= 0)
+		move_handles(&m);
 	vu_inspect(call, false);
 	pthread_mutex_unlock(&m.stack->lock);
 	return error;

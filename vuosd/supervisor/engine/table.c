@@ -126,7 +126,9 @@ int vu_table_add(struct vu_table *table, int kind, bool readonly, const char *ta
 /* A tree that is not the lowest of its stack: found by its path on the host, and by nothing else. */
 static int add_tree(struct vu_table *table, struct vu_mount *whole, int index)
 {
-	const char *path = whole->stack->trees[index].path;
+	const struct vu_stack *stack = whole->stack;
+	const struct vu_tree *tree = index == (int)stack->count ? &stack->handles : &stack->trees[index];
+	const char *path = tree->path;
 	struct vu_mount *mount = calloc(1, sizeof *mount);
 	struct vu_node *origin = make_path(&table->host, path);
 	if (!mount || !origin) {
@@ -137,8 +139,8 @@ static int add_tree(struct vu_table *table, struct vu_mount *whole, int index)
 	mount->whole = whole;
 	mount->tree = (int8_t)index;
 	mount->identity = false;
-	mount->source = whole->stack->trees[index].path;
-	mount->source_length = whole->stack->trees[index].length;
+	mount->source = tree->path;
+	mount->source_length = tree->length;
 	mount->next_at_source = origin->mount;
 	origin->mount = mount;
 	return 0;
@@ -158,6 +160,8 @@ int vu_table_add_stack(struct vu_table *table, struct vu_stack *stack, const cha
 	whole->tree = (int8_t)lowest;
 	for (int i = 0; !error && i < lowest; i++)
 		error = add_tree(table, whole, i);
+	if (!error && stack->handles.fd >= 0)
+		error = add_tree(table, whole, (int)stack->count);
 	if (error < 0)
 		whole->stack = NULL; /* the caller frees it */
 	return error;
@@ -256,10 +260,10 @@ static bool seen_by(const struct vu_table *table, const struct vu_mount *mount, 
 	return spot.mount == (mount->whole ? mount->whole : mount);
 }
 
-/* Of several mounts that show a host path, which is meant? A layer's upper tree is nothing but a part of its stack. */
+/* Of several mounts that show a host path, which is meant? A layer's upper tree and a handle are nothing but parts of their stack. */
 static int rank_of(const struct vu_mount *mount, const struct vu_mount *prefer)
 {
-	if (mount->whole && mount->stack->layered)
+	if (mount->whole && (mount->stack->layered || mount->tree == (int)mount->stack->count))
 		return 4;
 	if (mount == prefer || (prefer && mount->whole == prefer))
 		return 3;
