@@ -80,7 +80,7 @@ def test_a_worker_holds_no_socket_of_another_session(daemon: DaemonProcess) -> N
         # the launcher, the daemon, the broker, both ends of the engine's log
         counts.add(sum(link.startswith("socket:") for link in links))
         assert not any("control" in link or "lock" in link for link in links)
-    assert counts <= {5, 7}, links
+    assert counts <= {5, 7, 9}, links  # and the pairs by which trio wakes itself
     for launcher in launchers:
         launcher.release()
         launcher.finish()

@@ -59,7 +59,7 @@ def run(
 def wanted(nr: int, args: Args, privileged: bool, cookie: int = COOKIE) -> int:
     """What the table says."""
     for row in (row for row in ROWS if row.nr == nr):
-        if row.level is Level.NATIVE or (row.privileged and not privileged):
+        if row.level is Level.NATIVE or row.stacked or (row.privileged and not privileged):
             continue
         if row.remote and args[COOKIE_ARGUMENT] == cookie:
             continue
@@ -218,6 +218,13 @@ def test_a_view_without_entries_leaves_listings_and_changes_by_descriptor_alone(
             assert run(program, row.nr, args) == expected, (row.name, args)
     changes = {"fchmod", "fchown", "fsetxattr", "fremovexattr", "ioctl"}
     assert passing == {"getdents", "getdents64", *changes}
+
+
+def test_a_view_of_several_trees_asks_about_descriptors_too() -> None:
+    program = build(cookie=COOKIE, privileged=False, stacked=True)
+    asked = {row.name for row in ROWS if row.stacked}
+    assert asked == {"fstat"}
+    assert {row.name for row in ROWS if row.stacked and run(program, row.nr) == NOTIFY} == asked
 
 
 def test_built_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,13 +30,6 @@ static int answer(struct vu_call *call, int result)
 	return result < 0 ? result : vu_answer(call, 0);
 }
 
-/* Both paths are read before either is looked up: an error of ours about the first comes after those. */
-static int second_error(struct vu_call *call, int first)
-{
-	int length = vu_read_string(call, vu_argument(call, call->row->path2), call->work->path[1], PATH_MAX);
-	return first != -EFAULT && length <= 0 ? (length < 0 ? length : -ENOENT) : first;
-}
-
 /* May a new name be made here? In the order of filename_create, fs/namei.c: what exists is EEXIST even where read-only. */
 static int may_create(const struct vu_place *place)
 {
@@ -144,7 +137,7 @@ int vu_op_link(struct vu_call *call)
 		call, (flags & AT_SYMLINK_FOLLOW ? VU_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &old);
 	bool bad = flags & ~(unsigned)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH);
 	if (error < 0)
-		return vu_ours(call, error) ? (bad ? -EINVAL : second_error(call, error)) : error;
+		return vu_ours(call, error) && bad ? -EINVAL : error;
 	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0) {
 		call->native_error = call->native_error && vu_may_continue(call, &old, false);
 		return vu_ours(call, error) && bad ? -EINVAL : error;
@@ -190,7 +183,7 @@ int vu_op_rename(struct vu_call *call)
 		flags & ~(noreplace | exchange | whiteout) || ((flags & (noreplace | whiteout)) && (flags & exchange));
 	int error = vu_walk_argument(call, VU_WANT_PARENT, &old);
 	if (error < 0)
-		return vu_ours(call, error) ? (bad ? -EINVAL : second_error(call, error)) : error;
+		return vu_ours(call, error) && bad ? -EINVAL : error;
 	if ((error = vu_walk_second(call, VU_WANT_PARENT, &new)) < 0) {
 		call->native_error = call->native_error && vu_may_continue(call, &old, false);
 		return vu_ours(call, error) && bad ? -EINVAL : error;
