@@ -19,9 +19,12 @@ from typing import Self
 import msgspec
 
 from vuosd.layers.beneath import Beneath, join
-from vuosd.layers.compare import same_content, same_type, xattr_names, xattrs
+from vuosd.layers.compare import same_content, same_file_bytes, same_type, xattr_names, xattrs
 from vuosd.layers.overlay import PREFIXES, Found, Level, Part, Stack
 from vuosd.layers.store import Tree
+
+# Not to be caught by a pipe that took a file's place.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Kind(Enum):
@@ -117,7 +120,7 @@ class Comparison:
             change.new is not None and (change.new.data or change.new.parts[-1][1] != change.path)
             for change in self._changes
         )
-        self._changes.sort(key=lambda change: change.path.split(b"/"))
+        self._changes.sort(key=lambda change: change.path.replace(b"/", b"\0"))  # which no name has
         return self._changes
 
     def _entries(self, visit: _Visit, pending: list[_Visit]) -> None:
@@ -179,11 +182,14 @@ class Comparison:
                 plain = not own or not any(mark.startswith(PREFIXES) for mark in own)
             else:
                 plain = stat.S_ISLNK(now.st_mode)
+            same: bool | None = None
             if plain and now is not None:
                 shown = Found(((0, join(above, name)),), now)
+                if single and below is not None and stat.S_ISREG(now.st_mode) and stat.S_ISREG(st.st_mode):
+                    same = _same_files(fd, below_fd, name, now.st_size, st.st_size)
             else:
                 shown, own = stack.child(new.parts, name), None
-            self._compare(path, shown, below, pending, own)
+            self._compare(path, shown, below, pending, own, same)
 
     def _compare(
         self,
@@ -192,8 +198,10 @@ class Comparison:
         old: Found | None,
         pending: list[_Visit],
         own: list[str] | None = None,
+        same: bool | None = None,
     ) -> None:
-        """`own`: names of the new file's attributes, if they are known already."""
+        """`own`: names of the new file's attributes; `same`: whether it has the old content; if these are
+        known already."""
         if new is None and old is None:
             return
         if new is not None and old is not None and new.parts == old.parts and new.data == old.data:
@@ -211,7 +219,7 @@ class Comparison:
             self._changes.append(Change(path, Kind.TYPE, new, old))
         elif new.is_directory:
             return  # when it is gone through
-        elif not self._same_content(new, old):
+        elif not (self._same_content(new, old) if same is None else same):
             self._changes.append(Change(path, Kind.MODIFIED, new, old, self._cheap_attributes(new, old)))
         elif attributes := self._attributes(new, old, own):
             self._changes.append(Change(path, Kind.METADATA, new, old, attributes))
@@ -282,6 +290,26 @@ class Comparison:
                     self._changes[index].links = others
                 elif len(below) > 1:
                     self._changes.append(Change(path, Kind.METADATA, new, old, ("links",), others))
+
+
+def _same_files(one: int, other: int, name: bytes, size: int, other_size: int) -> bool:
+    """Of regular files by one name in two directories."""
+    if size != other_size:
+        return False
+    if not size:
+        return True
+    try:
+        first = os.open(name, _READ, dir_fd=one)
+        try:
+            second = os.open(name, _READ, dir_fd=other)
+            try:
+                return same_file_bytes(first, second, size)
+            finally:
+                os.close(second)
+        finally:
+            os.close(first)
+    except (PermissionError, FileNotFoundError):
+        return False  # what may not be read is not known to be the same
 
 
 def _all_parts(new: Found | None, old: Found | None) -> Iterable[Part]:
