@@ -33,7 +33,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("path", type=Path, help="where the suite is, or the python whose tests to run")
     parser.add_argument("--only", default="", metavar="REGEX", help="tests whose name matches")
     parser.add_argument(
-        "--view", action="append", choices=[name for name in settings.VIEWS if name != "native"]
+        "--view",
+        action="append",
+        choices=[name for name in settings.VIEWS if name != "native"],
+        help="may be given several times; cow: the tests' directory lies in a cow of an empty one (default: all)",
     )
     parser.add_argument("--identity", action="append", choices=["root", "user", "me"])
     parser.add_argument("--on", default="/tmp", metavar="DIR", help="where the tests' directories are made")

@@ -24,12 +24,16 @@ VIEWS = {
     "hide": HIDDEN,
     "bind": '[[mount]]\ntype = "bind"\nsource = "{top}/store"\ntarget = "{top}/work"\n',
     "enforce": "[view]\nenforce = true\n" + HIDDEN,
+    "cow": '[[mount]]\ntype = "cow"\ntarget = "{top}/work"\nephemeral = true\n',
 }
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: its exit status ("timeout" when it had to be killed), what it wrote."""
+    """How a run ended: its exit status ("timeout" when it had to be killed), what it wrote.
+
+    A cow's status says also what has come into the tree below, where nothing may.
+    """
 
     status: int | str
     output: str
@@ -140,6 +144,8 @@ class Setting:
             process.wait()
             output.seek(0)
             told.seek(0)
+            if self.view == "cow" and (changed := os.listdir(self.work)):
+                status = f"{status}, and below the cow there is {sorted(changed)}"
             ended = Ended(
                 status, output.read().decode(errors="replace"), told.read().decode(errors="replace")
             )
