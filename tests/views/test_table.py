@@ -30,6 +30,7 @@ class State:
         self.what: tuple[object, ...] = ("host", path)
         self.readonly = False
         self.target = b""
+        self.layered = False  # what a cow shows can be frozen even where nothing lies below it
 
     def visible(self) -> tuple[object, ...]:
         return self.what if self.what == HIDDEN else (*self.what, self.readonly)
@@ -49,7 +50,7 @@ def model(entries: list[Entry], path: bytes) -> State:
         tail = rest(path, target)
         if entry.kind is Kind.RO:
             there = model(entries[:index], target)
-            nowhere = there.what in (HIDDEN, ("host",)) or (
+            nowhere = (there.what in (HIDDEN, ("host",)) and not there.layered) or (
                 there.what[0] == "tmpfs" and there.target != target
             )
             # An RO of what lies nowhere can only freeze what was put below it.
@@ -58,6 +59,7 @@ def model(entries: list[Entry], path: bytes) -> State:
             continue
         state = State(path)
         state.target, state.readonly = target, entry.readonly
+        state.layered = entry.kind is Kind.COW
         if entry.kind is Kind.HIDE:
             state.what = HIDDEN
         elif entry.kind is Kind.TMPFS:

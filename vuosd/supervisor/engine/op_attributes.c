@@ -60,6 +60,8 @@ static int find_in_stack(struct vu_call *call, struct vu_place *place, bool chan
 	struct vu_stack *stack = place->mount->stack;
 	if (!stack || place->magic)
 		return 0;
+	if (place->held && place->merged) /* the caller's own is that of a tree below, or a handle */
+		vu_close(&place->fd);
 	if (place->fd < 0 &&
 	    (place->fd = vu_stack_open_joined(call, stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen)) < 0)
 		return place->fd;
@@ -116,7 +118,7 @@ static int find_held(struct vu_call *call, struct vu_place *place)
 static int identify(const struct vu_place *place, struct stat *st)
 {
 	struct stat lowest;
-	if (!place->merged)
+	if (!place->merged || !vu_seen_merged(&place->seen))
 		return 0;
 	VU_CLOSE int fd = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
 	if (fd < 0 || fstat(fd, &lowest) < 0)
@@ -170,7 +172,7 @@ int vu_op_statx(struct vu_call *call)
 		return verdict;
 	if (syscall(SYS_statx, place.fd, "", AT_EMPTY_PATH | (at & AT_STATX_SYNC), mask, &st) < 0)
 		return -errno;
-	if (place.merged) {
+	if (place.merged && vu_seen_merged(&place.seen)) {
 		struct stat plain = {};
 		if (identify(&place, &plain) < 0)
 			return -errno;

@@ -71,36 +71,51 @@ static int judge_change(struct vu_call *call, int fd)
 }
 
 /*
+ * A descriptor of a tree below the topmost one of a stack: that tree is not changed. What the caller has open goes on to
+ * show the old attributes.
+ */
+static int change_above(struct vu_call *call, struct vu_place *place)
+{
+	struct vu_stack *stack = place->mount->stack;
+	struct stat st;
+	vu_close(&place->fd);
+	place->fd = vu_stack_open_joined(call, stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen);
+	if (place->fd < 0 || fstat(place->fd, &st) < 0)
+		return place->fd < 0 ? place->fd : -errno;
+	if (!stack->minimal && !vu_stack_on_top(place) && !vu_stack_owns(call, &st))
+		return -EPERM;
+	int error = vu_stack_take(call, place, 0);
+	if (error < 0)
+		return error;
+	VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_NONBLOCK);
+	return fd < 0 ? fd : change(call, fd);
+}
+
+/*
  * fchmod, fchown, f*xattr, FS_IOC_SETFLAGS: a descriptor opened for reading by a read-only entry changes nothing. Landlock
  * does not govern these, so under enforcement they are made on a duplicate: the number may mean another file by now.
  */
 int vu_op_descriptor_write(struct vu_call *call)
 {
-	int number = (int)vu_argument(call, call->row->fd), verdict = -1;
+	int number = (int)vu_argument(call, call->row->fd), verdict = -1, error;
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (call->session->enforce) {
 		VU_CLOSE int fd = vu_again_descriptor(call, number, &verdict);
 		if (fd < 0)
 			return verdict >= 0 ? verdict : fd;
-		int error = judge_change(call, fd);
-		return error < 0 ? error : change(call, fd);
+		if ((error = judge_change(call, fd)) < 0)
+			return error;
+		if (call->session->stacked && !vu_walk_duplicate(call, number, fd, &place) && !place.nameless &&
+		    place.mount->stack && !vu_stack_on_top(&place))
+			return change_above(call, &place);
+		return change(call, fd);
 	}
-	VU_PLACE place;
-	int error = vu_walk_descriptor(call, 0, number, &place);
+	error = vu_walk_descriptor(call, 0, number, &place);
 	if (error == -ENOENT)
 		return VU_CONTINUE; /* an object outside the view, which the caller was given */
 	if (error < 0 || place.readonly)
 		return error < 0 ? error : -EROFS;
 	if (!place.mount->stack || place.nameless || vu_stack_on_top(&place))
 		return VU_CONTINUE;
-	/* A descriptor of a tree below, which is not changed. What the caller has open goes on to show the old attributes. */
-	struct stat st;
-	place.fd = vu_stack_open_joined(call, place.mount->stack, vu_stack_rest(&place), O_NOFOLLOW, &place.seen);
-	if (place.fd < 0 || fstat(place.fd, &st) < 0)
-		return place.fd < 0 ? place.fd : -errno;
-	if (!place.mount->stack->minimal && !vu_stack_on_top(&place) && !vu_stack_owns(call, &st))
-		return -EPERM;
-	if ((error = vu_stack_take(call, &place, 0)) < 0)
-		return error;
-	VU_CLOSE int fd = vu_reopen(call->session, place.fd, O_RDONLY | O_NONBLOCK);
-	return fd < 0 ? fd : change(call, fd);
+	return change_above(call, &place);
 }

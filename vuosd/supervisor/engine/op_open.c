@@ -188,6 +188,8 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 	/* Under enforcement not with flags that lie in memory: they could become O_PATH. */
 	bool fixed = !call->session->enforce || call->row->op == VU_OP_OPEN;
 	/* The Landlock floor governs opens. These may wait, make a controlling terminal, or (/proc/sys/net) mean the opener. */
+	if (stack && writes(flags))
+		fixed &= !call->session->enforce; /* the floor lets nobody write below a stack */
 	if (place->native && fixed && (device || S_ISFIFO(st.st_mode) || vu_is_procfs(place->fd, &st)))
 		return VU_CONTINUE;
 	if (stack && S_ISDIR(st.st_mode))

@@ -335,7 +335,9 @@ static int walk_descriptor(struct vu_call *call, int slot, int fd, int *object, 
 	}
 	describe(&walk, place);
 	place->held = place->native = true;
-	place->merged = place->mount->stack && vu_stack_is_merged(place->mount->stack, vu_stack_rest(place));
+	struct vu_stack *stack = place->mount->stack;
+	place->merged = stack && (place->seen.tree == (int)stack->count /* a handle */ ||
+				  vu_stack_is_merged(stack, vu_stack_rest(place)));
 	return 0;
 }
 
