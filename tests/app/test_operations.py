@@ -25,7 +25,7 @@ VIEWS = {
 
 names = st.sampled_from("abcde")
 paths = st.lists(names, min_size=1, max_size=3).map("/".join)
-modes = st.sampled_from([0o755, 0o700, 0o644, 0o2755])
+modes = st.sampled_from([0o755, 0o700, 0o711, 0o2755])
 data = st.sampled_from(["", "x", "0123456789", "y" * 5000])
 flags = st.sampled_from(
     [
@@ -55,7 +55,7 @@ operations = st.lists(
         call("link", paths, paths),
         call("symlink", st.sampled_from(["a", "b", "../c", "d/e", "nowhere"]), paths),
         call("mkfifo", paths),
-        call("chmod", paths, st.sampled_from([0o644, 0o600, 0o755, 0o4755])),
+        call("chmod", paths, st.sampled_from([0o744, 0o700, 0o755, 0o4755])),
         call("utime", paths, st.integers(1, 10**9), st.booleans()),
         call("truncate", paths, st.sampled_from([0, 3, 5000])),
         call("make", paths, flags, data),
