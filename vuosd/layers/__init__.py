@@ -2,6 +2,7 @@
 
                     create, open_layer, branch, drop
     store.py      ──▶ Layer ─▶ Tree (target, lowers, directory)
+    adopt.py          a tree that another program has made, put into our form
     overlay.py        the trees of a layer seen as one: the kernel overlayfs' format, read
     changes.py        Tree ─▶ Comparison ─▶ [Change]         (vuctl diff)
 

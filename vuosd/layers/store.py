@@ -306,6 +306,10 @@ def branch(parent: str, name: str, env: Mapping[str, str], *, store: bytes | Non
             raise _cut_short(parent)
         if len(_ancestors(below, place)) + 1 >= DEEPEST:
             raise LayerError(f"layer {parent}: more than {DEEPEST} branches upon one another")
+        from vuosd.layers.adopt import adopt
+
+        for tree in _trees(path, below, _ancestors(below, place)):
+            adopt(tree, below.created)
         # Where it lies was judged when the parent was made: it is the same store.
         made_as = Record(record.FORMAT, name, time.time_ns(), parent, below.trees)
         _create(made_as, place, [b"/"]).close()

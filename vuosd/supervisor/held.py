@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vuosd.layers import Layer, LayerError, Tree, create, open_layer, places
+from vuosd.layers.adopt import adopt
 from vuosd.layers.quoting import quoted
 from vuosd.supervisor.log import log
 from vuosd.supervisor.prepared import Refused
@@ -104,7 +105,10 @@ class Layers:
 
     def _open(self, name: str, store: bytes | None) -> _Held:
         try:
-            return self._hold(open_layer(name, self.env, store=store), store, fresh=False)
+            held = self._hold(open_layer(name, self.env, store=store), store, fresh=False)
+            for tree in held.layer.trees:
+                adopt(tree, held.layer.created)
+            return held
         except LayerError as error:
             raise Refused(f"vuosd: {error}") from None
 
