@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
         "--view",
         action="append",
         choices=[name for name in settings.VIEWS if name != "native"],
-        help="may be given several times; cow: the tests' directory lies in a cow of an empty one (default: all)",
+        help="default: all; in cow the tests' directory lies in a cow of an empty one",
     )
     parser.add_argument("--identity", action="append", choices=["root", "user", "me"])
     parser.add_argument("--on", default="/tmp", metavar="DIR", help="where the tests' directories are made")
