@@ -252,6 +252,29 @@ def test_merge(box: Box, writable: str) -> None:
     assert "Read-only file system" in done.stderr
 
 
+NAMES = "stat -c '%n %h' a b c | tr '\\n' ' '; cat a b c"
+
+
+@pytest.mark.parametrize(
+    ("first", "shown", "second", "then"),
+    [
+        ("echo new > t; mv t a", "a 1 b 3 c 3 new\nf\nf\n", "echo x >> b", "new\nf\nx\nf\nx\n"),
+        ("echo x >> a", "a 3 b 3 c 3 " + "f\nx\n" * 3, "echo y >> c", "f\nx\ny\n" * 3),
+        ("chmod 444 a; rm b; echo new > b", "a 2 b 1 c 2 f\nnew\nf\n", "rm c; cp b c", "f\nnew\nnew\n"),
+    ],
+)
+def test_hard_links_in_a_later_run(box: Box, first: str, shown: str, second: str, then: str) -> None:
+    """What was put in the place of one of a file's names is no copy of that file; the rest stays one file."""
+    top = tree(box)
+    for name in "abc":
+        (top / name).hardlink_to(top / "f")
+    (top / "f").unlink()
+    run(box, first, *COW)
+    assert run(box, NAMES, "--on=sh-1").stdout == shown
+    assert run(box, f"{second}; cat a b c", "--on=sh-1").stdout == then
+    assert run(box, "cat a b c", "--on=sh-1").stdout == then
+
+
 @pytest.mark.parametrize("name", ["with space", "n\new", os.fsdecode(b"\xff\x01"), "é'"])
 def test_names_of_any_bytes(box: Box, name: str) -> None:
     top = tree(box)

@@ -117,6 +117,8 @@ static int copy_file(struct vu_call *call, struct vu_stack *stack, int parent, i
 		vu_notify_step_aside(call->session);
 	int error = from < 0 ? 0 : vu_copy_data(call->work, from, to, st->st_size);
 	if (!error)
+		error = vu_links_mark(to, st);
+	if (!error)
 		error = vu_copy_attributes(call->work, fd, st, to);
 	if (!error && stack->sync && fsync(to) < 0)
 		error = -errno;

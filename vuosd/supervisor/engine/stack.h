@@ -47,6 +47,10 @@ struct vu_link { /* a file with several names in a tree below, of which one or m
 	dev_t dev;
 	ino_t ino;
 	unsigned spare; /* names that nobody has looked up yet */
+	/* While the book is read: the names below that the layer has taken, one after the other, and how many there were. */
+	char *names;
+	size_t length;
+	nlink_t taken, total;
 	struct vu_link *next;
 };
 
@@ -153,6 +157,8 @@ int vu_stack_take_tree(struct vu_call *call, struct vu_stack *stack, const char 
 int vu_stack_set_opaque(int fd);
 /* links.c: a file with several names below stays one file when one of them is copied up. The lock is held. */
 bool vu_links_knows(const struct vu_stack *stack, const struct stat *below);
+/* `copy` is a regular file that will be the copy of `below`. */
+int vu_links_mark(int copy, const struct stat *below);
 /* `below` is now the file at `path` of the topmost tree. */
 int vu_links_add(struct vu_stack *stack, const struct stat *below, const char *path);
 /* Give it the name `name` in `dir` as well. */
