@@ -1,4 +1,5 @@
-"""Runs the file operations of a JSON file, argv[2], in the directory argv[1], and prints what each gave, then the tree.
+"""Runs the file operations of a JSON file, argv[2], in the directory argv[1]; prints what each gave, then the
+tree.
 
 Run natively and in a view: nothing printed may depend on where the tree lies, nor on the clock.
 """

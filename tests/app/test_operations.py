@@ -1,5 +1,5 @@
-"""A cow against a directory of the host: whatever is done in it, each call gives what it gives natively, the tree in the
-end is the same, and the tree below has not changed."""
+"""A cow against a directory of the host: whatever is done in it, each call gives what it gives natively, the
+tree in the end is the same, and the tree below has not changed."""
 
 import itertools
 import json

@@ -86,18 +86,21 @@ int vu_copy_attributes(struct vu_work *work, int from, const struct stat *st, in
 	char source[32], target[32];
 	struct stat now;
 	mode_t mode = st->st_mode & 07777;
+	bool lost = false;
 	vu_fd_path(from, source);
 	vu_fd_path(to, target);
 	if (fstat(to, &now) < 0)
 		return -errno;
 	if (now.st_gid != st->st_gid && fchownat(to, "", (uid_t)-1, st->st_gid, AT_EMPTY_PATH) < 0)
-		mode &= ~(mode_t)(S_ISDIR(mode) ? 0 : S_ISGID);
+		lost = true;
 	if (now.st_uid != st->st_uid && fchownat(to, "", st->st_uid, (gid_t)-1, AT_EMPTY_PATH) < 0)
-		mode &= ~(mode_t)S_ISUID;
+		lost = true;
+	if (lost && !S_ISDIR(st->st_mode))
+		mode &= ~(mode_t)(S_ISUID | S_ISGID);
 	int error = S_ISLNK(st->st_mode) ? 0 : copy_xattrs(work, source, target);
 	if (error < 0)
 		return error;
 	if (!S_ISLNK(st->st_mode) && chmod(target, mode) < 0)
 		return -errno;
-	return syscall(SYS_utimensat, to, "", times, AT_EMPTY_PATH) < 0 ? -errno : 0;
+	return syscall(SYS_utimensat, to, "", times, AT_EMPTY_PATH) < 0 ? -errno : lost;
 }

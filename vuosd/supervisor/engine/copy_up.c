@@ -59,6 +59,18 @@ static int open_top(struct vu_stack *stack, const char *path)
 		     : vu_result(fcntl(stack->trees[0].fd, F_DUPFD_CLOEXEC, 0));
 }
 
+/* What could not be given, the owner, is kept beside: also what a layer below has kept. */
+static int copy_attributes(struct vu_call *call, struct vu_stack *stack, int from, const struct stat *st, int to)
+{
+	struct stat told = *st;
+	int lost = vu_copy_attributes(call->work, from, st, to);
+	bool kept = stack->has_owners && vu_owner_read(from, &told);
+	if (lost < 0 || (!lost && !kept) || S_ISLNK(st->st_mode) || !vu_owner_may_keep(call, stack))
+		return lost < 0 ? lost : 0;
+	int error = vu_owner_set(stack, to, told.st_uid, told.st_gid);
+	return error == -EPERM ? 0 : error;
+}
+
 static int make_directory(struct vu_call *call, struct vu_stack *stack, const char *path, int parent, const char *name)
 {
 	struct vu_seen seen;
@@ -74,7 +86,7 @@ static int make_directory(struct vu_call *call, struct vu_stack *stack, const ch
 	if (mkdirat(stack->work, temporary, 0700) < 0)
 		return -errno;
 	VU_CLOSE int fd = vu_walk_open(stack->work, temporary, O_DIRECTORY | O_NOFOLLOW);
-	int error = fd < 0 ? fd : vu_copy_attributes(call->work, below, &st, fd);
+	int error = fd < 0 ? fd : copy_attributes(call, stack, below, &st, fd);
 	if (!error)
 		error = vu_stack_note_origin(stack, path, &st);
 	if (!error && syscall(SYS_renameat2, stack->work, temporary, parent, name, NOREPLACE) < 0)
@@ -119,7 +131,7 @@ static int copy_file(struct vu_call *call, struct vu_stack *stack, int parent, i
 	if (!error)
 		error = vu_links_mark(to, st);
 	if (!error)
-		error = vu_copy_attributes(call->work, fd, st, to);
+		error = copy_attributes(call, stack, fd, st, to);
 	if (!error && stack->sync && fsync(to) < 0)
 		error = -errno;
 	if (error < 0)
@@ -169,7 +181,7 @@ static int copy_special(struct vu_call *call, struct vu_stack *stack, const char
 				  : mknodat(stack->work, temporary, st->st_mode, st->st_rdev)) < 0)
 		return -errno;
 	VU_CLOSE int to = vu_walk_open(stack->work, temporary, O_NOFOLLOW);
-	int error = to < 0 ? to : vu_copy_attributes(call->work, fd, st, to);
+	int error = to < 0 ? to : copy_attributes(call, stack, fd, st, to);
 	if (!error)
 		error = vu_stack_note_origin(stack, path, st);
 	if (!error && syscall(SYS_renameat2, stack->work, temporary, parent, name, NOREPLACE) < 0)

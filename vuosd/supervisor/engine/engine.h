@@ -200,7 +200,7 @@ struct vu_place {
 	bool mountpoint; /* the place is an entry's own target */
 	bool magic; /* reached by a magic link of /proc and without a path: pipe, memfd, deleted file */
 	bool top; /* VU_WANT_PARENT: `parent` is of the topmost tree of a stack */
-	bool merged; /* a directory that several trees of a stack show: its attributes are the topmost's */
+	bool merged; /* of a stack, which tells other attributes than the kernel: a directory of several trees, a kept owner */
 	bool trailing; /* VU_WANT_PARENT: the name has a trailing slash, kept in `name` */
 	bool listing; /* `fd` is no O_PATH descriptor, but what the caller wants */
 	char name[NAME_MAX + 8]; /* VU_WANT_PARENT: last component, with its trailing slash if it had one */

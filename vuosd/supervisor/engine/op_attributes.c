@@ -50,6 +50,7 @@ static int may_change(struct vu_call *call, const struct vu_place *place)
 		if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
 			return -EPERM;
 		return faccessat(place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0 ? -errno : 0;
+	case VU_OP_CHOWN: return vu_stack_owns(call, &st) || vu_owner_may_keep(call, place->mount->stack) ? 0 : -EPERM;
 	default: return vu_stack_owns(call, &st) ? 0 : -EPERM;
 	}
 }
@@ -114,11 +115,18 @@ static int find_held(struct vu_call *call, struct vu_place *place)
 
 #define AT_STATX_SYNC (AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
 
-/* A directory that several trees show is the same one whichever has its attributes: the lowest. */
+/*
+ * What a stack tells of an object, beside what its topmost tree does: the owner that is kept for it; and a directory that
+ * several trees show is the same one whichever has its attributes: the lowest.
+ */
 static int identify(const struct vu_place *place, struct stat *st)
 {
 	struct stat lowest;
-	if (!place->merged || !vu_seen_merged(&place->seen))
+	if (!place->merged)
+		return 0;
+	if (place->mount->stack->has_owners)
+		vu_owner_read(place->fd, st);
+	if (!vu_seen_merged(&place->seen))
 		return 0;
 	VU_CLOSE int fd = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
 	if (fd < 0 || fstat(fd, &lowest) < 0)
@@ -172,14 +180,16 @@ int vu_op_statx(struct vu_call *call)
 		return verdict;
 	if (syscall(SYS_statx, place.fd, "", AT_EMPTY_PATH | (at & AT_STATX_SYNC), mask, &st) < 0)
 		return -errno;
-	if (place.merged && vu_seen_merged(&place.seen)) {
-		struct stat plain = {};
-		if (identify(&place, &plain) < 0)
+	struct stat plain;
+	if (place.merged) {
+		if (fstat(place.fd, &plain) < 0 || identify(&place, &plain) < 0)
 			return -errno;
 		st.stx_dev_major = major(plain.st_dev);
 		st.stx_dev_minor = minor(plain.st_dev);
 		st.stx_ino = plain.st_ino;
-		st.stx_nlink = 1;
+		st.stx_nlink = (uint32_t)plain.st_nlink;
+		st.stx_uid = plain.st_uid;
+		st.stx_gid = plain.st_gid;
 	}
 	verdict = vu_write(call, vu_argument(call, call->row->buf), &st, sizeof st);
 	return verdict < 0 ? verdict : vu_answer(call, 0);
@@ -252,7 +262,8 @@ int vu_op_chown(struct vu_call *call)
 	int verdict = vu_find(call, vu_at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
 	if (verdict != VU_FOUND)
 		return verdict;
-	return fchownat(place.fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : vu_answer(call, 0);
+	int error = vu_owner_change(call, place.magic ? NULL : place.mount->stack, place.fd, uid, gid);
+	return error < 0 ? error : vu_answer(call, 0);
 }
 
 static int set_times(struct vu_call *call, const struct vu_place *place, const struct timespec *times)

@@ -27,14 +27,16 @@ static int set_by_ioctl(struct vu_call *call, int fd)
 }
 
 /* As the kernel would, on a duplicate of the caller's descriptor. */
-static int change(struct vu_call *call, int fd)
+static int change(struct vu_call *call, struct vu_stack *stack, int fd)
 {
 	char name[256];
 	const uint64_t *args = call->args;
 	int error;
 	switch (call->row->op) {
 	case VU_OP_FCHMOD: return fchmod(fd, (mode_t)args[1] & 07777) < 0 ? -errno : vu_answer(call, 0);
-	case VU_OP_FCHOWN: return fchown(fd, (uid_t)args[1], (gid_t)args[2]) < 0 ? -errno : vu_answer(call, 0);
+	case VU_OP_FCHOWN:
+		error = vu_owner_change(call, stack, fd, (uid_t)args[1], (gid_t)args[2]);
+		return error < 0 ? error : vu_answer(call, 0);
 	case VU_OP_IOCTL_SETFLAGS: return set_by_ioctl(call, fd);
 	default: break;
 	}
@@ -82,13 +84,14 @@ static int change_above(struct vu_call *call, struct vu_place *place)
 	place->fd = vu_stack_open_joined(call, stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen);
 	if (place->fd < 0 || fstat(place->fd, &st) < 0)
 		return place->fd < 0 ? place->fd : -errno;
-	if (!stack->minimal && !vu_stack_on_top(place) && !vu_stack_owns(call, &st))
+	if (!stack->minimal && !vu_stack_on_top(place) && !vu_stack_owns(call, &st) &&
+	    !(call->row->op == VU_OP_FCHOWN && vu_owner_may_keep(call, stack)))
 		return -EPERM;
 	int error = vu_stack_take(call, place, 0);
 	if (error < 0)
 		return error;
 	VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_NONBLOCK);
-	return fd < 0 ? fd : change(call, fd);
+	return fd < 0 ? fd : change(call, stack, fd);
 }
 
 /*
@@ -105,17 +108,20 @@ int vu_op_descriptor_write(struct vu_call *call)
 			return verdict >= 0 ? verdict : fd;
 		if ((error = judge_change(call, fd)) < 0)
 			return error;
-		if (call->session->stacked && !vu_walk_duplicate(call, number, fd, &place) && !place.nameless &&
-		    place.mount->stack && !vu_stack_on_top(&place))
+		struct vu_stack *stack = NULL;
+		if (call->session->stacked && !vu_walk_duplicate(call, number, fd, &place) && !place.nameless)
+			stack = place.mount->stack;
+		if (stack && !vu_stack_on_top(&place))
 			return change_above(call, &place);
-		return change(call, fd);
+		return change(call, stack, fd);
 	}
 	error = vu_walk_descriptor(call, 0, number, &place);
 	if (error == -ENOENT)
 		return VU_CONTINUE; /* an object outside the view, which the caller was given */
 	if (error < 0 || place.readonly)
 		return error < 0 ? error : -EROFS;
-	if (!place.mount->stack || place.nameless || vu_stack_on_top(&place))
+	bool keeps = call->row->op == VU_OP_FCHOWN && vu_owner_may_keep(call, place.mount->stack);
+	if (!place.mount->stack || place.nameless || (vu_stack_on_top(&place) && !keeps))
 		return VU_CONTINUE;
 	return change_above(call, &place);
 }

@@ -42,7 +42,7 @@ static void describe(struct vu_walk *walk, struct vu_place *place)
 	place->mountpoint = spot.node && spot.node->mount == spot.mount;
 	place->native = walk->clean && vu_walk_agrees(walk, spot.mount);
 	place->seen = walk->seen;
-	place->merged = spot.mount->stack && vu_seen_merged(&walk->seen);
+	place->merged = spot.mount->stack && vu_stack_tells(spot.mount->stack, &walk->seen);
 	place->hidden = spot.mount->kind == VU_HIDE;
 }
 
@@ -50,7 +50,7 @@ static void describe(struct vu_walk *walk, struct vu_place *place)
 static void describe_object(struct vu_walk *walk, struct vu_place *place, bool exists)
 {
 	place->seen = walk->seen;
-	place->merged = exists && vu_seen_merged(&walk->seen);
+	place->merged = exists && vu_stack_tells(place->mount->stack, &walk->seen);
 	place->native = exists && place->native && vu_walk_agrees(walk, place->mount);
 }
 
@@ -336,8 +336,9 @@ static int walk_descriptor(struct vu_call *call, int slot, int fd, int *object, 
 	describe(&walk, place);
 	place->held = place->native = true;
 	struct vu_stack *stack = place->mount->stack;
-	place->merged = stack && (place->seen.tree == (int)stack->count /* a handle */ ||
-				  vu_stack_is_merged(stack, vu_stack_rest(place)));
+	place->merged =
+		stack && (place->seen.tree == (int)stack->count /* a handle */ || vu_stack_tells(stack, &place->seen) ||
+			  vu_stack_is_merged(stack, vu_stack_rest(place)));
 	return 0;
 }
 

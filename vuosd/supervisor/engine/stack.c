@@ -271,6 +271,8 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
 		error = -errno;
 	for (unsigned i = 0; !error && i < options->count; i++)
 		error = add_tree(stack, options->fds[i], options->paths[i], layered && i + 1 < options->count);
+	for (unsigned i = 0; layered && i + 1 < stack->count; i++) /* of a layer that is not new it is not known */
+		stack->has_owners |= stack->trees[i].dirs && stack->trees[i].dirs->child_count && !session->privileged;
 	if (!error && layered)
 		error = vu_links_read(stack);
 	if (!error)
@@ -356,4 +358,9 @@ int vu_stack_open_given(struct vu_stack *stack, const struct vu_place *place)
 	if (!place->merged || place->seen.redirected)
 		return -ENOENT;
 	return vu_stack_open_lowest(stack, path, &place->seen);
+}
+
+bool vu_stack_tells(struct vu_stack *stack, const struct vu_seen *seen)
+{
+	return vu_seen_merged(seen) || (stack->has_owners && seen->tree < (int)stack->count - 1);
 }

@@ -5,6 +5,7 @@
  *	stack.c		a path below a stack → the object that it shows
  *	copy_up.c	bring an object, and the directories that lead to it, into the topmost tree, with copy.c
  *	links.c		files with several names
+ *	owners.c	owners that are told, but not given
  *	room.c		make a new name: in its place, or, where a whiteout is, in the work directory and then moved over it
  *	stack_names.c	take names away and rename them
  *	stack_list.c	list a directory that several trees show
@@ -70,6 +71,7 @@ struct vu_stack {
 	unsigned next_listing;
 	struct vu_link *links[256];
 	bool has_links;
+	bool has_owners; /* objects of the topmost tree may have an owner that is kept in an attribute */
 };
 
 /* dirs.c */
@@ -120,6 +122,8 @@ static inline bool vu_seen_merged(const struct vu_seen *seen)
 {
 	return seen->lowest != seen->tree;
 }
+/* Whether stat(2) of the object, by any tree, would tell something else than the view does. */
+bool vu_stack_tells(struct vu_stack *stack, const struct vu_seen *seen);
 /* Whether a change of the place is one of the topmost tree, where the object lies already. */
 static inline bool vu_stack_on_top(const struct vu_place *place)
 {
@@ -136,7 +140,7 @@ struct vu_work;
 int vu_copy_data(struct vu_work *work, int from, int to, off_t size);
 /* Those by which a layer keeps its own accounts: no program sees them. */
 bool vu_is_private_attribute(const char *name);
-/* Owner, mode, extended attributes, times; `to` is O_PATH or not. Owners that we may not give stay our own. */
+/* Owner, mode, extended attributes, times; `to` is O_PATH or not. 1: the owner could not be given. */
 int vu_copy_attributes(struct vu_work *work, int from, const struct stat *st, int to);
 
 /* Of a directory of tree `tree`: no other tree has anything to do with it. Without a look at the disk; false if not known. */
@@ -169,6 +173,15 @@ int vu_links_read(struct vu_stack *stack);
 /* As vu_stack_open(); another name of a file that has been copied up leads to the copy, and becomes one of its names. */
 int vu_stack_open_joined(struct vu_call *call, struct vu_stack *stack, const char *path, uint64_t flags,
 			 struct vu_seen *seen);
+
+/* owners.c */
+/* May owners be kept, which the kernel would refuse to give? */
+bool vu_owner_may_keep(const struct vu_call *call, const struct vu_stack *stack);
+/* The owner that is kept for the object, if any, into *st. */
+bool vu_owner_read(int fd, struct stat *st);
+int vu_owner_set(struct vu_stack *stack, int fd, uid_t uid, gid_t gid);
+/* chown(2); `stack` may be NULL. */
+int vu_owner_change(struct vu_call *call, struct vu_stack *stack, int fd, uid_t uid, gid_t gid);
 
 /* room.c */
 struct vu_room { /* where a new name is made */
