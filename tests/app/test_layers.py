@@ -275,6 +275,36 @@ def test_hard_links_in_a_later_run(box: Box, first: str, shown: str, second: str
     assert run(box, "cat a b c", "--on=sh-1").stdout == then
 
 
+SAME = """
+import os
+def numbers(st): return st.st_dev, st.st_ino
+held = os.open("f", os.O_RDONLY)
+before = numbers(os.lstat("f"))
+os.link("f", "d/f")
+again = os.open("d/f", os.O_RDWR)
+assert before == numbers(os.fstat(held)) == numbers(os.lstat("f"))
+assert before == numbers(os.stat("d/f")) == numbers(os.fstat(again))
+assert os.fstat(again).st_nlink == 2
+os.write(again, b"new")
+assert open("f").read() == "new"
+os.unlink("f"), os.unlink("d/f"), os.close(again)
+for number in range(100):
+    with open(f"n{number}", "w") as file:
+        assert before != numbers(os.fstat(file.fileno())) == numbers(os.lstat(file.name))
+"""
+
+
+@pytest.mark.parametrize("enforce", ["", "[view]\nenforce = true\n"])
+def test_a_file_that_is_linked_stays_the_same(box: Box, enforce: str) -> None:
+    """git clone compares the numbers. A file that gets the inode of a copy that is gone is another one."""
+    top = tree(box)
+    profile = enforce + f'[[mount]]\ntype = "cow"\ntarget = "{top}"\n'
+    done = box.view([box.installation.python, "-c", SAME], profile, cwd=top)
+    assert done.returncode == 0, done.stderr
+    assert (top / "f").read_text() == "f\n"
+    assert (top / "f").stat().st_nlink == 1
+
+
 @pytest.mark.parametrize("name", ["with space", "n\new", os.fsdecode(b"\xff\x01"), "é'"])
 def test_names_of_any_bytes(box: Box, name: str) -> None:
     top = tree(box)

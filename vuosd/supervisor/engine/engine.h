@@ -172,6 +172,8 @@ struct vu_session {
 	atomic_uint guard_asleep;
 	pthread_t *threads;
 	unsigned thread_count;
+	_Atomic(struct vu_twin *) twins[1024]; /* twins.c */
+	atomic_bool has_twins;
 	_Atomic(struct vu_again *) again; /* again.c: what threads that make their call anew come back for */
 	struct vu_slow *slow; /* calls that may block for ever, each with a thread of its own */
 	pthread_mutex_t slow_lock;

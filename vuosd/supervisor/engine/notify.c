@@ -10,6 +10,7 @@
  * receiving early keeps EINTR away from calls that never return it. What may block for ever leaves the thread (slow.c).
  */
 #include "broker.h"
+#include "stack.h"
 
 #include <linux/audit.h>
 #include <linux/futex.h>
@@ -421,6 +422,7 @@ int vu_session_stop(vu_session *session)
 	vu_memory_sweep(session, true);
 	free(session->threads);
 	vu_table_free(&session->table);
+	vu_twins_free(session);
 	for (unsigned i = 0; i < atomic_load(&session->state_count); i++)
 		if (session->states[i]) {
 			free(session->states[i]->root);

@@ -72,6 +72,21 @@ static int find_in_stack(struct vu_call *call, struct vu_place *place, bool chan
 	return error < 0 ? error : vu_stack_take(call, place, 0);
 }
 
+/*
+ * The caller's own descriptor, which the kernel is to be asked about: may be of a file that goes by the numbers of another.
+ * Then place->fd is that file.
+ */
+static bool held_twin(struct vu_call *call, struct vu_place *place, int fd)
+{
+	struct stat st;
+	char name[24];
+	if (!atomic_load_explicit(&call->session->has_twins, memory_order_relaxed))
+		return false;
+	if (place->fd < 0)
+		place->fd = vu_target_open(call, vu_descriptor_name(fd, name));
+	return place->fd >= 0 && !fstat(place->fd, &st) && vu_twins_identify(call->session, place->fd, &st);
+}
+
 int vu_find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, struct vu_place *place)
 {
 	/* A read-only entry denies W_OK as it denies changes. */
@@ -79,7 +94,9 @@ int vu_find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, s
 	int error = vu_walk_argument(call, walk_flags(at) | (changes || denies ? 0 : VU_READS), place);
 	if (error < 0)
 		return at & ~allowed ? -EINVAL : error;
-	if (vu_may_continue(call, place, changes) && !place->merged)
+	bool identified = call->row->op == VU_OP_STAT || call->row->op == VU_OP_STATX;
+	if (vu_may_continue(call, place, changes) && !place->merged &&
+	    !(identified && place->held && held_twin(call, place, (int)vu_argument(call, call->row->dirfd))))
 		return VU_CONTINUE;
 	if (at & ~allowed)
 		return -EINVAL;
@@ -116,17 +133,15 @@ static int find_held(struct vu_call *call, struct vu_place *place)
 #define AT_STATX_SYNC (AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
 
 /*
- * What a stack tells of an object, beside what its topmost tree does: the owner that is kept for it; and a directory that
- * several trees show is the same one whichever has its attributes: the lowest.
+ * What a stack tells of an object, beside what its topmost tree does: the owner that is kept for it; that a file which link(2)
+ * copied up is the one below; and a directory that several trees show is the same one whichever has its attributes: the lowest.
  */
-static int identify(const struct vu_place *place, struct stat *st)
+static int identify(struct vu_call *call, const struct vu_place *place, struct stat *st)
 {
 	struct stat lowest;
-	if (!place->merged)
-		return 0;
-	if (place->mount->stack->has_owners)
+	if (place->merged && place->mount->stack->has_owners)
 		vu_owner_read(place->fd, st);
-	if (!vu_seen_merged(&place->seen))
+	if (vu_twins_identify(call->session, place->fd, st) || !place->merged || !vu_seen_merged(&place->seen))
 		return 0;
 	VU_CLOSE int fd = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
 	if (fd < 0 || fstat(fd, &lowest) < 0)
@@ -145,23 +160,24 @@ int vu_op_stat(struct vu_call *call)
 			      AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC, false, &place);
 	if (verdict != VU_FOUND)
 		return verdict;
-	if (fstat(place.fd, &st) < 0 || identify(&place, &st) < 0)
+	if (fstat(place.fd, &st) < 0 || identify(call, &place, &st) < 0)
 		return -errno;
 	verdict = vu_write(call, vu_argument(call, call->row->buf), &st, sizeof st);
 	return verdict < 0 ? verdict : vu_answer(call, 0);
 }
 
-/* Only a directory that several trees show has other attributes than the caller's descriptor. */
+/* Only a directory that several trees show, and a file that link(2) copied up, is other than the caller's descriptor. */
 int vu_op_fstat(struct vu_call *call)
 {
 	VU_PLACE place;
 	struct stat st;
-	int error = vu_walk_descriptor(call, 0, (int)vu_argument(call, call->row->fd), &place);
-	if (error < 0 || !place.merged)
+	int fd = (int)vu_argument(call, call->row->fd);
+	int error = vu_walk_descriptor(call, 0, fd, &place);
+	if (error < 0 || (!place.merged && !held_twin(call, &place, fd)))
 		return VU_CONTINUE;
-	if ((error = find_in_stack(call, &place, false)) < 0)
+	if (place.merged && (error = find_in_stack(call, &place, false)) < 0)
 		return VU_CONTINUE; /* it has gone: what the caller holds is all there is */
-	if (fstat(place.fd, &st) < 0 || identify(&place, &st) < 0)
+	if (fstat(place.fd, &st) < 0 || identify(call, &place, &st) < 0)
 		return -errno;
 	error = vu_write(call, vu_argument(call, call->row->buf), &st, sizeof st);
 	return error < 0 ? error : vu_answer(call, 0);
@@ -181,8 +197,8 @@ int vu_op_statx(struct vu_call *call)
 	if (syscall(SYS_statx, place.fd, "", AT_EMPTY_PATH | (at & AT_STATX_SYNC), mask, &st) < 0)
 		return -errno;
 	struct stat plain;
-	if (place.merged) {
-		if (fstat(place.fd, &plain) < 0 || identify(&place, &plain) < 0)
+	if (place.merged || atomic_load_explicit(&call->session->has_twins, memory_order_relaxed)) {
+		if (fstat(place.fd, &plain) < 0 || identify(call, &place, &plain) < 0)
 			return -errno;
 		st.stx_dev_major = major(plain.st_dev);
 		st.stx_dev_minor = minor(plain.st_dev);

@@ -128,6 +128,18 @@ int vu_op_unlink(struct vu_call *call)
 	return unlinkat(place.parent, place.name, (int)flags) < 0 ? -errno : vu_answer(call, 0);
 }
 
+/* A copy of what a tree below has, which to the caller stays the same file: twins.c. Not where it sees that one as well. */
+static int take_to_link(struct vu_call *call, struct vu_place *old)
+{
+	struct vu_stack *stack = old->mount->stack;
+	struct stat below;
+	if (!stack || old->magic || stack->handles.fd >= 0 || fstat(old->fd, &below) < 0)
+		return vu_stack_take(call, old, 0);
+	bool above = vu_stack_on_top(old);
+	int error = vu_stack_take(call, old, 0);
+	return error < 0 || above || !vu_stack_on_top(old) ? error : vu_twins_add(call->session, old->fd, &below);
+}
+
 int vu_op_link(struct vu_call *call)
 {
 	VU_PLACE old;
@@ -167,7 +179,7 @@ int vu_op_link(struct vu_call *call)
 		return -EXDEV;
 	if (old.mount->stack && !old.magic && !fstat(old.fd, &st) && S_ISDIR(st.st_mode))
 		return -EPERM;
-	if ((error = vu_stack_take(call, &old, 0)) < 0 || (error = vu_room_open(call, &new, &room)) < 0)
+	if ((error = take_to_link(call, &old)) < 0 || (error = vu_room_open(call, &new, &room)) < 0)
 		return error;
 	error = vu_result(linkat(AT_FDCWD, vu_fd_path(old.fd, path), room.dir, room.name, AT_SYMLINK_FOLLOW));
 	return answer(call, vu_room_close(call, &new, &room, error));

@@ -6,6 +6,7 @@
  *	copy_up.c	bring an object, and the directories that lead to it, into the topmost tree, with copy.c
  *	links.c		files with several names
  *	owners.c	owners that are told, but not given
+ *	twins.c		copies that go by the inode number of what they were copied from
  *	room.c		make a new name: in its place, or, where a whiteout is, in the work directory and then moved over it
  *	stack_names.c	take names away and rename them
  *	stack_list.c	list a directory that several trees show
@@ -161,6 +162,11 @@ int vu_stack_take_tree(struct vu_call *call, struct vu_stack *stack, const char 
 int vu_stack_set_opaque(int fd);
 /* links.c: a file with several names below stays one file when one of them is copied up. The lock is held. */
 bool vu_links_knows(const struct vu_stack *stack, const struct stat *below);
+/* twins.c: from now on `copy` goes by the device and inode number of `below`, where that is known to be safe. */
+int vu_twins_add(struct vu_session *session, int copy, const struct stat *below);
+/* Of `fd`, which is `st`: false, or the numbers that it goes by, in `st`. */
+bool vu_twins_identify(struct vu_session *session, int fd, struct stat *st);
+void vu_twins_free(struct vu_session *session);
 /* `copy` is a regular file that will be the copy of `below`. */
 int vu_links_mark(int copy, const struct stat *below);
 /* `below` is now the file at `path` of the topmost tree. */
