@@ -1,4 +1,4 @@
-"""Owners in a cow. Whom the kernel would not let give files away is told that he has; below nothing changes."""
+"""Owners in a cow. Whom the kernel would not let give files away is told that he has; nothing below is so."""
 
 import os
 from pathlib import Path
