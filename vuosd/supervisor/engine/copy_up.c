@@ -109,9 +109,20 @@ int vu_stack_take_directory(struct vu_call *call, struct vu_stack *stack, const 
 	char above[VU_TEXT];
 	if (vu_dirs_find(stack->trees[0].dirs, path, &way))
 		return open_top(stack, path);
-	const char *name = split(path, above);
-	VU_CLOSE int parent = vu_stack_take_directory(call, stack, above);
-	return parent < 0 ? parent : make_directory(call, stack, path, parent, name);
+	size_t end = way.known;
+	memcpy(above, path, end);
+	above[end] = 0;
+	int parent = open_top(stack, above);
+	while (parent >= 0 && path[end]) {
+		size_t start = end + strspn(path + end, "/");
+		end = start + strcspn(path + start, "/");
+		memcpy(above, path, end);
+		above[end] = 0;
+		int child = make_directory(call, stack, above, parent, above + start);
+		close(parent);
+		parent = child;
+	}
+	return parent;
 }
 
 /* A regular file: without a name until it is complete. The lock is not held. */
@@ -273,8 +284,10 @@ int vu_stack_open_joined(struct vu_call *call, struct vu_stack *stack, const cha
 	return error < 0 ? error : vu_stack_open(stack, path, flags, seen);
 }
 
-/* One name of a directory that is being taken whole. */
-static int take_entry(struct vu_call *call, struct vu_stack *stack, const char *path)
+/* One name of a directory that is being taken whole. `path` has room for VU_TEXT: what is below it is appended in place. */
+static int take_tree(struct vu_call *call, struct vu_stack *stack, char *path);
+
+static int take_entry(struct vu_call *call, struct vu_stack *stack, char *path)
 {
 	struct vu_seen seen;
 	struct stat st;
@@ -284,13 +297,12 @@ static int take_entry(struct vu_call *call, struct vu_stack *stack, const char *
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (S_ISDIR(st.st_mode))
-		return vu_stack_take_tree(call, stack, path);
+		return take_tree(call, stack, path);
 	return seen.tree == 0 ? 0 : copy_up(call, stack, path, fd, 0);
 }
 
-static int take_entries(struct vu_call *call, struct vu_stack *stack, const char *path, unsigned tree)
+static int take_entries(struct vu_call *call, struct vu_stack *stack, char *path, unsigned tree)
 {
-	char below[VU_TEXT];
 	size_t length = strlen(path);
 	struct vu_seen seen = { .lowest = (int8_t)tree };
 	int fd = vu_stack_open_lowest(stack, path, &seen), error = 0;
@@ -304,18 +316,19 @@ static int take_entries(struct vu_call *call, struct vu_stack *stack, const char
 	for (struct dirent *entry; !error && (entry = readdir(stream));) {
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 			continue;
-		if (length + strlen(entry->d_name) + 2 > sizeof below) {
+		if (length + strlen(entry->d_name) + 2 > VU_TEXT) {
 			error = -ENAMETOOLONG;
 			break;
 		}
-		snprintf(below, sizeof below, "%s%s%s", path, length ? "/" : "", entry->d_name);
-		error = take_entry(call, stack, below);
+		snprintf(path + length, VU_TEXT - length, "%s%s", length ? "/" : "", entry->d_name);
+		error = take_entry(call, stack, path);
+		path[length] = 0;
 	}
 	closedir(stream);
 	return error;
 }
 
-int vu_stack_take_tree(struct vu_call *call, struct vu_stack *stack, const char *path)
+static int take_tree(struct vu_call *call, struct vu_stack *stack, char *path)
 {
 	VU_CLOSE int fd = vu_stack_take_directory(call, stack, path);
 	int error = fd < 0 ? fd : 0;
@@ -334,4 +347,15 @@ int vu_stack_take_tree(struct vu_call *call, struct vu_stack *stack, const char 
 	dir->opaque = true;
 	restore_times(fd, &before);
 	return 0;
+}
+
+int vu_stack_take_tree(struct vu_call *call, struct vu_stack *stack, const char *path)
+{
+	char *own = malloc(VU_TEXT);
+	if (!own)
+		return -ENOMEM;
+	strcpy(own, path);
+	int error = take_tree(call, stack, own);
+	free(own);
+	return error;
 }
