@@ -28,25 +28,36 @@ def _may_chroot(box: Box) -> dict[str, object]:
     return {"outer": ["setpriv", *ids, "--inh-caps=+sys_chroot", "--ambient-caps=+sys_chroot", "--"]}
 
 
-@pytest.mark.kernel
-@pytest.mark.tmpfs
-@pytest.mark.parametrize("variant", views.ALL, ids=str)
-@pytest.mark.parametrize("probe", PROBES, ids="-".join)
-def test_same_as_natively(box: Box, probe: tuple[str, ...], variant: views.Variant) -> None:
-    bench = views.Bench(box)
+def _differences(box: Box, bench: views.Bench, probe: tuple[str, ...], variant: views.Variant) -> list[str]:
     argv = [box.programs.probe(probe[0]), *probe[1:]]
     native = bench.native(argv, **(_may_chroot(box) if probe == ("roots",) else {}))
     inside = bench.inside(variant, argv)
     assert native.stdout.count("\n") > 20, native
     assert "SETUP" not in native.stdout, native.stdout[-300:]
-    found = explained.unexplained(
+    said = explained.heard(inside.stderr, variant.name)
+    assert (inside.returncode, said) == (native.returncode, native.stderr), inside.stderr[-2000:]
+    return explained.unexplained(
         views.differences(
             explained.mask(native.stdout, variant.name), explained.mask(inside.stdout, variant.name)
         ),
         variant.name,
     )
-    said = explained.heard(inside.stderr, variant.name)
-    assert (inside.returncode, said) == (native.returncode, native.stderr), inside.stderr[-2000:]
+
+
+@pytest.mark.kernel
+@pytest.mark.tmpfs
+@pytest.mark.parametrize("variant", views.ALL, ids=str)
+@pytest.mark.parametrize("probe", PROBES, ids="-".join)
+def test_same_as_natively(box: Box, probe: tuple[str, ...], variant: views.Variant) -> None:
+    """Long chains of links are looked at again: a lookup without locks that a rename anywhere on the machine
+    upsets is made anew with them, but goes on counting its links, and 40 are reached too soon (path_lookupat and
+    set_nameidata in fs/namei.c).
+    """
+    bench = views.Bench(box)
+    for _ in range(3):
+        found = _differences(box, bench, probe, variant)
+        if not found or not all("chain" in line for line in found):
+            break
     if found:
         more = f"\n… {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         pytest.fail(f"{len(found)} lines differ:\n" + "\n".join(found[:SHOWN]) + more)
