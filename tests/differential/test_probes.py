@@ -50,8 +50,8 @@ def _differences(box: Box, bench: views.Bench, probe: tuple[str, ...], variant: 
 @pytest.mark.parametrize("probe", PROBES, ids="-".join)
 def test_same_as_natively(box: Box, probe: tuple[str, ...], variant: views.Variant) -> None:
     """Long chains of links are looked at again: a lookup without locks that a rename anywhere on the machine
-    upsets is made anew with them, but goes on counting its links, and 40 are reached too soon (path_lookupat and
-    set_nameidata in fs/namei.c).
+    upsets is made anew with them, but goes on counting its links, and 40 are reached too soon (path_lookupat
+    and set_nameidata in fs/namei.c).
     """
     bench = views.Bench(box)
     for _ in range(3):
