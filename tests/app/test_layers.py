@@ -305,6 +305,26 @@ def test_a_file_that_is_linked_stays_the_same(box: Box, enforce: str) -> None:
     assert (top / "f").stat().st_nlink == 1
 
 
+CLOSED = """
+echo x >> ro/f && chmod 600 ro/f && echo y >> ro/sub/f && cat ro/f ro/sub/f && stat -c %a ro ro/sub ro/f
+test $(id -u) = 0 || ! touch ro/new || exit 1
+rm -f ro/new; touch -h ro/link; chmod 755 ro; touch ro/new; mv ro ro2; ls ro2
+"""
+
+
+def test_directories_that_may_not_be_written(box: Box) -> None:
+    """What lies in them may be changed, and so may they."""
+    top = tree(box)
+    for name in ("ro/f", "ro/sub/f"):
+        box.file(f"tree/{name}", "f\n")
+    (top / "ro/link").symlink_to("f")
+    box.give(top)
+    for name in ("ro/sub", "ro"):
+        (top / name).chmod(0o555)
+    done = run(box, CLOSED, *COW)
+    assert done.stdout == "f\nx\nf\ny\n555\n555\n600\nf\nlink\nnew\nsub\n", done.stderr
+
+
 @pytest.mark.parametrize("name", ["with space", "n\new", os.fsdecode(b"\xff\x01"), "é'"])
 def test_names_of_any_bytes(box: Box, name: str) -> None:
     top = tree(box)

@@ -34,7 +34,15 @@ int vu_stack_note_origin(struct vu_stack *stack, const char *path, const struct 
 int vu_stack_set_opaque(int fd)
 {
 	char path[32];
-	return setxattr(vu_fd_path(fd, path), "user.overlay.opaque", "y", 1, 0) < 0 ? -errno : 0;
+	struct stat st;
+	if (!setxattr(vu_fd_path(fd, path), "user.overlay.opaque", "y", 1, 0))
+		return 0;
+	if (errno != EACCES)
+		return -errno;
+	if (fstat(fd, &st) < 0 || st.st_mode & S_IWUSR || chmod(path, (st.st_mode & 07777) | S_IWUSR) < 0)
+		return -EACCES; /* but a directory of ours that may not be written can be for a moment */
+	int error = vu_result(setxattr(path, "user.overlay.opaque", "y", 1, 0));
+	return chmod(path, st.st_mode & 07777) < 0 && !error ? -errno : error;
 }
 
 /* "a/b/c" → "a/b" in out; returns the name. */
@@ -47,8 +55,27 @@ static const char *split(const char *path, char out[VU_TEXT])
 	return slash ? slash + 1 : path;
 }
 
+/*
+ * An ordinary user may change what lies in a directory that he may not write to; the copy of it needs a name there. So his
+ * directory is made writable for that moment, until restore_times().
+ */
+static bool is_closed(const struct stat *dir)
+{
+	return (dir->st_mode & 0300) != 0300 && geteuid() && dir->st_uid == geteuid();
+}
+
+static void open_up(int dir, const struct stat *before)
+{
+	char path[32];
+	if (is_closed(before))
+		chmod(vu_fd_path(dir, path), (before->st_mode & 07777) | 0300);
+}
+
 static void restore_times(int dir, const struct stat *before)
 {
+	char closed[32];
+	if (is_closed(before))
+		chmod(vu_fd_path(dir, closed), before->st_mode & 07777);
 	struct timespec times[2] = { before->st_atim, before->st_mtim };
 	syscall(SYS_utimensat, dir, "", times, AT_EMPTY_PATH);
 }
@@ -71,6 +98,23 @@ static int copy_attributes(struct vu_call *call, struct vu_stack *stack, int fro
 	return error == -EPERM ? 0 : error;
 }
 
+/* An ordinary user may give a directory another place only while it is writable: its ".." changes. */
+static int place_directory(struct vu_stack *stack, const char *temporary, int fd, int parent, const char *name)
+{
+	char path[32];
+	struct stat st;
+	if (!syscall(SYS_renameat2, stack->work, temporary, parent, name, NOREPLACE))
+		return 0;
+	if (errno != EACCES)
+		return -errno;
+	if (fstat(fd, &st) < 0 || st.st_mode & S_IWUSR)
+		return -EACCES;
+	if (chmod(vu_fd_path(fd, path), (st.st_mode & 07777) | S_IWUSR) < 0)
+		return -errno;
+	int error = vu_result(syscall(SYS_renameat2, stack->work, temporary, parent, name, NOREPLACE));
+	return chmod(path, st.st_mode & 07777) < 0 && !error ? -errno : error;
+}
+
 static int make_directory(struct vu_call *call, struct vu_stack *stack, const char *path, int parent, const char *name)
 {
 	struct vu_seen seen;
@@ -89,15 +133,16 @@ static int make_directory(struct vu_call *call, struct vu_stack *stack, const ch
 	int error = fd < 0 ? fd : copy_attributes(call, stack, below, &st, fd);
 	if (!error)
 		error = vu_stack_note_origin(stack, path, &st);
-	if (!error && syscall(SYS_renameat2, stack->work, temporary, parent, name, NOREPLACE) < 0)
-		error = -errno;
+	open_up(parent, &before);
+	if (!error)
+		error = place_directory(stack, temporary, fd, parent, name);
+	restore_times(parent, &before);
 	if (!error && !vu_dirs_add(stack->trees[0].dirs, path))
 		error = -ENOMEM;
 	if (error < 0) {
 		unlinkat(stack->work, temporary, AT_REMOVEDIR);
 		return error;
 	}
-	restore_times(parent, &before);
 	int result = fd;
 	fd = -1;
 	return result;
@@ -126,14 +171,13 @@ int vu_stack_take_directory(struct vu_call *call, struct vu_stack *stack, const 
 }
 
 /* A regular file: without a name until it is complete. The lock is not held. */
-static int copy_file(struct vu_call *call, struct vu_stack *stack, int parent, int fd, const struct stat *st,
-		     unsigned how)
+static int copy_file(struct vu_call *call, struct vu_stack *stack, int fd, const struct stat *st, unsigned how)
 {
 	char link[32];
 	VU_CLOSE int from = how & VU_TAKE_EMPTY || !st->st_size ? -1 : vu_reopen(call->session, fd, O_RDONLY);
 	if (from < 0 && st->st_size && !(how & VU_TAKE_EMPTY))
 		return from;
-	VU_CLOSE int to = open(vu_fd_path(parent, link), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	VU_CLOSE int to = open(vu_fd_path(stack->work, link), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (to < 0)
 		return -errno;
 	if (from >= 0 && st->st_size > LARGE)
@@ -162,15 +206,16 @@ static int name_file(struct vu_stack *stack, const char *path, int parent, const
 	int error = vu_stack_note_origin(stack, path, st);
 	if (error < 0)
 		return error;
+	open_up(parent, &before);
 	if (vu_links_knows(stack, st))
 		error = vu_links_join(stack, st, parent, name);
 	else
 		error = vu_result(linkat(AT_FDCWD, vu_fd_path(file, link), parent, name, AT_SYMLINK_FOLLOW));
+	restore_times(parent, &before);
 	if (error == -EEXIST)
 		return 0; /* by another thread, a moment ago */
 	if (error < 0)
 		return error;
-	restore_times(parent, &before);
 	return vu_links_add(stack, st, path);
 }
 
@@ -195,12 +240,12 @@ static int copy_special(struct vu_call *call, struct vu_stack *stack, const char
 	int error = to < 0 ? to : copy_attributes(call, stack, fd, st, to);
 	if (!error)
 		error = vu_stack_note_origin(stack, path, st);
+	open_up(parent, &before);
 	if (!error && syscall(SYS_renameat2, stack->work, temporary, parent, name, NOREPLACE) < 0)
 		error = -errno;
+	restore_times(parent, &before);
 	if (error < 0)
 		unlinkat(stack->work, temporary, 0);
-	else
-		restore_times(parent, &before);
 	return error == -EEXIST ? 0 : error < 0 ? error : vu_links_add(stack, st, path);
 }
 
@@ -221,7 +266,7 @@ static int copy_up(struct vu_call *call, struct vu_stack *stack, const char *pat
 	bool joins = vu_links_knows(stack, &st);
 	if (S_ISREG(st.st_mode) || joins) {
 		pthread_mutex_unlock(&stack->lock);
-		VU_CLOSE int file = joins ? -1 : copy_file(call, stack, parent, fd, &st, how);
+		VU_CLOSE int file = joins ? -1 : copy_file(call, stack, fd, &st, how);
 		if (!joins && file < 0)
 			return file;
 		pthread_mutex_lock(&stack->lock);
