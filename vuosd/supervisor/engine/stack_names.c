@@ -34,11 +34,27 @@ int vu_stack_may_delete(struct vu_call *call, int parent, int fd)
 	return !(above.st_mode & S_ISVTX) || vu_stack_owns(call, &above) || vu_stack_owns(call, &st) ? 0 : -EPERM;
 }
 
+/* One whiteout has all the names, as in ovl_whiteout() (fs/overlayfs/dir.c): an inode for each costs many times as much. */
+static int link_whiteout(struct vu_stack *stack, int dir, const char *name)
+{
+	static const char shared[] = "whiteout";
+	if (!linkat(stack->work, shared, dir, name, 0))
+		return 0;
+	if (errno != ENOENT && errno != EMLINK)
+		return -errno;
+	unlinkat(stack->work, shared, 0);
+	if (mknodat(stack->work, shared, S_IFCHR, makedev(0, 0)) < 0)
+		return -errno;
+	return linkat(stack->work, shared, dir, name, 0) < 0 ? -errno : 0;
+}
+
 int vu_stack_make_whiteout(struct vu_stack *stack, int parent, char temporary[32])
 {
 	char path[32];
 	vu_stack_temporary(stack, temporary);
 	unlinkat(stack->work, temporary, 0);
+	if (!stack->attribute_whiteouts && !link_whiteout(stack, stack->work, temporary))
+		return 0;
 	if (!stack->attribute_whiteouts)
 		return mknodat(stack->work, temporary, S_IFCHR, makedev(0, 0)) < 0 ? -errno : 0;
 	VU_CLOSE int fd = openat(stack->work, temporary, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
@@ -117,8 +133,10 @@ static int check_empty(struct vu_stack *stack, const char *path, const struct vu
 static int cover(struct vu_stack *stack, int parent, const char *name, bool present, bool directory)
 {
 	char temporary[32];
-	int error = vu_stack_make_whiteout(stack, parent, temporary);
-	if (error < 0)
+	int error = present || stack->attribute_whiteouts ? -EPERM : link_whiteout(stack, parent, name);
+	if (!error || error == -EEXIST)
+		return error;
+	if ((error = vu_stack_make_whiteout(stack, parent, temporary)) < 0)
 		return error;
 	unsigned flags = !present ? RENAME_NOREPLACE_ : directory ? RENAME_EXCHANGE_ : 0;
 	error = vu_result(syscall(SYS_renameat2, stack->work, temporary, parent, name, flags));
