@@ -11,7 +11,7 @@ from bench.places import SHARE, Place
 Wrap = Callable[[Sequence[str]], list[str]]
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-VIEWS = ("pass", "bind", "enforce")
+VIEWS = ("pass", "bind", "enforce", "cow")
 
 
 @dataclass
@@ -51,6 +51,20 @@ def profiles(place: Place) -> None:
         f'[view]\nname = "bench-enforce"\nenforce = true\n\n'
         f'[[mount]]\ntype = "ro"\ntarget = "/"\n\n[[mount]]\ntype = "bind"\ntarget = "{place.tree}"\n'
     )
+    (place.top / "cow.toml").write_text(
+        f'[view]\nname = "bench-cow"\n\n'
+        f'[[mount]]\ntype = "cow"\ntarget = ["{place.tree}", "{SHARE}"]\nephemeral = true\n'
+    )
+
+
+def _mounted(mount: str, place: Place) -> Wrap:
+    """In a mount namespace of its own, with a new layer over the tree (`$top`/upper, work) in each run."""
+    script = (
+        f'top=$(mktemp -d "{place.top}/overlay-XXXXXX") && mkdir "$top/upper" "$top/work" || exit 125\n'
+        f"{mount} || exit 125\n"
+        f'cd "$PWD" && "$@"; status=$?; cd / && umount "{place.tree}" && exit $status'
+    )
+    return _prefix("unshare", "-m", "sh", "-c", script, "sh")
 
 
 def all_columns(place: Place) -> list[Column]:
@@ -70,6 +84,7 @@ def all_columns(place: Place) -> list[Column]:
     missing = "" if run else "vuos-run is not built"
     run = run or "vuos-run"
     profiles(place)
+    layer = f"lowerdir={tree},upperdir=$top/upper,workdir=$top/work"
     binds = {place.tree: place.seen, SHARE: place.share}
     umvu = "vu_insmod vufs; " + "".join(f"vumount -t vufs {a} {b}; " for a, b in binds.items()) + 'exec "$@"'
     return [
@@ -90,6 +105,28 @@ def all_columns(place: Place) -> list[Column]:
             SHARE,
             missing,
             "enforce = true, / read-only, the tree writable",
+        ),
+        Column(
+            "cow",
+            _prefix(run, f"--view={place.top}/cow.toml", "--"),
+            tree,
+            SHARE,
+            missing,
+            "the tree and /usr/share copied on write, to a layer of the run",
+        ),
+        found(
+            "overlayfs",
+            "mount",
+            _mounted(f'mount -t overlay -o "userxattr,{layer}" none "{tree}"', place),
+            virtual=False,
+            about="the kernel's, over the tree; needs root",
+        ),
+        found(
+            "fuse-overlayfs",
+            "fuse-overlayfs",
+            _mounted(f'fuse-overlayfs -o "{layer}" "{tree}" 2>/dev/null', place),
+            virtual=False,
+            about="the same by FUSE",
         ),
         found(
             "bwrap",

@@ -1,6 +1,6 @@
 """The rows. Each knows its command and what the output means; main.py knows the order of runs."""
 
-from bench.measurements import eintr, entries, macro, memory, micro, startup
+from bench.measurements import eintr, entries, layers, macro, memory, micro, startup
 from bench.measurements.row import Row
 from bench.places import Place
 
@@ -13,5 +13,6 @@ def rows(place: Place, *, quick: bool) -> list[Row]:
         *eintr.rows(1000 if quick else 4000),
         *startup.rows(),
         *macro.rows(place, quick=quick),
+        *layers.rows(place, quick=quick),
         *memory.rows(place),
     ]
