@@ -232,6 +232,11 @@ def test_mincow_writes_what_it_may(box: Box) -> None:
     assert vuctl(box, "diff", "--name-only", "min").stdout.split() == ["d/e/new", "d/x"]
 
 
+def test_a_whiteout_is_not_made_by_name(box: Box) -> None:
+    tree(box)
+    assert run(box, "mknod w c 0 0; rm f; mknod f c 0 0; ls", *COW).stdout == "d\ng\nh\n"
+
+
 @pytest.mark.parametrize("writable", ["false", "true"])
 def test_merge(box: Box, writable: str) -> None:
     top = tree(box)

@@ -89,8 +89,11 @@ int vu_op_mknod(struct vu_call *call)
 	struct vu_room room;
 	if ((error = vu_room_open(call, &place, &room)) < 0)
 		return error;
+	dev_t device = (dev_t)vu_argument(call, call->row->extra);
+	if (place.mount->stack && place.mount->stack->layered && S_ISCHR(mode) && !device)
+		return vu_room_close(call, &place, &room, -EPERM); /* a whiteout: as ovl_mknod, fs/overlayfs/dir.c */
 	mode = (mode & S_IFMT) | vu_create_mode(call, place.parent, mode & 07777);
-	error = vu_result(mknodat(room.dir, room.name, mode, (dev_t)vu_argument(call, call->row->extra)));
+	error = vu_result(mknodat(room.dir, room.name, mode, device));
 	return answer(call, vu_room_close(call, &place, &room, error));
 }
 
