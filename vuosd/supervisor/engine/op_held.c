@@ -35,6 +35,8 @@ static int change(struct vu_call *call, struct vu_stack *stack, int fd)
 	switch (call->row->op) {
 	case VU_OP_FCHMOD: return fchmod(fd, (mode_t)args[1] & 07777) < 0 ? -errno : vu_answer(call, 0);
 	case VU_OP_FCHOWN:
+		if (fcntl(fd, F_GETFL) & O_PATH) /* by the empty path it would be changed */
+			return -EBADF;
 		error = vu_owner_change(call, stack, fd, (uid_t)args[1], (gid_t)args[2]);
 		return error < 0 ? error : vu_answer(call, 0);
 	case VU_OP_IOCTL_SETFLAGS: return set_by_ioctl(call, fd);
