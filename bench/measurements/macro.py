@@ -60,6 +60,11 @@ def rows(place: Place, *, quick: bool) -> list[Row]:
             whole(_script('cd "$1/repository" && git log --stat | cat >/dev/null')),
             prepare=place.repository,
         ),
-        Row(f"gcc, {compilations} times", whole(_script(gcc)), target=everywhere("1.15x"), runs=0.5),
+        Row(
+            f"gcc, {compilations} times",
+            whole(_script(gcc)),
+            target=everywhere("1.15x") | {"cow": "1.2x"},
+            runs=0.5,
+        ),
         Row("import 200 modules", whole(_import), prepare=lambda: _modules(place)),
     ]
