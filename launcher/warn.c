@@ -56,10 +56,16 @@ void warn_person(const struct person *person, const struct message *message)
 		length = sizeof(line) - 1;
 		line[length - 1] = '\n';
 	}
-	/* What is full or gone loses it; the daemon's log has it too. */
-	if (fd >= 0 && (person->anew || poll(&(struct pollfd){ fd, POLLOUT, 0 }, 1, 0) == 1) &&
-	    write(fd, line, (size_t)length) < 0)
-		errno = 0;
+	/* A terminal that somebody else writes to at the moment says EAGAIN. What stays full or is gone loses it; the daemon's log has
+	 * it too. */
+	for (int tries = 0; fd >= 0 && tries < 20; tries++) {
+		bool ready = poll(&(struct pollfd){ fd, POLLOUT, 0 }, 1, 5) == 1;
+
+		if ((ready || person->anew) && (write(fd, line, (size_t)length) >= 0 || errno != EAGAIN))
+			break;
+		if (ready)
+			poll(NULL, 0, 5);
+	}
 	if (person->anew && fd >= 0)
 		close(fd);
 }
