@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +124,26 @@ def test_in_use(made: Made, other: "subprocess.Popen[bytes]") -> None:
     assert busy is not None
     assert busy.pid == other.pid
     open_layer("first", made.env, reading=True).close()
+
+
+def test_a_holder_that_is_dying_is_waited_for(made: Made) -> None:
+    """The main thread has ended, and another holds the lock for a while yet."""
+    code = (
+        "import ctypes, os, threading, time\nfrom vuosd.layers import open_layer\n"
+        "layer = open_layer('first', os.environ)\nprint('locked', flush=True)\n"
+        "def end():\n time.sleep(0.5)\n os._exit(0)\n"
+        "threading.Thread(target=end).start()\n"
+        "ctypes.CDLL(None).syscall(60, 0)"
+    )
+    argv = [sys.executable, "-c", code]
+    with subprocess.Popen(argv, env={**os.environ, **made.env}, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        stat = Path(f"/proc/{process.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.001)
+        assert holder(made.layer.path) is not None
+        open_layer("first", made.env).close()
 
 
 def test_a_lock_ends_with_its_holder(made: Made, other: "subprocess.Popen[bytes]") -> None:

@@ -3,13 +3,22 @@ unchanged.
 
 It is a flock(2) of the file `lock`, so it ends with its holder. The holder writes its process id into the
 file for messages; the number means nothing when the lock is free.
+
+A process that is killed goes on holding it until the last of its threads has gone, which is after its main
+thread is a zombie: who starts again at once waits for that.
 """
 
 import errno
 import fcntl
 import os
+import re
+import signal
+import time
 
 FILE = b"lock"
+_LONGEST_DEATH = 10.0  # seconds
+_PAUSE = 0.005
+_PF_EXITING = 0x4
 
 
 class BusyError(Exception):
@@ -26,6 +35,7 @@ class BusyError(Exception):
 def take(directory: bytes) -> int:
     """The lock's descriptor, which holds it. BusyError; FileNotFoundError: no layer is there (any more)."""
     path = os.path.join(directory, FILE)
+    began = time.monotonic()
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -37,8 +47,10 @@ def take(directory: bytes) -> int:
                 return fd
         except BlockingIOError:
             pid = _read_pid(fd)
-            os.close(fd)
-            raise BusyError(pid) from None
+            if time.monotonic() - began > _patience(pid):
+                os.close(fd)
+                raise BusyError(pid) from None
+            time.sleep(_PAUSE)
         except BaseException:
             os.close(fd)
             raise
@@ -67,6 +79,23 @@ def holder(directory: bytes) -> BusyError | None:
             if inode == str(st.st_ino) and (place == device or words[4] == str(pid)):
                 return BusyError(pid)
     return None
+
+
+def _patience(pid: int | None) -> float:
+    """Seconds that a holder deserves: many if nothing but the kernel's own work is between it and its end
+    (proc_pid_stat(5), SIGKILL in proc_pid_status(5)); a few tries if it has gone since, which it may also
+    seem to have if it is of another pid namespace.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/status", "rb") as file:
+            pending = re.findall(rb"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", file.read(), re.MULTILINE)
+    except (FileNotFoundError, ProcessLookupError):
+        return 10 * _PAUSE
+    killed = any(int(signals, 16) & 1 << signal.SIGKILL - 1 for signals in pending)
+    dying = killed or fields[0] in (b"Z", b"X") or int(fields[6]) & _PF_EXITING
+    return _LONGEST_DEATH if dying else 0.0
 
 
 def _is_at(fd: int, path: bytes) -> bool:
