@@ -112,7 +112,8 @@ class Daemons:
             os.chown(runtime, box.identity.uid, box.identity.gid)
             log = open(self.public / f"daemon-{'-'.join(key)}.log", "ab")  # noqa: SIM115 the daemon's, until it ends
             process = subprocess.Popen(
-                [*box.outer, box.installation.bin / "vuosd"],
+                # After the identity is taken, which would undo it: it goes with us if we are killed.
+                [*box.outer, "setpriv", "--pdeathsig=TERM", box.installation.bin / "vuosd"],
                 env={**box.env, "XDG_RUNTIME_DIR": str(runtime)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -170,7 +171,7 @@ def box(
     installed = installation.for_identity(identity, public)
     native = bool(request.config.getoption("--native"))
     if not native and not installed.vuos_run.exists():
-        pytest.skip("vuos-run is not built")
+        pytest.fail(f"{installed.vuos_run} is not built: make build")
     if place.daemon and not native:
         kept = public / f"{identity.name}-{place.name}"
         kept.mkdir(exist_ok=True)
