@@ -39,7 +39,7 @@ inside "$bin/python" -m pytest -q -p no:cacheprovider tests/abi tests/views
 step "what the view withheld"
 # shellcheck disable=SC2016 # the shell inside expands these
 inside sh -c '
-	try() { printf "%-44s " "$1"; shift; "$@" 2>&1 >/dev/null | sed "s/.*: //" | tail -1 | grep . || echo "is there"; }
+	try() { printf "%-44s " "$1"; shift; "$@" 2>&1 >/dev/null | sed "s/.*: //" | tail -1 | grep . || echo "works"; }
 	try "~/.ssh/id_ed25519" cat "$HOME/.ssh/id_ed25519"
 	try "~/.aws/credentials" cat "$HOME/.aws/credentials"
 	try "write to /etc" touch /etc/vuosd-was-here
