@@ -16,6 +16,9 @@ _COUNTS = [name for name, _ in ffi.typeof("struct vu_stats").fields]
 class Placed(NamedTuple):
     """One entry as the engine wants it; `source` is an O_PATH descriptor that the session keeps. What a HIDE
     entry withholds is a path only.
+
+    type, name, options: of a mount at run time, what /proc/self/mounts tells of it: file-system type, source
+    and options ("rw,nosuid,user_id=0"). Empty: what it tells of the mount that the source lies on.
     """
 
     kind: int
@@ -23,6 +26,9 @@ class Placed(NamedTuple):
     target: bytes
     source: int = -1
     source_path: bytes = b""
+    type: bytes = b""
+    name: bytes = b""
+    options: bytes = b""
 
 
 class Stacked(NamedTuple):
@@ -117,6 +123,34 @@ class Session:
         _check(lib.vu_session_cwd(self._session, start))
         _check(lib.vu_session_start(self._session, listener))
 
+    def mount(self, entry: Placed) -> int:
+        """Show `entry` on top of what is at its target, to all members at once, while the session runs.
+
+        entry.target: canonical path in the view. entry.kind: BIND, TMPFS or HIDE. entry.source: O_PATH, the
+        session's from then on, but the caller's still when this raises. entry.source_path: what
+        /proc/self/fd says of it, also when that is a path in another mount namespace; no other mount of the
+        session should have the same one.
+
+        Returns the mount's number, > 0 and never used again. Raises OSError: EINVAL, ENOMEM.
+        """
+        texts = [ffi.new("char[]", text) if text else ffi.NULL for text in entry[4:]]
+        target = ffi.new("char[]", entry.target)
+        options = ffi.new("struct vu_mount_options *")
+        options.target, options.kind, options.source = target, entry.kind, entry.source
+        options.flags = lib.VU_ENTRY_READONLY if entry.readonly else 0
+        options.source_path, options.type, options.name, options.options = texts
+        return _check(lib.vu_session_mount(self._session, options))
+
+    def unmount(self, number: int) -> bool:
+        """Take the mount away; what lay below it shows again. The members that have something of it open, or
+        stand in it, keep that, as after umount2(MNT_DETACH).
+
+        True: the session's descriptor of it is closed. False: calls that began before still use it (one that
+        waits for a server, say), and it is closed when the last of them has ended. Raises OSError: EINVAL for
+        what is no number of a mount.
+        """
+        return _check(lib.vu_session_unmount(self._session, number)) == 0
+
     def stats(self) -> dict[str, int]:
         """The counts of struct vu_stats, by name."""
         out = ffi.new("struct vu_stats *")
@@ -131,6 +165,8 @@ class Session:
         self._log.close()
 
 
-def _check(result: int) -> None:
+def _check(result: int) -> int:
+    """The result of a function of the engine, or OSError."""
     if result < 0:
         raise OSError(-result, os.strerror(-result))
+    return result

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vuosd.supervisor.engine._engine import ffi, lib
+from vuosd.supervisor.engine._engine import lib
 
-from vuosd.abi.syscalls import engine_rows
 from vuosd.supervisor.filter import build
+from vuosd.supervisor.session import Placed, Session
 
 COOKIE = 0x5EED_0000_C0DE_0001
 TAG = 77 << 24
@@ -41,6 +41,9 @@ _LOCKS = 10  # RLIMIT_LOCKS
 
 class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+Attend = Callable[[Session], None]
 
 
 @dataclass
@@ -139,7 +142,17 @@ def _within(fd: int, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
-def _supervise(body: Callable[[], Any], program: bytes, view: View, result: int, seconds: float) -> bool:
+def _attend(attend: Attend, session: Session, failed: list[bool]) -> None:
+    try:
+        attend(session)
+    except BaseException:
+        traceback.print_exc()
+        failed.append(True)
+
+
+def _supervise(
+    body: Callable[[], Any], program: bytes, view: View, result: int, seconds: float, attend: Attend | None
+) -> bool:
     if view.user is not None:
         os.setgroups([])
         os.setresgid(view.user, view.user, view.user)
@@ -157,39 +170,49 @@ def _supervise(body: Callable[[], Any], program: bytes, view: View, result: int,
         os.waitpid(child, 0)
         return True
     listener = syscall(_PIDFD_GETFD, syscall(_PIDFD_OPEN, child, 0), int(text), 0)
-    options = ffi.new("struct vu_options *")
-    options.tag, options.cookie, options.broker, options.log, options.threads = TAG, COOKIE, -1, 2, 3
-    options.keeper = -1
-    options.flags = (lib.VU_SESSION_ENFORCE if view.enforce else 0) | (
-        lib.VU_SESSION_PRIVILEGED if privileged else 0
-    )
-    if view.protected_links:
-        options.flags |= lib.VU_SESSION_PROTECTED_LINKS
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if view.asked:
-        options.broker = theirs.fileno()
-        options.flags |= lib.VU_SESSION_BROKER_MEMORY
         threading.Thread(target=_keeper, args=(ours, view.asked), daemon=True).start()
-    rows = [list(row) for row in engine_rows()]
-    session = lib.vu_session_new(options, ffi.new("struct vu_row[]", rows), len(rows))
+    session = Session(
+        tag=TAG,
+        cookie=COOKIE,
+        broker=theirs.fileno() if view.asked else -1,
+        enforce=view.enforce,
+        privileged=privileged,
+        broker_memory=bool(view.asked),
+        protected_links=view.protected_links,
+    )
     for kind, target, source, readonly in view.entries:
         fd = -1 if source is None else os.open(source, os.O_PATH | os.O_CLOEXEC)
-        path = ffi.NULL if source is None else source
-        assert lib.vu_session_entry(session, kind, readonly, target, fd, path) == 0
+        session.add(Placed(kind, readonly, target, fd, source or b""))
     if view.borrow:
         _install(_refuse(_PIDFD_GETFD), 0)
-    assert lib.vu_session_start(session, listener) == 0
+    session.start(listener)
+    failed: list[bool] = []
+    helper = threading.Thread(target=_attend, args=(attend, session, failed)) if attend else None
+    if helper:
+        helper.start()
     pidfd = os.pidfd_open(child)
     ended = _within(pidfd, seconds)
     if not ended:
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    lib.vu_session_stop(session)
+    if helper:
+        helper.join(5)
+        assert not helper.is_alive(), "who attends to the session hangs"
+        assert not failed, "who attends to the session has failed"
+    while _within(session.log.fileno(), 0):
+        os.write(2, session.log.recv(4096))
+    session.stop()
     return ended
 
 
-def run(body: Callable[[], Any], view: View, *, seconds: float = 20) -> Any:
-    """What `body` returns under the view."""
+def run(
+    body: Callable[[], Any], view: View, *, seconds: float = 20, attend: Attend | None = None
+) -> Any:
+    """What `body` returns under the view. `attend`: called in the supervisor with the running session, and to
+    be over when the target is.
+    """
     program = build(cookie=COOKIE, privileged=not os.geteuid() and not view.user)
     there, result = os.pipe()
     supervisor = os.fork()
@@ -198,7 +221,7 @@ def run(body: Callable[[], Any], view: View, *, seconds: float = 20) -> Any:
         try:
             os.setsid()
             os.close(there)
-            status = 0 if _supervise(body, program, view, result, seconds) else 4
+            status = 0 if _supervise(body, program, view, result, seconds, attend) else 4
         except BaseException:
             traceback.print_exc()
         finally:

@@ -107,6 +107,17 @@ struct vu_stack_options {
 	const char *handles_path;
 };
 
+/* A mount at run time. */
+struct vu_mount_options {
+	const char *target; /* canonical path in the view */
+	int32_t kind; /* VU_BIND, VU_TMPFS or VU_HIDE */
+	uint32_t flags; /* VU_ENTRY_* */
+	int32_t source; /* as for vu_session_entry() */
+	const char *source_path;
+	/* As mountinfo tells them; NULL: as of the mount that the source lies on. The options are all in one, as in /proc/mounts. */
+	const char *type, *name, *options;
+};
+
 enum {
 	VU_SESSION_ENFORCE = 1, /* act on anchors; continue only what the Landlock floor bounds */
 	VU_SESSION_PRIVILEGED = 2, /* the supervisor is root: act with the credentials of the caller */
@@ -138,6 +149,13 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source,
 		     const char *source_path);
 int vu_session_stack(vu_session *session, const struct vu_stack_options *options);
+/* While the session runs: on top of what is at the target now. Returns the mount's number, > 0; the source is the session's then. */
+int vu_session_mount(vu_session *session, const struct vu_mount_options *options);
+/*
+ * Takes it away, whatever lies over it. 0: its descriptor is closed; 1: calls are under way that still use it, and the last
+ * of them closes it. -EINVAL: there is no such mount.
+ */
+int vu_session_unmount(vu_session *session, int number);
 /* The view path of the directory that the first process starts in: which of the entries that show it was meant. */
 int vu_session_cwd(vu_session *session, const char *view);
 int vu_session_start(vu_session *session, int listener);

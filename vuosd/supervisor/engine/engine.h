@@ -5,6 +5,7 @@
  *     target.c   the calling thread: its memory, credentials, working directory, descriptors
  *     place.c    a path of the caller → a place: (mount, anchor directory, name), by way of walk.c, using
  *     table.c    the mount table: two tries, view path → mount and host path → mount
+ *     namespace.c the versions of the table, which may change while the session runs
  *     op_*.c     what to do with the place: continue, or the same call on the anchor
  *     remote.c   a call made inside the target (chdir, execve, O_PATH)
  *     warn.c     what the person must be told
@@ -80,36 +81,81 @@ struct vu_seen {
 
 struct vu_stack;
 
+/*
+ * Lives until the session ends: states and places refer to it, whatever becomes of the table. The descriptor is closed
+ * with the last version that has the mount, when no call uses that any more.
+ */
 struct vu_mount {
 	int kind;
 	bool readonly;
 	bool identity; /* source and target are the same text: natively the same object */
+	bool late; /* mounted while the session runs */
+	bool private; /* its source lies in another mount namespace: in ours that path is another object */
 	int fd; /* O_PATH of the source; -1 for VU_HIDE */
-	unsigned index;
+	unsigned index; /* ascending in a table, and never used again */
+	unsigned versions; /* that have it */
 	char *target, *source;
 	size_t target_length, source_length; /* 0 for "/", so that target + rest is always a path */
-	struct vu_mount *next_at_source;
+	char *type, *name, *options; /* as mountinfo is to tell them; NULL: what it says of the source */
 	struct vu_stack *stack; /* of several trees; `fd` and `source` are then the lowest's */
-	struct vu_mount
-		*whole; /* this is no entry, but one tree of a stack, there to be found by its path on the host */
+	struct vu_mount *trees; /* the others, there to be found by their paths on the host: */
+	unsigned tree_count;
+	struct vu_mount *whole; /* of such a one: the entry; it is none itself */
 	int8_t tree;
+	struct vu_mount *next; /* all that the session ever had, the latest first */
+};
+
+struct vu_shown { /* a mount by which the view shows a host path */
+	const struct vu_mount *mount;
+	struct vu_shown *next;
 };
 
 struct vu_node {
 	char *name;
 	size_t length;
 	struct vu_node *parent, *next; /* next: in the parent's bucket */
+	struct vu_node *first, *last, *sibling; /* the children, and the next of the parent's, as they were added */
 	struct vu_node **buckets;
 	unsigned bucket_count, child_count;
-	struct vu_mount *mount; /* view trie: the mount here; source trie: list of the mounts of this source */
+	const struct vu_mount *mount; /* view trie: the mount here */
+	struct vu_shown *shown; /* host trie: the mounts of this source */
 };
 
+/*
+ * One version of the table. It is filled before the session starts, or before it is published (namespace.c), and never
+ * changes afterwards. All of its memory but the mounts themselves is its own.
+ */
 struct vu_table {
 	struct vu_node view, host;
 	struct vu_node names; /* the last components of all targets */
-	struct vu_mount *root; /* the host's tree, under everything */
+	const struct vu_mount *root; /* the host's tree, under everything */
 	struct vu_mount **mounts;
 	unsigned count, room;
+	bool empty; /* no entry, and there never was one: everything that concerns paths continues at once */
+	bool stacked; /* some entry is of several trees */
+	bool reduced; /* something has been unmounted, and processes may still be in it */
+	bool detached; /* … and it was mounted in another mount namespace */
+	atomic_uint users; /* that are no pins */
+	struct vu_table *next; /* of those that are no longer published */
+	struct vu_chunk *memory;
+};
+
+/* One engine thread's: the version that its call uses. A cache line each. */
+struct vu_pin {
+	_Alignas(64) _Atomic(const struct vu_table *) table;
+};
+
+/* A mount namespace of the view: what its processes see, and how it changes. */
+struct vu_namespace {
+	_Atomic(struct vu_table *) table; /* what calls that begin now see */
+	pthread_mutex_t lock; /* for all that follows, for vu_mount.versions and for building tables */
+	struct vu_table *old; /* versions that were in use when they were replaced */
+	atomic_bool has_old;
+	struct vu_mount *all;
+	unsigned last_index;
+	struct vu_pin *pins;
+	unsigned pin_count;
+	atomic_uint pins_given;
 };
 
 /* Where a canonical view path lies: the mount that covers it, the rest below that mount, the node if entries lie at or below it. */
@@ -120,10 +166,11 @@ struct vu_spot {
 	struct vu_seen seen; /* vu_walk_open_spot() in a stack */
 };
 
-int vu_table_init(struct vu_table *table);
+struct vu_table *vu_table_new(void);
+/* The memory of a version. The mounts are the namespace's. */
 void vu_table_free(struct vu_table *table);
-int vu_table_add(struct vu_table *table, int kind, bool readonly, const char *target, int fd, const char *source);
-int vu_table_add_stack(struct vu_table *table, struct vu_stack *stack, const char *target);
+/* On top of what is there: for a version that nobody sees yet. */
+int vu_table_add(struct vu_table *table, struct vu_mount *mount);
 void vu_table_find(const struct vu_table *table, const char *view, struct vu_spot *spot);
 const struct vu_node *vu_node_child(const struct vu_node *node, const char *name, size_t length);
 /*
@@ -133,6 +180,30 @@ const struct vu_node *vu_node_child(const struct vu_node *node, const char *name
  */
 int vu_table_reverse(const struct vu_table *table, const char *host, const struct vu_mount *prefer, char *out,
 		     const struct vu_mount **mount, int *tree);
+
+/* namespace.c: versions of the table, and the mounts that they share ----------------------------------------------- */
+
+int vu_namespace_init(struct vu_namespace *names, unsigned threads, bool enforce);
+void vu_namespace_free(struct vu_namespace *names);
+/* A mount that is in no version yet. `fd` becomes the mount's with the first version that has it. */
+struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonly, const char *target, int fd,
+			      const char *source);
+/* Before the session starts: into the only version there is. */
+int vu_namespace_fill(struct vu_namespace *names, struct vu_mount *mount);
+int vu_namespace_fill_stack(struct vu_namespace *names, struct vu_stack *stack, const char *target);
+/* A slot for this engine thread. */
+struct vu_pin *vu_namespace_pin(struct vu_namespace *names);
+/* The version of now, which stays until vu_table_unpin(). */
+const struct vu_table *vu_table_pin(struct vu_namespace *names, struct vu_pin *pin);
+void vu_table_unpin(struct vu_namespace *names, struct vu_pin *pin);
+/* The same for a thread without a slot, and for who goes on with a call after its thread has turned to others. */
+const struct vu_table *vu_table_hold(struct vu_namespace *names);
+void vu_table_share(const struct vu_table *table);
+void vu_table_release(struct vu_namespace *names, const struct vu_table *table);
+bool vu_table_has(const struct vu_table *table, const struct vu_mount *mount);
+/* The mount, no longer in `table`, in whose tree the host path lies; NULL: there is none. `hint`: the likely one, or NULL. */
+const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struct vu_table *table, const char *host,
+					 const struct vu_mount *hint);
 
 /* States --------------------------------------------------------------------------------------------------------- */
 
@@ -156,9 +227,7 @@ struct vu_kept {
 struct vu_session {
 	struct vu_options options;
 	struct vu_row rows[VU_MAX_NR];
-	struct vu_table table;
-	bool stacked; /* some entry is of several trees */
-	bool empty; /* no entry: everything that concerns paths continues at once */
+	struct vu_namespace names;
 	bool enforce, privileged;
 	int listener;
 	int proc, self_fd; /* O_PATH of /proc and of /proc/self/fd */
@@ -234,6 +303,7 @@ struct vu_credentials {
 
 struct vu_call {
 	struct vu_session *session;
+	const struct vu_table *table; /* the version that it began with */
 	struct vu_work *work;
 	const struct vu_row *row;
 	uint64_t id;

@@ -178,7 +178,7 @@ static int run(struct vu_call *call)
 		vu_log(session, "system call %d is trapped but has no row: ENOSYS", call->nr);
 		return -ENOSYS;
 	}
-	if (operations[op].path && session->empty &&
+	if (operations[op].path && call->table->empty &&
 	    atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
 		return VU_CONTINUE;
 	int verdict = vu_assume(call);
@@ -200,7 +200,8 @@ static int run(struct vu_call *call)
 	return verdict;
 }
 
-static void serve(struct vu_session *session, struct vu_work *work, const struct seccomp_notif *notification)
+static void serve(struct vu_session *session, struct vu_work *work, struct vu_pin *pin,
+		  const struct seccomp_notif *notification)
 {
 	struct vu_call call = {
 		.session = session,
@@ -217,7 +218,10 @@ static void serve(struct vu_session *session, struct vu_work *work, const struct
 		return;
 	}
 	call.row = &session->rows[call.nr];
-	reply(&call, run(&call));
+	call.table = vu_table_pin(&session->names, pin);
+	int verdict = run(&call);
+	vu_table_unpin(&session->names, pin);
+	reply(&call, verdict);
 }
 
 static bool hung_up(int listener)
@@ -244,7 +248,7 @@ void vu_notify_step_aside(struct vu_session *session)
 }
 
 /* Receive and serve for as long as `turn` is the leader's. Returns false when there is nothing left to receive. */
-static bool lead(struct vu_session *session, struct vu_work *work, unsigned turn)
+static bool lead(struct vu_session *session, struct vu_work *work, struct vu_pin *pin, unsigned turn)
 {
 	struct seccomp_notif notification;
 	while (atomic_load_explicit(&session->leader, memory_order_relaxed) == turn &&
@@ -256,7 +260,7 @@ static bool lead(struct vu_session *session, struct vu_work *work, unsigned turn
 				atomic_store(&session->guard_asleep, 0);
 				futex_wake(&session->guard_asleep);
 			}
-			serve(session, work, &notification);
+			serve(session, work, pin, &notification);
 			if (atomic_load_explicit(&session->leader, memory_order_relaxed) == turn)
 				atomic_fetch_add_explicit(&session->beat, 1, memory_order_relaxed);
 		} else if (errno == ENOENT ? hung_up(session->listener) : errno != EINTR) {
@@ -271,6 +275,7 @@ static void *engine_thread(void *argument)
 {
 	struct vu_session *session = argument;
 	struct vu_work *work = calloc(1, sizeof *work);
+	struct vu_pin *pin = vu_namespace_pin(&session->names);
 	sigset_t all;
 	prctl(PR_SET_NAME, "vu-engine");
 	sigfillset(&all);
@@ -284,7 +289,7 @@ static void *engine_thread(void *argument)
 			continue;
 		}
 		atomic_fetch_and(&session->beat, ~1u); /* an odd beat is a call being served */
-		if (!lead(session, work, turn))
+		if (!lead(session, work, pin, turn))
 			break;
 	}
 	free(work);
@@ -339,7 +344,6 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 	session->listener = -1;
 	for (int i = 0; i < VU_KEPT; i++)
 		session->kept[i].fd = -1;
-	session->empty = !session->enforce;
 	for (uint32_t i = 0; i < count; i++)
 		if (rows[i].nr < VU_MAX_NR)
 			session->rows[rows[i].nr] = rows[i];
@@ -351,7 +355,8 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 	session->states[0] = calloc(1, sizeof **session->states);
 	atomic_store(&session->state_count, 1);
 	if (session->proc < 0 || session->self_fd < 0 || !session->states[0] ||
-	    !(session->states[0]->root = strdup("")) || vu_table_init(&session->table) < 0) {
+	    !(session->states[0]->root = strdup("")) ||
+	    vu_namespace_init(&session->names, options->threads, session->enforce) < 0) {
 		vu_session_stop(session);
 		return NULL;
 	}
@@ -361,14 +366,15 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source,
 		     const char *source_path)
 {
-	session->empty = false;
-	return vu_table_add(&session->table, kind, flags & VU_ENTRY_READONLY, target, source, source_path);
+	struct vu_mount *mount =
+		vu_mount_new(&session->names, kind, flags & VU_ENTRY_READONLY, target, source, source_path);
+	return mount ? vu_namespace_fill(&session->names, mount) : -ENOMEM;
 }
 
 int vu_session_cwd(vu_session *session, const char *view)
 {
 	struct vu_spot spot;
-	vu_table_find(&session->table, view, &spot);
+	vu_table_find(atomic_load(&session->names.table), view, &spot);
 	if (spot.mount->kind == VU_HIDE)
 		return -ENOENT;
 	session->states[0]->cwd_mount = spot.mount->identity ? NULL : spot.mount;
@@ -421,7 +427,7 @@ int vu_session_stop(vu_session *session)
 	vu_again_free(session);
 	vu_memory_sweep(session, true);
 	free(session->threads);
-	vu_table_free(&session->table);
+	vu_namespace_free(&session->names);
 	vu_twins_free(session);
 	for (unsigned i = 0; i < atomic_load(&session->state_count); i++)
 		if (session->states[i]) {

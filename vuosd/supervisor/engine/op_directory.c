@@ -10,7 +10,7 @@ static int remember(struct vu_call *call, const struct vu_place *place)
 {
 	const struct vu_mount *hint = NULL;
 	struct vu_spot spot;
-	vu_table_find(&call->session->table, *place->view ? place->view : "/", &spot);
+	vu_table_find(call->table, *place->view ? place->view : "/", &spot);
 	if (!spot.mount->identity) {
 		char *host = call->work->host;
 		if (spot.mount->source_length + strlen(spot.rest) + 2 > VU_TEXT)
@@ -21,7 +21,7 @@ static int remember(struct vu_call *call, const struct vu_place *place)
 			strcpy(host + spot.mount->source_length + 1, spot.rest);
 		}
 		const struct vu_mount *plain;
-		if (!vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &plain, NULL) &&
+		if (!vu_table_reverse(call->table, host, NULL, call->work->scratch, &plain, NULL) &&
 		    plain != spot.mount)
 			hint = spot.mount;
 	}

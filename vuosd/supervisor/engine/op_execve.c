@@ -345,7 +345,7 @@ int vu_op_execve(struct vu_call *call)
 	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (session->options.flags & VU_SESSION_BROKER_MEMORY)
 		vu_memory_execve(call);
-	if (session->empty && atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
+	if (call->table->empty && atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
 		return VU_CONTINUE;
 	if (vu_state_of(call)->undumpable) {
 		struct vu_state wanted = *vu_state_of(call);

@@ -9,7 +9,8 @@
  * The kernel is never asked to read there, and lets any file system be moved there (all accept 31 bits; a directory of
  * sysfs not a bit more). So telldir, seekdir and rewinddir are right, in any process that shares the description, with any
  * size of buffer. A file system whose own positions are 31-bit hashes (kernfs) has one in that range, which is as wide as
- * there are children, with a chance of entries * children / 2^31. The order is the table's, which does not change.
+ * there are children, with a chance of entries * children / 2^31. The order is that in which entries
+ * were added, to which a mount at run time comes last.
  */
 #include "again.h"
 #include "stack.h"
@@ -156,17 +157,15 @@ static int added(const struct listing *listing, unsigned first, unsigned *next)
 {
 	unsigned number = 0;
 	size_t at = 0;
-	for (unsigned i = 0; i < listing->node->bucket_count; i++) {
-		for (const struct vu_node *child = listing->node->buckets[i]; child; child = child->next) {
-			if (!adds(child) || number++ < first)
-				continue;
-			int length = put(listing, at, child, ADDED + (int64_t)number);
-			if (!length) {
-				*next = number - 1;
-				return at ? (int)at : -EINVAL;
-			}
-			at += length < 0 ? 0 : (size_t)length;
+	for (const struct vu_node *child = listing->node->first; child; child = child->sibling) {
+		if (!adds(child) || number++ < first)
+			continue;
+		int length = put(listing, at, child, ADDED + (int64_t)number);
+		if (!length) {
+			*next = number - 1;
+			return at ? (int)at : -EINVAL;
 		}
+		at += length < 0 ? 0 : (size_t)length;
 	}
 	*next = number;
 	return (int)at;
@@ -175,9 +174,8 @@ static int added(const struct listing *listing, unsigned first, unsigned *next)
 static unsigned count(const struct vu_node *node)
 {
 	unsigned number = 0;
-	for (unsigned i = 0; i < node->bucket_count; i++)
-		for (const struct vu_node *child = node->buckets[i]; child; child = child->next)
-			number += adds(child);
+	for (const struct vu_node *child = node->first; child; child = child->sibling)
+		number += adds(child);
 	return number;
 }
 

@@ -69,7 +69,7 @@ static int judge_change(struct vu_call *call, int fd)
 	if (*call->work->host != '/')
 		return 0;
 	struct stat st;
-	if (vu_table_reverse(&call->session->table, call->work->host, NULL, call->work->scratch, &mount, NULL) < 0)
+	if (vu_table_reverse(call->table, call->work->host, NULL, call->work->scratch, &mount, NULL) < 0)
 		return !fstat(fd, &st) && !st.st_nlink ? 0 : -EPERM;
 	return mount->readonly ? -EROFS : 0;
 }
@@ -111,7 +111,7 @@ int vu_op_descriptor_write(struct vu_call *call)
 		if ((error = judge_change(call, fd)) < 0)
 			return error;
 		struct vu_stack *stack = NULL;
-		if (call->session->stacked && !vu_walk_duplicate(call, number, fd, &place) && !place.nameless)
+		if (call->table->stacked && !vu_walk_duplicate(call, number, fd, &place) && !place.nameless)
 			stack = place.mount->stack;
 		if (stack && !vu_stack_on_top(&place))
 			return change_above(call, &place);

@@ -106,7 +106,7 @@ static int open_by_name(struct vu_call *call, const struct vu_place *place, int 
 				.resolve = RESOLVE_NO_SYMLINKS };
 	struct vu_spot spot;
 	struct stat here, there;
-	vu_table_find(&call->session->table, *place->view ? place->view : "/", &spot);
+	vu_table_find(call->table, *place->view ? place->view : "/", &spot);
 	VU_CLOSE int fd = -1;
 	if (!place->magic) /* a mount's own root may be a file: then "." fails, and the descriptor does */
 		fd = (int)syscall(SYS_openat2,

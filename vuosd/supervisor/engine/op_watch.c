@@ -163,7 +163,7 @@ static int judge_handle(struct vu_call *call, int fd, int flags)
 	host[n] = 0;
 	if (lstat(host, &named) < 0 || named.st_dev != object.st_dev || named.st_ino != object.st_ino)
 		return call->session->enforce ? -ESTALE : 0;
-	if (vu_table_reverse(&call->session->table, host, NULL, call->work->scratch, &mount, NULL) < 0)
+	if (vu_table_reverse(call->table, host, NULL, call->work->scratch, &mount, NULL) < 0)
 		return -ESTALE;
 	bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
 	return mount->readonly && writes && !(flags & O_PATH) ? -EROFS : 0;

@@ -30,7 +30,7 @@ static void describe(struct vu_walk *walk, struct vu_place *place)
 	place->view = walk->view;
 	if (place->magic) {
 		place->native = walk->clean;
-		place->mount = walk->call->session->table.root;
+		place->mount = walk->call->table->root;
 		place->node = NULL;
 		place->readonly = false;
 		return;
@@ -285,8 +285,7 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 			return 1;
 	}
 	int tree;
-	int error = vu_table_reverse(&call->session->table, work->host, walk->state->cwd_mount, walk->view,
-				     &walk->start, &tree);
+	int error = vu_table_reverse(call->table, work->host, walk->state->cwd_mount, walk->view, &walk->start, &tree);
 	if (error < 0)
 		return error; /* ENOENT, EACCES: a directory that the view does not show */
 	walk->seen = (struct vu_seen){ .tree = (int8_t)tree, .lowest = (int8_t)tree };
@@ -312,7 +311,7 @@ static int only_kernel(struct vu_call *call, int dirfd, struct vu_place *place)
 		return fd >= 0 && !fstat(fd, &st) && !S_ISDIR(st.st_mode) ? -ENOTDIR : -ENOENT;
 	}
 	place->held = place->native = place->nameless = true;
-	place->mount = call->session->table.root;
+	place->mount = call->table->root;
 	return 0;
 }
 
@@ -326,7 +325,7 @@ static int walk_descriptor(struct vu_call *call, int slot, int fd, int *object, 
 	place->covered = result == -ENOENT || result == -EACCES;
 	if (result == 1 || place->covered) { /* nothing of the view's tree */
 		place->held = place->native = place->nameless = true;
-		place->mount = call->session->table.root;
+		place->mount = call->table->root;
 		return 0;
 	}
 	if (result < 0) {
@@ -405,10 +404,10 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 				.flags = flags,
 				.view = call->work->view[slot],
 				.clean = true,
-				.start = call->session->table.root };
+				.start = call->table->root };
 	clear(place, walk.view);
-	if ((flags & VU_READS) && !call->session->enforce && !call->session->stacked &&
-	    is_beside_entries(&call->session->table, path, flags))
+	if ((flags & VU_READS) && !call->session->enforce && !call->table->stacked &&
+	    is_beside_entries(call->table, path, flags))
 		return only_kernel(call, dirfd, place);
 	if (!*path && (flags & VU_EMPTY_OK))
 		return vu_walk_descriptor(call, slot, dirfd, place);
@@ -434,7 +433,7 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 	struct vu_spot origin;
 	if (flags & VU_NO_MOUNTS) {
 		memcpy(call->work->text, walk.view, walk.length + 1);
-		vu_table_find(&call->session->table, *call->work->text ? call->work->text : "/", &origin);
+		vu_table_find(call->table, *call->work->text ? call->work->text : "/", &origin);
 	}
 	int error = follow_path(&walk, path, place);
 	if (!error && (flags & VU_NO_MOUNTS)) {

@@ -56,7 +56,7 @@ static int format_of(const struct vu_place *place)
 int vu_proc_file(struct vu_call *call, const struct vu_place *place)
 {
 	int format;
-	if (place->magic || place->fd < 0 || call->session->table.count < 2 || (format = format_of(place)) < 0)
+	if (place->magic || place->fd < 0 || call->table->count < 2 || (format = format_of(place)) < 0)
 		return -ENOSYS;
 	VU_CLOSE int source = vu_reopen(call->session, place->fd, O_RDONLY);
 	if (source < 0)

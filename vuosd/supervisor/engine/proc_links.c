@@ -17,7 +17,7 @@ static bool started_by_loader(struct vu_call *call, const struct vu_place *place
 	size_t length = strlen(place->view) - strlen("exe");
 	if (snprintf(path, sizeof path, "%.*scmdline", (int)length, place->view) >= (int)sizeof path)
 		return false;
-	vu_table_find(&call->session->table, path, &spot);
+	vu_table_find(call->table, path, &spot);
 	VU_CLOSE int fd = openat(spot.mount->fd, spot.rest, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, 2 * PATH_MAX);
 	if (n <= 0)
@@ -58,7 +58,7 @@ int vu_proc_link(struct vu_call *call, const struct vu_place *place, char *out, 
 	if (gone)
 		host[n - (ssize_t)tail] = 0;
 	const struct vu_state *state = vu_state_of(call);
-	int error = vu_table_reverse(&call->session->table, host, state->cwd_mount, view, &mount, NULL);
+	int error = vu_table_reverse(call->table, host, state->cwd_mount, view, &mount, NULL);
 	if (error < 0) /* hidden; or an object of its own that entries lie over, which keeps its name */
 		return error == -EACCES || !strcmp(name, "cwd") ? -EACCES : 0;
 	size_t root = strlen(state->root);

@@ -22,7 +22,7 @@ static void print_line(struct vu_call *call, FILE *file, char *line)
 	*path = 0;
 	const struct vu_state *state = vu_state_of(call);
 	char *view = call->work->scratch;
-	if (vu_table_reverse(&call->session->table, call->work->host, state->cwd_mount, view, &mount, NULL) < 0) {
+	if (vu_table_reverse(call->table, call->work->host, state->cwd_mount, view, &mount, NULL) < 0) {
 		/* Shared memory without a file ("/memfd:x", "/dev/zero") has no place in the tree, and keeps its name. */
 		fprintf(file, "%s%s%s\n", line, strncmp(call->work->host, "/memfd:", 7) ? "" : call->work->host,
 			gone ? deleted : "");

@@ -97,7 +97,7 @@ static const char *seen(struct vu_call *call, const char *path, size_t length)
 	if (length >= VU_TEXT)
 		return NULL;
 	unescape(path, length, call->work->host);
-	if (vu_table_reverse(&call->session->table, call->work->host, NULL, call->work->text, &mount, NULL) < 0)
+	if (vu_table_reverse(call->table, call->work->host, NULL, call->work->text, &mount, NULL) < 0)
 		return NULL;
 	if (strncmp(view, root, head) || (view[head] && view[head] != '/' && head))
 		return NULL;
@@ -236,7 +236,7 @@ static void print_entry(FILE *file, enum vu_proc_format format, const struct lin
 static int print_entries(struct vu_call *call, FILE *file, enum vu_proc_format format, struct lines *shown,
 			 const struct lines *host)
 {
-	const struct vu_table *table = &call->session->table;
+	const struct vu_table *table = call->table;
 	const char *root = vu_state_of(call)->root;
 	size_t head = strlen(root);
 	int top = 0;

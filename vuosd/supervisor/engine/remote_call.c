@@ -106,7 +106,7 @@ int vu_open_parent(struct vu_call *call, const struct vu_place *place)
 	if (!slash)
 		return -ENOENT;
 	slash[slash == view] = 0;
-	vu_table_find(&call->session->table, view, &spot);
+	vu_table_find(call->table, view, &spot);
 	if (spot.mount->kind == VU_HIDE)
 		return -ENOENT;
 	int base = spot.mount->stack ? spot.mount->stack->trees[place->seen.tree].fd : spot.mount->fd;

@@ -70,6 +70,7 @@ static void *slow_thread(void *argument)
 		slow->drop = NULL;
 		response.error = result < 0 ? result : 0;
 		response.val = result < 0 ? 0 : call->value;
+		vu_table_release(&call->session->names, call->table);
 		ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
 		pthread_mutex_lock(&call->session->slow_lock);
 		slow->done = true;
@@ -81,6 +82,7 @@ static void *slow_thread(void *argument)
 		fd = vu_reopen(call->session, slow->fd, slow->flags & ~(O_CREAT | O_NOFOLLOW));
 	int verdict = fd < 0 ? fd : vu_notify_descriptor(call, fd, slow->flags & O_CLOEXEC);
 	vu_close(&fd);
+	vu_table_release(&call->session->names, call->table);
 	if (verdict < 0) {
 		response.error = verdict;
 		ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
@@ -139,6 +141,7 @@ static int begin(struct vu_call *call, int fd, struct vu_slow *slow)
 {
 	struct vu_session *session = call->session;
 	slow->call = *call;
+	vu_table_share(call->table);
 	slow->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	int error = slow->fd < 0 ? errno : 0;
 	pthread_mutex_lock(&session->slow_lock);
@@ -152,6 +155,7 @@ static int begin(struct vu_call *call, int fd, struct vu_slow *slow)
 	atomic_fetch_add(&session->slow_count, 1);
 	if (!error)
 		return VU_SENT;
+	vu_table_release(&session->names, call->table);
 	vu_close(&slow->fd);
 	if (slow->drop)
 		slow->drop(slow->data);

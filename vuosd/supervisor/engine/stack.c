@@ -276,13 +276,11 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
 	if (!error && layered)
 		error = vu_links_read(stack);
 	if (!error)
-		error = vu_table_add_stack(&session->table, stack, options->target);
+		error = vu_namespace_fill_stack(&session->names, stack, options->target);
 	if (error < 0) {
 		vu_stack_free(stack);
 		return error;
 	}
-	session->empty = false;
-	session->stacked = true;
 	return 0;
 }
 

@@ -3,9 +3,39 @@
  *
  * The view trie maps a canonical view path to the mount that covers it; the host trie maps a host path to the mounts
  * whose source holds it (for getcwd, /proc magic links, the working directory). Both cost one hash look-up a component,
- * however many entries there are.
+ * however many entries there are. A table is made anew for each change at run time, so its memory comes in large pieces.
  */
 #include "stack.h"
+
+enum { FIRST_CHUNK = 2048, LARGEST_CHUNK = 256 * 1024 };
+
+struct vu_chunk {
+	struct vu_chunk *next;
+	size_t used, size;
+	_Alignas(16) char data[];
+};
+
+/* Zeroed memory, which goes with the table. */
+static void *take(struct vu_table *table, size_t size)
+{
+	struct vu_chunk *chunk = table->memory;
+	size = (size + 15) & ~(size_t)15;
+	if (!chunk || chunk->size - chunk->used < size) {
+		size_t room = chunk ? chunk->size * 2 : FIRST_CHUNK;
+		if (room > LARGEST_CHUNK)
+			room = LARGEST_CHUNK;
+		if (room < size)
+			room = size;
+		if (!(chunk = calloc(1, sizeof *chunk + room)))
+			return NULL;
+		chunk->size = room;
+		chunk->next = table->memory;
+		table->memory = chunk;
+	}
+	void *memory = chunk->data + chunk->used;
+	chunk->used += size;
+	return memory;
+}
 
 static unsigned hash(const char *name, size_t length)
 {
@@ -25,44 +55,39 @@ const struct vu_node *vu_node_child(const struct vu_node *node, const char *name
 	return child;
 }
 
-static int grow(struct vu_node *node)
+static int grow(struct vu_table *table, struct vu_node *node)
 {
 	unsigned count = node->bucket_count ? node->bucket_count * 2 : 4;
-	struct vu_node **buckets = calloc(count, sizeof *buckets);
+	struct vu_node **buckets = take(table, count * sizeof *buckets);
 	if (!buckets)
 		return -ENOMEM;
-	for (unsigned i = 0; i < node->bucket_count; i++) {
-		struct vu_node *child = node->buckets[i], *next;
-		for (; child; child = next) {
-			next = child->next;
-			struct vu_node **bucket = &buckets[hash(child->name, child->length) & (count - 1)];
-			child->next = *bucket;
-			*bucket = child;
-		}
+	for (struct vu_node *child = node->first; child; child = child->sibling) {
+		struct vu_node **bucket = &buckets[hash(child->name, child->length) & (count - 1)];
+		child->next = *bucket;
+		*bucket = child;
 	}
-	free(node->buckets);
 	node->buckets = buckets;
 	node->bucket_count = count;
 	return 0;
 }
 
-static struct vu_node *add_child(struct vu_node *node, const char *name, size_t length)
+static struct vu_node *add_child(struct vu_table *table, struct vu_node *node, const char *name, size_t length)
 {
 	struct vu_node *child = (struct vu_node *)vu_node_child(node, name, length);
 	if (child)
 		return child;
-	if (node->child_count >= node->bucket_count && grow(node) < 0)
+	if (node->child_count >= node->bucket_count && grow(table, node) < 0)
 		return NULL;
-	child = calloc(1, sizeof *child);
-	if (!child || !(child->name = strndup(name, length))) {
-		free(child);
+	if (!(child = take(table, sizeof *child)) || !(child->name = take(table, length + 1)))
 		return NULL;
-	}
+	memcpy(child->name, name, length);
 	child->length = length;
 	child->parent = node;
 	struct vu_node **bucket = &node->buckets[hash(name, length) & (node->bucket_count - 1)];
 	child->next = *bucket;
 	*bucket = child;
+	*(node->last ? &node->last->sibling : &node->first) = child;
+	node->last = child;
 	node->child_count++;
 	return child;
 }
@@ -76,146 +101,74 @@ static const char *component(const char **path, size_t *length)
 	return start;
 }
 
-static struct vu_node *make_path(struct vu_node *node, const char *path)
+static struct vu_node *make_path(struct vu_table *table, struct vu_node *node, const char *path)
 {
 	size_t length;
 	for (;;) {
 		const char *name = component(&path, &length);
 		if (!length || !node)
 			return node;
-		node = add_child(node, name, length);
+		node = add_child(table, node, name, length);
 	}
 }
 
-int vu_table_add(struct vu_table *table, int kind, bool readonly, const char *target, int fd, const char *source)
+/* The view shows `mount->source` by this mount, or by this tree of one. */
+static int show(struct vu_table *table, const struct vu_mount *mount)
+{
+	struct vu_node *origin = make_path(table, &table->host, mount->source);
+	struct vu_shown *shown = origin ? take(table, sizeof *shown) : NULL;
+	if (!shown)
+		return -ENOMEM;
+	*shown = (struct vu_shown){ mount, origin->shown };
+	origin->shown = shown;
+	return 0;
+}
+
+static int append(struct vu_table *table, struct vu_mount *mount)
 {
 	if (table->count == table->room) {
 		unsigned room = table->room ? table->room * 2 : 16;
-		struct vu_mount **mounts = reallocarray(table->mounts, room, sizeof *mounts);
+		struct vu_mount **mounts = take(table, room * sizeof *mounts);
 		if (!mounts)
 			return -ENOMEM;
+		if (table->count)
+			memcpy(mounts, table->mounts, table->count * sizeof *mounts);
 		table->mounts = mounts;
 		table->room = room;
 	}
-	struct vu_mount *mount = calloc(1, sizeof *mount);
-	if (!mount)
-		return -ENOMEM;
-	*mount = (struct vu_mount){ .kind = kind, .readonly = readonly, .fd = fd, .index = table->count };
-	mount->target = strdup(target);
-	mount->source = strdup(source ? source : "");
-	struct vu_node *node = make_path(&table->view, target);
-	struct vu_node *origin = source && *source ? make_path(&table->host, source) : NULL;
 	table->mounts[table->count++] = mount;
-	if (!mount->target || !mount->source || !node || (!origin && kind != VU_HIDE))
+	return 0;
+}
+
+int vu_table_add(struct vu_table *table, struct vu_mount *mount)
+{
+	struct vu_node *node = make_path(table, &table->view, mount->target);
+	if (!node || append(table, mount) < 0)
 		return -ENOMEM;
-	if (node->name && !add_child(&table->names, node->name, node->length))
+	if (node->name && !add_child(table, &table->names, node->name, node->length))
 		return -ENOMEM;
-	mount->identity = kind != VU_HIDE && !strcmp(target, source);
-	mount->target_length = strcmp(target, "/") ? strlen(target) : 0;
-	mount->source_length = strcmp(mount->source, "/") ? strlen(mount->source) : 0;
 	node->mount = mount; /* later wins */
-	if (origin) {
-		mount->next_at_source = origin->mount;
-		origin->mount = mount;
-	}
-	if (mount->target_length == 0)
+	if (!mount->target_length)
 		table->root = mount;
-	return 0;
-}
-
-/* A tree that is not the lowest of its stack: found by its path on the host, and by nothing else. */
-static int add_tree(struct vu_table *table, struct vu_mount *whole, int index)
-{
-	const struct vu_stack *stack = whole->stack;
-	const struct vu_tree *tree = index == (int)stack->count ? &stack->handles : &stack->trees[index];
-	const char *path = tree->path;
-	struct vu_mount *mount = calloc(1, sizeof *mount);
-	struct vu_node *origin = make_path(&table->host, path);
-	if (!mount || !origin) {
-		free(mount);
-		return -ENOMEM;
-	}
-	*mount = *whole;
-	mount->whole = whole;
-	mount->tree = (int8_t)index;
-	mount->identity = false;
-	mount->source = tree->path;
-	mount->source_length = tree->length;
-	mount->next_at_source = origin->mount;
-	origin->mount = mount;
-	return 0;
-}
-
-int vu_table_add_stack(struct vu_table *table, struct vu_stack *stack, const char *target)
-{
-	int lowest = (int)stack->count - 1, error;
-	int fd = fcntl(stack->trees[lowest].fd, F_DUPFD_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if ((error = vu_table_add(table, stack->layered ? VU_COW : VU_MERGE, !stack->writable, target, fd,
-				  stack->trees[lowest].path)) < 0)
-		return error;
-	struct vu_mount *whole = table->mounts[table->count - 1];
-	whole->stack = stack;
-	whole->tree = (int8_t)lowest;
-	for (int i = 0; !error && i < lowest; i++)
-		error = add_tree(table, whole, i);
-	if (!error && stack->handles.fd >= 0)
-		error = add_tree(table, whole, (int)stack->count);
-	if (error < 0)
-		whole->stack = NULL; /* the caller frees it */
+	int error = *mount->source ? show(table, mount) : 0; /* what a HIDE withholds may have no path */
+	for (unsigned i = 0; !error && i < mount->tree_count; i++)
+		error = show(table, &mount->trees[i]);
+	table->stacked |= mount->stack != NULL;
 	return error;
 }
 
-int vu_table_init(struct vu_table *table)
+struct vu_table *vu_table_new(void)
 {
-	memset(table, 0, sizeof *table);
-	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	return vu_table_add(table, VU_BIND, false, "/", fd, "/");
-}
-
-static void free_trees(struct vu_mount *mount)
-{
-	for (struct vu_mount *next; mount; mount = next) {
-		next = mount->next_at_source;
-		if (mount->whole)
-			free(mount);
-	}
-}
-
-static void free_children(struct vu_node *node, bool host)
-{
-	for (unsigned i = 0; i < node->bucket_count; i++) {
-		struct vu_node *child = node->buckets[i], *next;
-		for (; child; child = next) {
-			next = child->next;
-			free_children(child, host);
-			if (host)
-				free_trees(child->mount);
-			free(child->name);
-			free(child);
-		}
-	}
-	free(node->buckets);
+	return calloc(1, sizeof(struct vu_table));
 }
 
 void vu_table_free(struct vu_table *table)
 {
-	free_children(&table->view, false);
-	free_trees(table->host.mount);
-	free_children(&table->host, true);
-	free_children(&table->names, false);
-	for (unsigned i = 0; i < table->count; i++) {
-		vu_close(&table->mounts[i]->fd);
-		vu_stack_free(table->mounts[i]->stack);
-		free(table->mounts[i]->target);
-		free(table->mounts[i]->source);
-		free(table->mounts[i]);
+	for (struct vu_chunk *chunk = table->memory, *next; chunk; chunk = next) {
+		next = chunk->next;
+		free(chunk);
 	}
-	free(table->mounts);
-	memset(table, 0, sizeof *table);
+	free(table);
 }
 
 void vu_table_find(const struct vu_table *table, const char *view, struct vu_spot *spot)
@@ -279,7 +232,8 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 	const struct vu_node *node = &table->host;
 	const char *path = host;
 	for (;;) {
-		for (const struct vu_mount *m = node->mount; m; m = m->next_at_source) {
+		for (const struct vu_shown *shown = node->shown; shown; shown = shown->next) {
+			const struct vu_mount *m = shown->mount;
 			if (m->kind == VU_HIDE) {
 				withheld = true;
 				continue;
@@ -302,4 +256,17 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 	if (tree)
 		*tree = found->tree;
 	return 0;
+}
+
+bool vu_table_has(const struct vu_table *table, const struct vu_mount *mount)
+{
+	unsigned low = 0, high = table->count;
+	while (low < high) {
+		unsigned middle = (low + high) / 2;
+		if (table->mounts[middle]->index < mount->index)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < table->count && table->mounts[low] == mount;
 }

@@ -86,7 +86,7 @@ bool vu_walk_agrees(const struct vu_walk *walk, const struct vu_mount *mount)
 
 void vu_walk_find(const struct vu_walk *walk, struct vu_spot *spot)
 {
-	vu_table_find(&walk->call->session->table, *walk->view ? walk->view : "/", spot);
+	vu_table_find(walk->call->table, *walk->view ? walk->view : "/", spot);
 }
 
 void vu_walk_note_jump(struct vu_walk *walk)

@@ -116,7 +116,8 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, cons
 	work->host[n] = 0;
 	if (*work->host != '/' || !names(work->host, &st))
 		return take_object(walk, &object, st.st_mode, rest, place);
-	int error = vu_table_reverse(&session->table, work->host, walk->state->cwd_mount, work->scratch, &mount, &tree);
+	int error =
+		vu_table_reverse(walk->call->table, work->host, walk->state->cwd_mount, work->scratch, &mount, &tree);
 	if (error == -EACCES || (error < 0 && S_ISDIR(st.st_mode))) {
 		walk->withheld = true;
 		return -ENOENT;

@@ -1,0 +1,249 @@
+"""Mounts that come and go while processes run: who sees what, stacking, and what becomes of those inside."""
+
+import errno
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from supervisor.engine.driver import Attend, View, bind, directory, errno_of, hide, lib, run
+
+from vuosd.supervisor.session import Placed, Session
+
+pytestmark = pytest.mark.kernel
+
+
+class Steps:
+    """The target and who attends to its session take turns: `go` lets the other one do its next step."""
+
+    def __init__(self) -> None:
+        self.asked, self.done = os.pipe(), os.pipe()
+
+    def go(self) -> None:
+        """In the target: returns when the step is done."""
+        os.write(self.asked[1], b"x")
+        assert os.read(self.done[0], 1) == b"x"
+
+    def attend(self, *steps: Callable[[Session], object]) -> Attend:
+        def attend(session: Session) -> None:
+            for step in steps:
+                assert os.read(self.asked[0], 1) == b"x"
+                try:
+                    step(session)
+                finally:
+                    os.write(self.done[1], b"x")
+
+        return attend
+
+
+@pytest.fixture
+def steps() -> Iterator[Steps]:
+    steps = Steps()
+    yield steps
+    for fd in (*steps.asked, *steps.done):
+        os.close(fd)
+
+
+@pytest.fixture
+def tree() -> Iterator[Path]:
+    root = directory()
+    for name in ("mnt", "one", "two"):
+        (root / name).mkdir()
+        (root / name).chmod(0o777)
+        (root / name / "who").write_text(name)
+        (root / name / "sub").mkdir()
+    yield root
+    shutil.rmtree(root)
+
+
+def placed(target: Path, source: Path, readonly: bool = False, **more: bytes) -> Placed:
+    fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    return Placed(lib.VU_BIND, readonly, bytes(target), fd, os.readlink(b"/proc/self/fd/%d" % fd), **more)
+
+
+def anchors(path: Path) -> int:
+    """How many descriptors of the directory this process has."""
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            count += os.readlink(f"/proc/self/fd/{number}") == str(path)
+        except FileNotFoundError:
+            pass  # one of the engine's, for a moment
+    return count
+
+
+def who(path: Path) -> str:
+    return (path / "who").read_text()
+
+
+VIEWS = pytest.mark.parametrize(
+    ("entries", "enforce"), [((), False), ((hide("/nowhere"),), False), ((hide("/nowhere"),), True)],
+    ids=["pass-through", "plain", "enforce"],
+)  # fmt: skip
+
+
+@VIEWS
+def test_a_mount_comes_and_goes(
+    tree: Path, steps: Steps, entries: tuple[tuple[int, bytes, bytes | None, bool], ...], enforce: bool
+) -> None:
+    numbers: list[int] = []
+
+    def body() -> None:
+        mnt = tree / "mnt"
+        held = os.open(mnt / "who", os.O_RDONLY)
+        assert who(mnt) == "mnt"
+        steps.go()
+        assert who(mnt) == "one"
+        assert os.read(held, 10) == b"mnt"
+        assert sorted(os.listdir(mnt)) == ["sub", "who"]
+        child = os.fork()
+        if not child:
+            os._exit(who(mnt) != "one")
+        assert os.waitpid(child, 0)[1] == 0
+        steps.go()
+        assert who(mnt) == "two"
+        assert errno_of(os.open, mnt / "new", os.O_CREAT | os.O_WRONLY) == errno.EROFS
+        steps.go()
+        assert who(mnt) == "one"
+        steps.go()
+        assert who(mnt) == "mnt"
+
+    def unmount(session: Session) -> None:
+        assert session.unmount(numbers.pop())
+
+    attend = steps.attend(
+        lambda session: numbers.append(session.mount(placed(tree / "mnt", tree / "one"))),
+        lambda session: numbers.append(session.mount(placed(tree / "mnt", tree / "two", readonly=True))),
+        unmount,
+        unmount,
+    )
+    run(body, View(entries, enforce=enforce), attend=attend)
+
+
+def test_the_lower_of_two_goes_first(tree: Path, steps: Steps) -> None:
+    numbers: list[int] = []
+
+    def body() -> None:
+        steps.go()
+        assert who(tree / "mnt") == "two"
+        steps.go()
+        assert who(tree / "mnt") == "two"
+
+    def both(session: Session) -> None:
+        numbers.extend(session.mount(placed(tree / "mnt", tree / name)) for name in ("one", "two"))
+
+    run(body, View(), attend=steps.attend(both, lambda session: session.unmount(numbers[0])))
+
+
+def test_a_mount_over_an_entry_and_on_a_file(tree: Path, steps: Steps) -> None:
+    numbers: list[int] = []
+
+    def body() -> None:
+        mnt = tree / "mnt"
+        assert who(mnt) == "one"
+        steps.go()
+        assert who(mnt) == "two"
+        assert (mnt / "sub").read_text() == "mnt"
+        steps.go()
+        assert who(mnt) == "one"
+        assert (mnt / "sub").is_dir()
+
+    def both(session: Session) -> None:
+        numbers.append(session.mount(placed(tree / "mnt", tree / "two")))
+        numbers.append(session.mount(placed(tree / "mnt/sub", tree / "mnt/who")))
+
+    def unmount(session: Session) -> None:
+        for number in reversed(numbers):
+            assert session.unmount(number)
+
+    run(body, View([bind(tree / "mnt", tree / "one")]), attend=steps.attend(both, unmount))
+
+
+def test_bad_arguments(tree: Path, steps: Steps) -> None:
+    def wrong(session: Session) -> None:
+        good = placed(tree / "mnt", tree / "one")
+        for bad in (good._replace(target=b"mnt"), good._replace(source=-1), good._replace(source_path=b""),
+                    good._replace(kind=lib.VU_COW)):  # fmt: skip
+            assert errno_of(session.mount, bad) == errno.EINVAL
+        number = session.mount(good)
+        assert number > 0
+        assert errno_of(session.unmount, number + 1) == errno.EINVAL
+        assert errno_of(session.unmount, 0) == errno.EINVAL, "the root is no mount of ours"
+        assert errno_of(session.unmount, number - 1) == errno.EINVAL, "nor are the view's entries"
+        assert session.unmount(number)
+        assert errno_of(session.unmount, number) == errno.EINVAL
+        assert session.mount(placed(tree / "mnt", tree / "one")) > number
+
+    run(steps.go, View([bind(tree / "mnt", tree / "two")]), attend=steps.attend(wrong))
+
+
+def test_the_anchor_is_closed(tree: Path, steps: Steps) -> None:
+    def step(session: Session) -> None:
+        numbers = [session.mount(placed(tree / "mnt", tree / "one")) for _ in range(10)]
+        assert anchors(tree / "one") == 10
+        for number in numbers:
+            assert session.unmount(number)
+        assert anchors(tree / "one") == 0
+
+    run(steps.go, View(), attend=steps.attend(step))
+
+
+def test_a_thousand_mounts(tree: Path, steps: Steps) -> None:
+    for i in range(1000):
+        (tree / f"mnt/{i}").mkdir()
+    numbers: list[int] = []
+
+    def body() -> None:
+        steps.go()
+        assert sorted(os.listdir(tree / "mnt")) == sorted(["sub", "who", *map(str, range(1000))])
+        for i in range(1000):
+            assert who(tree / f"mnt/{i}") == ("one" if i % 2 else "two")
+        steps.go()
+        for i in range(1000):
+            assert not os.listdir(tree / f"mnt/{i}")
+
+    def mount(session: Session) -> None:
+        begun = time.process_time()
+        for i in range(1000):
+            numbers.append(session.mount(placed(tree / f"mnt/{i}", tree / ("one" if i % 2 else "two"))))
+        assert time.process_time() - begun < 1
+
+    def unmount(session: Session) -> None:
+        begun = time.process_time()
+        for number in numbers:
+            session.unmount(number)
+        assert time.process_time() - begun < 1
+
+    run(body, View([hide("/nowhere")]), attend=steps.attend(mount, unmount))
+
+
+def test_while_threads_look(tree: Path, steps: Steps) -> None:
+    """Every call sees one of the two, whatever happens to the table meanwhile."""
+
+    def body() -> None:
+        seen: list[str] = []
+        stop = threading.Event()
+
+        def look() -> None:
+            while not stop.is_set():
+                seen.append(who(tree / "mnt"))
+                os.stat(tree / "mnt/sub")
+
+        threads = [threading.Thread(target=look) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        steps.go()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert set(seen) == {"mnt", "one"}
+
+    def change(session: Session) -> None:
+        for _ in range(3000):
+            assert session.unmount(session.mount(placed(tree / "mnt", tree / "one")))
+        assert anchors(tree / "one") == 0
+
+    run(body, View([hide("/nowhere")]), attend=steps.attend(change))
