@@ -148,7 +148,7 @@ MISTAKES = [
     ("[[mount]]\ntype='cow'\ntarget='/x'\nexcept=['.']", "4:9", 'this is not in "/x"', "absolute"),
     ("[[mount]]\ntype='cow'\ntarget=['/x', '/y']\nexcept=['/z']", "4:9", 'not in "/x" or "/y"', "a path"),
     ("[[mount]]\ntype='cow'\ntarget=['/dev', '/sys/fs']", "3:17", "cannot be of /proc or /sys", "command"),
-    ("[[mount]]\ntype='cow'\ntarget='/x'\nsize=9", "4:6", "only an ephemeral cow has", "ephemeral = true"),
+    ("[[mount]]\ntype='cow'\ntarget='/x'\nsize='9Q'", "4:6", 'unusable value "9Q"', '"64M"'),
     ("[[mount]]\ntype='merge'\ntarget='/x'", "1:1", '"source" is missing for type "merge"', ""),
     ("[[mount]]\ntype='merge'\ntarget='/x'\nsource='/y'", "4:8", "expected array, got string", '["/y"]'),
     ("[[mount]]\ntype='merge'\ntarget='/x'\nsource=[]", "4:8", "this array needs at least one", ""),

@@ -63,10 +63,10 @@ class Layers:
         """
         groups: dict[Layering, list[Entry]] = {}
         for entry in entries:
-            if entry.kind is Kind.COW and entry.size is not None:
+            how = entry.layering or Layering()
+            if entry.kind is Kind.COW and entry.size is not None and how.ephemeral:
                 self._ephemeral(self._sized(entry.size), [entry])
             elif entry.kind is Kind.COW:
-                how = entry.layering or Layering()
                 groups.setdefault(Layering(store=how.store, ephemeral=how.ephemeral), []).append(entry)
         for how, group in groups.items():
             if self._resumed and how == Layering(store=self._resumed.store or None):

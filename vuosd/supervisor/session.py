@@ -41,6 +41,7 @@ class Stacked(NamedTuple):
     work, origins: of a layer: its directory for temporaries, its book; else -1
     handles: an empty directory of the session, -1 where the lowest tree lies at the target itself
     layer: its name; "" for one of this session alone
+    size: bytes on disk that the changed tree may hold, 0: no limit
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Stacked(NamedTuple):
     sync: bool = False
     attribute_whiteouts: bool = False
     layer: str = ""
+    size: int = 0
 
 
 class Session:
@@ -110,6 +112,7 @@ class Session:
         options.work, options.origins, options.handles = stack.work, stack.origins, stack.handles
         handles_path = ffi.new("char[]", stack.handles_path)
         options.handles_path = handles_path
+        options.size = stack.size
         options.flags = (
             (lib.VU_STACK_WRITABLE if stack.writable else 0)
             | (lib.VU_STACK_MINIMAL if stack.kind == "mincow" else 0)
@@ -156,6 +159,14 @@ class Session:
         out = ffi.new("struct vu_stats *")
         _check(lib.vu_session_stats(self._session, out))
         return {name: int(getattr(out, name)) for name in _COUNTS}
+
+    def usage(self, number: int) -> int:
+        """What a layer holds, in bytes on disk; it is gone through if that may be something else by now.
+        `number`: of those with a size, in the order in which they were added. OSError.
+        """
+        out = ffi.new("uint64_t *")
+        _check(lib.vu_session_usage(self._session, number, out))
+        return int(out[0])
 
     def stop(self) -> None:
         """Joins the threads; the sources are closed with it."""

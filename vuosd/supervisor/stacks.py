@@ -126,7 +126,11 @@ def stacked(entry: Entry, layers: "Layers | None") -> Stacked:
         opened.append(work)
         origins = os.open(tree.origins, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return made._replace(
-            work=work, origins=origins, attribute_whiteouts=not _makes_whiteouts(tree), layer=layer
+            work=work,
+            origins=origins,
+            attribute_whiteouts=not _makes_whiteouts(tree),
+            layer=layer,
+            size=(entry.size or 0) if layer else 0,
         )
     except BaseException:
         for fd in opened:

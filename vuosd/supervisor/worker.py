@@ -17,7 +17,7 @@ import resource
 import select
 import signal
 import socket
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from vuosd.supervisor import filter, members, messages
 from vuosd.supervisor.log import log
@@ -26,6 +26,9 @@ from vuosd.supervisor.prepared import Prepared, Refused
 from vuosd.supervisor.request import Request, RequestError, read
 from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.session import Session
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.quota import Watcher
 
 _TEARDOWN_SECONDS = 20
 _SHORT_MILLISECONDS = 50
@@ -43,6 +46,7 @@ class Running:
         self.request: Request
         self.prepared: Prepared
         self.session: Session
+        self.quota: Watcher | None = None
         self.listener = -1
         self.child = 0
         self.keeper = 0
@@ -201,6 +205,12 @@ def _establish(running: Running, message: Message) -> None:
     for stack in prepared.stacked:
         session.add_stack(stack)
     session.start(running.listener, prepared.start)
+    limited = [stack for stack in prepared.stacked if stack.size]
+    if limited:
+        from vuosd.supervisor.quota import Watcher
+
+        running.quota = Watcher(session, limited, running.number, running.child)
+        running.quota.start()
     if running.channel is None:
         _let_go_of_stderr()
     if running.report is not None and not (prepared.layers and prepared.layers.announce(running.report)):
@@ -313,6 +323,8 @@ def _tear_down(running: Running) -> None:
     # zygote cleans up.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_TEARDOWN_SECONDS)
+    if running.quota is not None:
+        running.quota.stop()
     running.session.stop()
     signal.alarm(0)
     if running.prepared.layers is not None:

@@ -149,11 +149,6 @@ class Compiler:
                     self.error(document, where, "a cow cannot be of /proc or /sys", hint)
                     return
                 size = self.size(document, (*at, "size"), mount.size)
-                if size is not None and not mount.ephemeral:
-                    hint = "ephemeral = true, or a store on a file system of that size"
-                    self.error(
-                        document, document.position((*at, "size")), "only an ephemeral cow has a size", hint
-                    )
                 layering = self.layering(document, at, mount)
                 entry = Entry(
                     Kind.COW,

@@ -52,8 +52,8 @@ _Store = Annotated[
 _LayerSize = Annotated[
     Annotated[int, Meta(ge=1, le=2**63 - 1)] | Annotated[str, Meta(pattern=r"^[0-9]+([KkMmGgTt](iB)?)?$")],
     Meta(
-        description="Most that an ephemeral layer may hold, in memory: bytes, or with a binary unit. "
-        "Default: no limit, on disk."
+        description="Most that the layer may hold: bytes, or with a binary unit. An ephemeral one is then "
+        "kept in memory. Default: no limit."
     ),
 ]
 _Ephemeral = Annotated[bool, Meta(description="A layer of this run alone, gone when the session ends.")]

@@ -105,6 +105,7 @@ struct vu_stack_options {
 	 * programs get for those of the stack, because a descriptor of a tree would be one of the tree's own place. */
 	int32_t handles;
 	const char *handles_path;
+	uint64_t size; /* bytes on disk that a layer may hold; 0: no limit */
 };
 
 /* A mount at run time. */
@@ -149,6 +150,11 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *target, int source,
 		     const char *source_path);
 int vu_session_stack(vu_session *session, const struct vu_stack_options *options);
+/*
+ * What a layer of limited size holds, in bytes; found out anew if it may be something else by now. `number`: of those with a
+ * size, in the order in which they were added. -ENOENT: there is none.
+ */
+int vu_session_usage(vu_session *session, uint32_t number, uint64_t *bytes);
 /* While the session runs: on top of what is at the target now. Returns the mount's number, > 0; the source is the session's then. */
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options);
 /*

@@ -174,6 +174,9 @@ int vu_stack_take_directory(struct vu_call *call, struct vu_stack *stack, const 
 static int copy_file(struct vu_call *call, struct vu_stack *stack, int fd, const struct stat *st, unsigned how)
 {
 	char link[32];
+	int error = vu_quota_charge(call, stack, how & VU_TAKE_EMPTY ? 0 : (uint64_t)st->st_blocks * 512);
+	if (error < 0)
+		return error;
 	VU_CLOSE int from = how & VU_TAKE_EMPTY || !st->st_size ? -1 : vu_reopen(call->session, fd, O_RDONLY);
 	if (from < 0 && st->st_size && !(how & VU_TAKE_EMPTY))
 		return from;
@@ -182,7 +185,7 @@ static int copy_file(struct vu_call *call, struct vu_stack *stack, int fd, const
 		return -errno;
 	if (from >= 0 && st->st_size > LARGE)
 		vu_notify_step_aside(call->session);
-	int error = from < 0 ? 0 : vu_copy_data(call->work, from, to, st->st_size);
+	error = from < 0 ? 0 : vu_copy_data(call->work, from, to, st->st_size);
 	if (!error)
 		error = vu_links_mark(to, st);
 	if (!error)

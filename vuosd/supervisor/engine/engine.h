@@ -246,6 +246,7 @@ struct vu_session {
 	_Atomic(struct vu_again *) again; /* again.c: what threads that make their call anew come back for */
 	struct vu_slow *slow; /* calls that may block for ever, each with a thread of its own */
 	pthread_mutex_t slow_lock;
+	struct vu_stack *limited; /* quota.c: the first of those with a size; none goes before the session does */
 	pthread_t watcher;
 	bool watched;
 	struct vu_kept kept[VU_KEPT];

@@ -377,7 +377,11 @@ int vu_op_truncate(struct vu_call *call)
 		return verdict;
 	if ((verdict = within_limit(call, place.fd, length)) < 0)
 		return verdict;
-	return truncate(vu_fd_path(place.fd, path), length) < 0 ? -errno : vu_answer(call, 0);
+	if (truncate(vu_fd_path(place.fd, path), length) < 0)
+		return -errno;
+	if (place.mount->stack)
+		vu_quota_freed(place.mount->stack);
+	return vu_answer(call, 0);
 }
 
 /* file_getattr(2) and file_setattr(2), Linux 6.17: fixed-size structs that we need not understand. */

@@ -135,6 +135,17 @@ static int give(struct vu_call *call, int *fd, int flags)
 	return there < 0 ? there : vu_answer(call, there);
 }
 
+/* A file of a full layer is opened to be written only if that makes room. */
+static int check_room(struct vu_call *call, struct vu_place *place, int flags)
+{
+	struct stat st;
+	struct vu_stack *stack = place->mount->stack;
+	if (!(flags & O_TRUNC) || fstat(place->fd, &st) < 0 || !st.st_blocks)
+		return vu_quota_check(call, stack);
+	vu_quota_freed(stack);
+	return 0;
+}
+
 /* The kernel's check of the mode bits comes first: what may not be written is not copied. O_TRUNC spares the copy of the data. */
 static int take_to_write(struct vu_call *call, struct vu_place *place, int flags)
 {
@@ -142,7 +153,9 @@ static int take_to_write(struct vu_call *call, struct vu_place *place, int flags
 		   ((flags & O_ACCMODE) != O_WRONLY ? R_OK : 0);
 	if (!place->mount->stack->minimal && faccessat(place->fd, "", mode, AT_EMPTY_PATH | AT_EACCESS) < 0)
 		return -errno;
-	return vu_stack_take(call, place, flags & O_TRUNC ? VU_TAKE_EMPTY : 0);
+	bool above = vu_stack_on_top(place);
+	int error = vu_stack_take(call, place, flags & O_TRUNC ? VU_TAKE_EMPTY : 0);
+	return error < 0 || !above ? error : check_room(call, place, flags);
 }
 
 /* The descriptor of a directory of a stack is that of another: see stack.h. */
@@ -235,6 +248,8 @@ static int open_temporary(struct vu_call *call, struct vu_place *place, int flag
 		error = faccessat(place->fd, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0
 				? -errno
 				: vu_stack_take(call, place, 0);
+	if (!error && place->mount->stack && vu_stack_on_top(place))
+		error = vu_quota_check(call, place->mount->stack);
 	if (error < 0)
 		return error;
 	VU_CLOSE int fd = open(vu_fd_path(place->fd, path), (flags & ~O_NOFOLLOW) | O_CLOEXEC,

@@ -75,6 +75,9 @@ static int find_room(struct vu_call *call, struct vu_place *place, struct vu_roo
 	}
 	if (!stack->minimal && syscall(SYS_faccessat2, place->parent, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
 		return -errno;
+	int error = vu_quota_check(call, stack);
+	if (error < 0)
+		return error;
 	if (place->top) {
 		room->dir = place->parent;
 		if (place->seen.covered)

@@ -26,6 +26,7 @@ void vu_stack_free(struct vu_stack *stack)
 	vu_close(&stack->work);
 	vu_close(&stack->origins);
 	pthread_mutex_destroy(&stack->lock);
+	pthread_mutex_destroy(&stack->quota.lock);
 	free(stack);
 }
 
@@ -259,6 +260,7 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
 	stack->handles.fd = options->handles;
 	if (options->handles >= 0 && !(stack->handles.path = strdup(options->handles_path)))
 		return -ENOMEM;
+	pthread_mutex_init(&stack->quota.lock, NULL);
 	stack->handles.length = stack->handles.path ? strlen(stack->handles.path) : 0;
 	pthread_mutexattr_t recursive;
 	pthread_mutexattr_init(&recursive);
@@ -281,6 +283,8 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
 		vu_stack_free(stack);
 		return error;
 	}
+	if (layered)
+		vu_quota_set(session, stack, options->size);
 	return 0;
 }
 

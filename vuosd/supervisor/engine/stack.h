@@ -7,6 +7,7 @@
  *	links.c		files with several names
  *	owners.c	owners that are told, but not given
  *	twins.c		copies that go by the inode number of what they were copied from
+ *	quota.c		how much a layer may hold
  *	room.c		make a new name: in its place, or, where a whiteout is, in the work directory and then moved over it
  *	stack_names.c	take names away and rename them
  *	stack_list.c	list a directory that several trees show
@@ -56,6 +57,16 @@ struct vu_link { /* a file with several names in a tree below, of which one or m
 	struct vu_link *next;
 };
 
+struct vu_quota {
+	uint64_t size; /* bytes; 0: no limit */
+	_Atomic uint64_t charged; /* by copies since the last look began */
+	atomic_bool freed; /* since the last look began names have gone */
+	pthread_mutex_t lock; /* of what follows; one looks at a time */
+	uint64_t found, left; /* by the last look: bytes in the layer, and free on its file system */
+	int64_t looked, took; /* ns: when (CLOCK_MONOTONIC), and for how long */
+	struct vu_stack *next; /* of the session's that have a size */
+};
+
 struct vu_stack {
 	unsigned count; /* topmost first */
 	struct vu_tree trees[VU_TREES];
@@ -72,6 +83,7 @@ struct vu_stack {
 	unsigned next_listing;
 	struct vu_link *links[256];
 	bool has_links;
+	struct vu_quota quota;
 	bool has_owners; /* objects of the topmost tree may have an owner that is kept in an attribute */
 };
 
@@ -188,6 +200,17 @@ bool vu_owner_read(int fd, struct stat *st);
 int vu_owner_set(struct vu_stack *stack, int fd, uid_t uid, gid_t gid);
 /* chown(2); `stack` may be NULL. */
 int vu_owner_change(struct vu_call *call, struct vu_stack *stack, int fd, uid_t uid, gid_t gid);
+
+/* quota.c: a layer without a limit has room for everything. */
+void vu_quota_set(vu_session *session, struct vu_stack *stack, uint64_t size);
+/* -ENOSPC unless the layer has room for `bytes` more, and for one byte at least. Our own capabilities must be in force. */
+int vu_quota_charge(struct vu_call *call, struct vu_stack *stack, uint64_t bytes);
+/* The same for what needs room that is not known; for any caller. */
+int vu_quota_check(struct vu_call *call, struct vu_stack *stack);
+/* Names have gone, or files got shorter: what was found before says nothing. */
+void vu_quota_freed(struct vu_stack *stack);
+/* What a layer with a limit holds, and may have held some 20 ms ago. */
+int vu_quota_used(struct vu_stack *stack, uint64_t *used);
 
 /* room.c */
 struct vu_room { /* where a new name is made */

@@ -204,6 +204,7 @@ int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory
 	pthread_mutex_lock(&stack->lock);
 	vu_inspect(call, true);
 	error = remove_locked(call, place, &st);
+	vu_quota_freed(stack);
 	vu_inspect(call, false);
 	pthread_mutex_unlock(&stack->lock);
 	return error;
@@ -423,6 +424,7 @@ int vu_stack_rename(struct vu_call *call, struct vu_place *old, struct vu_place 
 	pthread_mutex_lock(&m.stack->lock);
 	vu_inspect(call, true);
 	error = rename_locked(&m);
+	vu_quota_freed(m.stack);
 	if (!error && m.stack->handles.fd >= 0)
 		move_handles(&m);
 	vu_inspect(call, false);
