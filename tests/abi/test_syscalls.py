@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vuosd.abi.rows import Arg, Level, Op, Row, check
+from vuosd.abi.rows import Arg, Level, Op, Row, When, check
 from vuosd.abi.syscalls import FIRST_GAP, LAST, ROWS, engine_rows
 
 API = Path(__file__).parents[2] / "vuosd/supervisor/engine/api.h"
@@ -17,7 +17,7 @@ FREE = """
     munmap poll ppoll select epoll_wait epoll_ctl fstat lseek ftruncate fchdir socket sendfile getpid
     nanosleep rt_sigaction accept recvmsg
 """
-PAST_THE_VIEW = "mount umount2 move_mount open_tree io_uring_setup listmount bpf swapon acct"
+PAST_THE_VIEW = "pivot_root move_mount open_tree io_uring_setup listmount bpf swapon acct"
 NEWEST = """
     cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount
     lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat
@@ -102,6 +102,8 @@ def _handled(**other: Any) -> Row:
         (_handled(args=(Arg.PATH, Arg.PATH)),),
         (_handled(args=(Arg.PATH, Arg.DIRFD2)),),
         (_handled(errno=1),),
+        (_handled(unmounted=1, when=(When(0, 1, 1, "odd"),)),),
+        (Row(1, "x", Level.NATIVE, unmounted=1, note="why"),),
         (_handled(op=Op.NONE),),
         (_handled(remote=True, args=(Arg.PATH, None, None, None, None, Arg.FLAGS)),),
         (_handled(), _handled(nr=2)),

@@ -56,7 +56,7 @@ def run(
             at += yes if taken else no
 
 
-def wanted(nr: int, args: Args, privileged: bool, cookie: int = COOKIE) -> int:
+def wanted(nr: int, args: Args, privileged: bool, cookie: int = COOKIE, mounts: bool = False) -> int:
     """What the table says."""
     for row in (row for row in ROWS if row.nr == nr):
         if row.level is Level.NATIVE or row.stacked or (row.privileged and not privileged):
@@ -64,6 +64,8 @@ def wanted(nr: int, args: Args, privileged: bool, cookie: int = COOKIE) -> int:
         if row.remote and args[COOKIE_ARGUMENT] == cookie:
             continue
         if not row.when or any(when.holds(args) for when in row.when):
+            if row.unmounted and not mounts:
+                return ret_errno(row.unmounted)
             return NOTIFY if row.level is Level.HANDLED else ret_errno(row.errno)
     return ALLOW
 
@@ -112,6 +114,16 @@ def test_every_condition_and_its_neighbours(program: bytes, privileged: bool) ->
                     when,
                     hex(value),
                 )
+
+
+def test_with_a_mounter(privileged: bool) -> None:
+    program = build(cookie=COOKIE, privileged=privileged, mounts=True)
+    assert run(program, 165) == run(program, 166) == NOTIFY, "mount, umount2"
+    assert run(program, 430) == ret_errno(errno.ENOSYS), "fsopen: libmount goes on with mount(2)"
+    assert run(program, 155) == ret_errno(errno.EPERM), "pivot_root"
+    for row in ROWS:
+        if not row.when:
+            assert run(program, row.nr) == wanted(row.nr, NO_ARGS, privileged, mounts=True), row.name
 
 
 def test_upper_half_of_an_int_does_not_slip_past(program: bytes) -> None:

@@ -72,6 +72,8 @@ class Op(enum.IntEnum):
     SETRLIMIT = enum.auto()
     PRLIMIT = enum.auto()
     DUMPABLE = enum.auto()
+    MOUNT = enum.auto()
+    UMOUNT = enum.auto()
     CREDENTIALS = enum.auto()
 
 
@@ -132,6 +134,8 @@ class Row(NamedTuple):
     stacked: bool = False
     """Matters only where an entry of the view shows several trees as one."""
     errno: int = 0
+    unmounted: int = 0
+    """In a session without a mounter the filter answers with this errno instead."""
     note: str = ""
 
     def columns(self) -> "tuple[int, ...]":
@@ -188,6 +192,8 @@ _NEEDS = {
     Op.FSTAT: {Arg.FD, Arg.BUF},
     Op.PRLIMIT: {Arg.EXTRA, Arg.BUF, Arg.SIZE},
     Op.DUMPABLE: {Arg.EXTRA, Arg.MODE},
+    Op.MOUNT: {Arg.PATH},
+    Op.UMOUNT: {Arg.PATH},
     Op.CREDENTIALS: set(),
 }
 
@@ -212,6 +218,7 @@ def check(rows: "tuple[Row, ...]") -> None:
             assert 0 <= when.arg < 6, f"{who}: no such argument"
             assert when.value & ~when.mask == 0, f"{who}: never holds"
         assert (row.level is Level.REFUSED) == bool(row.errno), f"{who}: errno"
+        assert not row.unmounted or not row.when, f"{who}: another errno, and conditions"
         assert (row.level is Level.HANDLED) == (row.op is not Op.NONE), f"{who}: operation"
         assert row.note or row.level is Level.HANDLED, f"{who}: no reason given"
         if row.level is Level.HANDLED:
@@ -221,5 +228,6 @@ def check(rows: "tuple[Row, ...]") -> None:
             assert Arg.DIRFD2 not in kinds or Arg.PATH2 in kinds, f"{who}: a directory without a path"
             assert not row.remote or (len(row.args) < 6 and not row.when), f"{who}: no room for the cookie"
         else:
+            assert row.level is Level.REFUSED or not row.unmounted, f"{who}: passes"
             unused = (row.args, row.implied, row.remote, row.privileged, row.entries, row.stacked)
             assert not any(unused), f"{who}: nothing decodes this"

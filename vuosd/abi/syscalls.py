@@ -39,11 +39,24 @@ def row(
     privileged: bool = False,
     entries: bool = False,
     stacked: bool = False,
+    unmounted: int = 0,
     note: str = "",
 ) -> Row:
     """A handled call."""
     return Row(
-        nr, name, Level.HANDLED, op, args, implied, when, remote, privileged, entries, stacked, note=note
+        nr,
+        name,
+        Level.HANDLED,
+        op,
+        args,
+        implied,
+        when,
+        remote,
+        privileged,
+        entries,
+        stacked,
+        unmounted=unmounted,
+        note=note,
     )
 
 
@@ -52,9 +65,12 @@ def native(note: str, calls: str) -> Iterator[Row]:
     return (Row(nr, name, Level.NATIVE, note=note) for nr, name in _pairs(calls))
 
 
-def refused(errno: int, note: str, calls: str, *when: When) -> Iterator[Row]:
+def refused(errno: int, note: str, calls: str, *when: When, unmounted: int = 0) -> Iterator[Row]:
     """Calls that the filter itself answers with an errno."""
-    return (Row(nr, name, Level.REFUSED, when=when, errno=errno, note=note) for nr, name in _pairs(calls))
+    return (
+        Row(nr, name, Level.REFUSED, when=when, errno=errno, unmounted=unmounted, note=note)
+        for nr, name in _pairs(calls)
+    )
 
 
 def _pairs(calls: str) -> Iterator[tuple[int, str]]:
@@ -177,9 +193,15 @@ _ROWS = (
         when=(When(0, c.CLONE_NEWUSER, c.CLONE_NEWUSER, "CLONE_NEWUSER"),)),
 
     # Mounts: the engine's picture of the host's must stay true, and a kernel mount inside would go past it.
+    row(165, "mount", Op.MOUNT, Buf, Path, Extra, Flags, unmounted=EPERM,
+        note="never the kernel's: the mounter changes the view"),
+    row(166, "umount2", Op.UMOUNT, Path, Flags, unmounted=EPERM,
+        note="never the kernel's: the mounter changes the view"),
+    *refused(ENOSYS, "as on kernels before Linux 5.2 (5.12, 6.15): libmount and libfuse go on with mount(2)",
+             "429 move_mount 428 open_tree 467 open_tree_attr 430 fsopen 431 fsconfig 432 fsmount 433 fspick "
+             "442 mount_setattr", unmounted=EPERM),
     *refused(EPERM, "would change the kernel's mounts under the view; as for a process without privilege",
-             "165 mount 166 umount2 155 pivot_root 429 move_mount 428 open_tree 467 open_tree_attr "
-             "430 fsopen 431 fsconfig 432 fsmount 433 fspick 442 mount_setattr"),
+             "155 pivot_root"),
     *refused(EPERM, "may join another mount namespace, where paths mean other files", "308 setns",
              When(1, WORD, 0, "any type"), When(1, c.CLONE_NEWNS, c.CLONE_NEWNS, "CLONE_NEWNS")),
     *refused(EPERM, "takes a path, for the superuser only", "167 swapon 168 swapoff 163 acct"),

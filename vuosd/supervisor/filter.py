@@ -53,6 +53,7 @@ def build(
     sends: bool = False,
     entries: bool = True,
     stacked: bool = False,
+    mounts: bool = False,
 ) -> bytes:
     """The program of one session.
 
@@ -66,12 +67,13 @@ def build(
     they change. Without `entries` the view has none: a directory lists what the kernel lists, and a
     descriptor changes what the kernel lets it change, so nobody asks.
     `stacked`: an entry shows several trees as one, and a descriptor of a directory does not tell everything.
+    `mounts`: the session has a mounter, who is asked about mount(2) and umount2(2).
     """
     assert 0 < cookie <= LONG
     assert entries or not enforce
     program = bytearray()
     for code, yes, no, value in _INSTRUCTION.iter_unpack(
-        _template(privileged, enforce, sends, entries, stacked)
+        _template(privileged, enforce, sends, entries, stacked, mounts)
     ):
         if code & 0x7 == 0x5:  # a jump: the placeholder's halves are compared, never loaded or returned
             value = {_PLACEHOLDER >> 32: cookie >> 32, _PLACEHOLDER & 0xFFFFFFFF: cookie & 0xFFFFFFFF}.get(
@@ -82,8 +84,10 @@ def build(
 
 
 @functools.cache
-def _template(privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool) -> bytes:
-    program = _prologue() + _body(privileged, enforce, sends, entries, stacked)
+def _template(
+    privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool, mounts: bool
+) -> bytes:
+    program = _prologue() + _body(privileged, enforce, sends, entries, stacked, mounts)
     values = [value for _, _, _, value in _INSTRUCTION.iter_unpack(program)]
     high, low = values.count(_PLACEHOLDER >> 32), values.count(_PLACEHOLDER & 0xFFFFFFFF)
     assert high == low > 0, "the cookie is compared in halves, each as often as the other"
@@ -119,7 +123,7 @@ def _remote(row: Row, enforce: bool, sends: bool) -> bool:
     return row.remote and (not enforce or row.op in _GOVERNED or (sends and row.op is Op.SENDMSG))
 
 
-def _body(privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool) -> bytes:
+def _body(privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool, mounts: bool) -> bytes:
     import pyseccomp
 
     program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
@@ -129,7 +133,8 @@ def _body(privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: 
             continue
         if (row.entries and not entries) or (row.stacked and not stacked):
             continue
-        action = pyseccomp.NOTIFY if row.level is Level.HANDLED else pyseccomp.ERRNO(row.errno)
+        errno = row.errno if mounts else row.unmounted or row.errno
+        action = pyseccomp.ERRNO(errno) if errno else pyseccomp.NOTIFY
         for condition in _conditions(row._replace(remote=_remote(row, enforce, sends))):
             program.add_rule_exactly(action, row.nr, *condition)
     with open(os.memfd_create("filter"), "r+b") as file:

@@ -1,7 +1,10 @@
 """The engine's session as Python holds it: filled in, started with a listener, asked for counts, stopped."""
 
+import errno
 import os
 import socket
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from vuosd.abi.syscalls import engine_rows
@@ -60,8 +63,40 @@ class Stacked(NamedTuple):
     size: int = 0
 
 
+class Asked(NamedTuple):
+    """A call of a member that waits for our answer.
+
+    id: of the notification, by which it is answered
+    tid, tgid: the thread that made it, and its process
+    op: "mount", "umount", or "open_fuse": an open of /dev/fuse, by whatever path
+    nr, args: the system call and its registers: numbers and addresses
+    flags: of "open_fuse", those of open(2)
+    """
+
+    id: int
+    tid: int
+    tgid: int
+    op: str
+    nr: int
+    args: tuple[int, int, int, int, int, int]
+    flags: int = 0
+
+
+class Resolved(NamedTuple):
+    """Where a path of a member leads.
+
+    view: canonical path in the view; empty for an object that has none (a pipe, by /proc/self/fd)
+    fd: O_PATH, of the object; the receiver's to close
+    readonly: an entry of the view forbids to change it
+    """
+
+    view: bytes
+    fd: int
+    readonly: bool
+
+
 class Session:
-    """A vu_session."""
+    """A vu_session. Once it is started everything may be called from any thread, until `stop`."""
 
     def __init__(
         self,
@@ -74,10 +109,14 @@ class Session:
         broker_memory: bool,
         keeper: int = -1,
         protected_links: bool = False,
+        mounts: bool = False,
     ) -> None:
         """`keeper`: the socket to the launcher, which prints the engine's warnings; it must outlive us.
         `protected_links`: the sysctl fs.protected_symlinks holds for links that the engine follows.
+        `mounts`: there is a mounter, who takes and answers what is asked. Else mount(2) and umount2(2) are
+        EPERM, and /dev/fuse is the machine's. To be told to `filter.build` as well.
         """
+        self._users: list[None] = []
         self.log, self._log = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.log.setblocking(False)
         self._log.setblocking(False)
@@ -89,6 +128,7 @@ class Session:
             | (lib.VU_SESSION_PRIVILEGED if privileged else 0)
             | (lib.VU_SESSION_BROKER_MEMORY if broker_memory else 0)
             | (lib.VU_SESSION_PROTECTED_LINKS if protected_links else 0)
+            | (lib.VU_SESSION_MOUNTS if mounts else 0)
         )
         self._session = lib.vu_session_new(options, _ROWS, len(_ROWS))
         if self._session == ffi.NULL:
@@ -142,7 +182,7 @@ class Session:
         options.target, options.kind, options.source = target, entry.kind, entry.source
         options.flags = lib.VU_ENTRY_READONLY if entry.readonly else 0
         options.source_path, options.type, options.name, options.options = texts
-        return _check(lib.vu_session_mount(self._session, options))
+        return self._call(lib.vu_session_mount, options)
 
     def unmount(self, number: int) -> bool:
         """Take the mount away; what lay below it shows again. The members that have something of it open, or
@@ -152,12 +192,68 @@ class Session:
         waits for a server, say), and it is closed when the last of them has ended. Raises OSError: EINVAL for
         what is no number of a mount.
         """
-        return _check(lib.vu_session_unmount(self._session, number)) == 0
+        return self._call(lib.vu_session_unmount, number) == 0
+
+    def asked_fd(self) -> int:
+        """A descriptor that is readable while calls wait to be taken. The session's; not to be read from.
+        Raises OSError(EINVAL) in a session without a mounter.
+        """
+        return self._call(lib.vu_session_asked_fd)
+
+    def take(self) -> Asked | None:
+        """The next call to be answered; None when there is none. Those whose callers have died are dropped,
+        so the descriptor may be readable for nothing.
+        """
+        out = ffi.new("struct vu_asked *")
+        if not self._call(lib.vu_session_take, out):
+            return None
+        a, b, c, d, e, f = out.args
+        op = ffi.string(out.op)
+        assert isinstance(op, bytes)
+        return Asked(out.id, out.tid, out.tgid, op.decode(), out.nr, (a, b, c, d, e, f), out.flags)
+
+    def answer(self, id: int, value: int = 0, error: int = 0) -> bool:
+        """The call returns `value`, or fails with the errno `error`. False: the caller has gone."""
+        return self._call(lib.vu_session_answer, id, value, error) > 0
+
+    def answer_descriptor(self, id: int, fd: int, cloexec: bool) -> bool:
+        """The call returns a new descriptor of the open file description of `fd`, which stays ours as well.
+        False: the caller has gone, or cannot take it (then it gets the errno: EMFILE). Raises OSError(EBADF)
+        for an `fd` that cannot be handed over, as with O_PATH; the call waits on.
+        """
+        return self._call(lib.vu_session_answer_descriptor, id, fd, cloexec) > 0
+
+    def read(self, tid: int, id: int, address: int, size: int) -> bytes:
+        """Memory of the caller of an asked call: exactly `size` bytes. Raises OSError: EFAULT; EACCES when it
+        may not be read; ESRCH when the caller has gone.
+        """
+        buffer = ffi.new("char[]", size)
+        self._call(lib.vu_session_read, id, address, buffer, size)
+        return bytes(ffi.buffer(buffer))
+
+    def read_string(self, tid: int, id: int, address: int, limit: int = 4096) -> bytes:
+        """The same of a string, without its NUL. Raises also ENAMETOOLONG: no end within `limit` bytes."""
+        buffer = ffi.new("char[]", limit)
+        length = self._call(lib.vu_session_read_string, id, address, buffer, limit)
+        return bytes(ffi.buffer(buffer, length))
+
+    def resolve(self, id: int, dirfd: int, path: bytes, follow: bool = True) -> Resolved:
+        """Where `path` leads the caller of an asked call, by its rights, root and working directory.
+
+        dirfd: a descriptor of the caller's, or AT_FDCWD (-100). follow: also a last symbolic link.
+        It looks at file systems, and so waits for their servers. Raises OSError: what the path walk gives
+        (ENOENT, EACCES, ELOOP …); ESRCH when the caller has gone.
+        """
+        out = ffi.new("struct vu_resolved *")
+        self._call(lib.vu_session_resolve, id, dirfd, path, follow, out)
+        view = ffi.string(out.view)
+        assert isinstance(view, bytes)
+        return Resolved(view, out.fd, bool(out.readonly))
 
     def stats(self) -> dict[str, int]:
         """The counts of struct vu_stats, by name."""
         out = ffi.new("struct vu_stats *")
-        _check(lib.vu_session_stats(self._session, out))
+        self._call(lib.vu_session_stats, out)
         return {name: int(getattr(out, name)) for name in _COUNTS}
 
     def usage(self, number: int) -> int:
@@ -169,11 +265,25 @@ class Session:
         return int(out[0])
 
     def stop(self) -> None:
-        """Joins the threads; the sources are closed with it."""
-        lib.vu_session_stop(self._session)
-        self._session = ffi.NULL
+        """Joins the threads; the sources are closed with it. Calls that nobody has answered get EIO, and who
+        still looks at one in another thread is waited for.
+        """
+        session, self._session = self._session, ffi.NULL
+        while self._users:
+            time.sleep(0.001)
+        lib.vu_session_stop(session)
         self.log.close()
         self._log.close()
+
+    def _call(self, function: Callable[..., int], *arguments: object) -> int:
+        """Its result, or OSError. The session stays until it returns."""
+        self._users.append(None)  # before the look at _session: `stop` does the two in the other order
+        try:
+            if self._session == ffi.NULL:
+                raise OSError(errno.ESRCH, "the session has ended")
+            return _check(function(self._session, *arguments))
+        finally:
+            self._users.pop()
 
 
 def _check(result: int) -> int:

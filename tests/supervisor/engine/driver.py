@@ -58,6 +58,8 @@ class View:
     """pidfd_getfd(2) is refused, as by Docker's default profile."""
     asked: int = 0
     """Memory is had by asking the launcher for it, as under Yama, and no more often than this."""
+    mounts: bool = False
+    """There is a mounter: what is asked is answered by who attends to the session."""
     protected_links: bool = False
     """As where the sysctl fs.protected_symlinks is set."""
 
@@ -128,6 +130,7 @@ def _target(body: Callable[[], Any], program: bytes, number: int, result: int) -
     try:
         resource.setrlimit(_LOCKS, (TAG, resource.RLIM_INFINITY))
         os.write(number, b"%d\n" % _install(program, _NEW_LISTENER | _WAIT_KILLABLE))
+        os.access("/", os.F_OK)  # is trapped, and so returns when there is somebody who answers
         answer = (True, body())
     except BaseException:
         answer = (False, traceback.format_exc())
@@ -181,6 +184,7 @@ def _supervise(
         privileged=privileged,
         broker_memory=bool(view.asked),
         protected_links=view.protected_links,
+        mounts=view.mounts,
     )
     for kind, target, source, readonly in view.entries:
         fd = -1 if source is None else os.open(source, os.O_PATH | os.O_CLOEXEC)
@@ -207,13 +211,11 @@ def _supervise(
     return ended
 
 
-def run(
-    body: Callable[[], Any], view: View, *, seconds: float = 20, attend: Attend | None = None
-) -> Any:
+def run(body: Callable[[], Any], view: View, *, seconds: float = 20, attend: Attend | None = None) -> Any:
     """What `body` returns under the view. `attend`: called in the supervisor with the running session, and to
     be over when the target is.
     """
-    program = build(cookie=COOKIE, privileged=not os.geteuid() and not view.user)
+    program = build(cookie=COOKIE, privileged=not os.geteuid() and not view.user, mounts=view.mounts)
     there, result = os.pipe()
     supervisor = os.fork()
     if supervisor == 0:

@@ -68,6 +68,8 @@ enum vu_op {
 	VU_OP_SETRLIMIT, /* setrlimit(RLIMIT_LOCKS): buf */
 	VU_OP_PRLIMIT, /* prlimit64(…, RLIMIT_LOCKS): extra = pid, buf = new, size = old (a pointer) */
 	VU_OP_DUMPABLE, /* prctl: extra = PR_SET_DUMPABLE or PR_GET_DUMPABLE, mode */
+	VU_OP_MOUNT, /* asked of Python, as the next: its arguments are not looked at */
+	VU_OP_UMOUNT,
 	VU_OP_CREDENTIALS, /* setuid … capset under a privileged supervisor: let through, and remember that it happened */
 	VU_OP_COUNT
 };
@@ -124,6 +126,22 @@ enum {
 	VU_SESSION_PRIVILEGED = 2, /* the supervisor is root: act with the credentials of the caller */
 	VU_SESSION_BROKER_MEMORY = 4, /* only the launcher may read targets (Yama): go through the broker */
 	VU_SESSION_PROTECTED_LINKS = 8, /* the sysctl fs.protected_symlinks is set */
+	VU_SESSION_MOUNTS = 16, /* somebody answers mount, umount2 and the open of /dev/fuse: vu_session_take() */
+};
+
+/* A call of a member that Python is to answer. */
+struct vu_asked {
+	uint64_t id;
+	int32_t tid, tgid, nr;
+	uint32_t flags; /* of open_fuse: how it is to be opened */
+	uint64_t args[6];
+	char op[16]; /* "mount", "umount", "open_fuse" */
+};
+
+struct vu_resolved {
+	char view[16384]; /* canonical path in the view; "" for an object without one */
+	int32_t fd; /* O_PATH, the caller's of vu_session_resolve() */
+	int32_t readonly; /* by an entry of the view */
 };
 
 struct vu_options {
@@ -137,7 +155,7 @@ struct vu_options {
 };
 
 struct vu_stats {
-	uint64_t notifications, continued, acted, failed, stale, slow;
+	uint64_t notifications, continued, acted, failed, stale, slow, asked;
 };
 
 typedef struct vu_session vu_session;
@@ -167,6 +185,22 @@ int vu_session_cwd(vu_session *session, const char *view);
 int vu_session_start(vu_session *session, int listener);
 /* Wakes and joins the threads, closes everything. The listener is the caller's. */
 int vu_session_stop(vu_session *session);
+/*
+ * Calls that wait to be answered by Python. From any thread. The descriptor is readable while there are some; take: 1, or 0
+ * when none is left. An answer is 1, or 0 when the caller has gone (or its id is not of a call that was taken); the
+ * answer's `error` is an errno, or 0. What follows looks at the caller: -ESRCH when it has gone.
+ */
+int vu_session_asked_fd(vu_session *session);
+int vu_session_take(vu_session *session, struct vu_asked *out);
+int vu_session_answer(vu_session *session, uint64_t id, int64_t value, int error);
+/* With a descriptor of the description of `fd`. -EBADF: it cannot be handed over, and the call still waits. */
+int vu_session_answer_descriptor(vu_session *session, uint64_t id, int fd, int cloexec);
+int vu_session_read(vu_session *session, uint64_t id, uint64_t address, void *out, uint64_t size);
+/* Its length; -ENAMETOOLONG when it has no end within `room` bytes. */
+int vu_session_read_string(vu_session *session, uint64_t id, uint64_t address, char *out, uint64_t room);
+/* A path of the caller, with its rights. */
+int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *path, int follow,
+		       struct vu_resolved *out);
 int vu_session_stats(const vu_session *session, struct vu_stats *out);
 /*
  * Allows `access` on and beneath what `path` names, no link; of a file only what of it is in `file`. Needs no session. 0 also

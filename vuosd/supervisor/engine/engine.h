@@ -6,6 +6,7 @@
  *     place.c    a path of the caller → a place: (mount, anchor directory, name), by way of walk.c, using
  *     table.c    the mount table: two tries, view path → mount and host path → mount
  *     namespace.c the versions of the table, which may change while the session runs
+ *     asked.c    calls that Python answers
  *     op_*.c     what to do with the place: continue, or the same call on the anchor
  *     remote.c   a call made inside the target (chdir, execve, O_PATH)
  *     warn.c     what the person must be told
@@ -251,7 +252,10 @@ struct vu_session {
 	bool watched;
 	struct vu_kept kept[VU_KEPT];
 	atomic_int_fast64_t nothing_kept; /* what was kept until then is not used */
-	atomic_uint_fast64_t notifications, continued, acted, failed, stale, slow_count;
+	pthread_mutex_t asked_lock;
+	struct vu_parked *parked; /* asked.c: calls that Python answers, the oldest first */
+	int asked_event;
+	atomic_uint_fast64_t notifications, continued, acted, failed, stale, slow_count, asked;
 	uint64_t told[128]; /* digests of the warnings that were given: warn.c, under state_lock */
 };
 
@@ -319,6 +323,8 @@ struct vu_call {
 	uint64_t acting;
 	bool native_error; /* the walk failed where the caller's kernel fails as well, and says it best */
 	uint64_t listing; /* not 0: a directory is opened at once with these flags, not with O_PATH (vu_op_open) */
+	const char *asks; /* with VU_ASK: what for */
+	unsigned asks_flags;
 	bool blind; /* its memory, or what it has open, may not be looked at: nothing can be answered but an error */
 };
 
@@ -327,6 +333,7 @@ enum vu_verdict {
 	VU_REPLY = 0, /* call->value */
 	VU_CONTINUE = 1, /* the kernel does it */
 	VU_SENT = 2, /* the reply has gone: ADDFD with SEND, a remote call */
+	VU_ASK = 3, /* Python answers it: vu_ask() */
 };
 
 typedef int vu_operation(struct vu_call *call);
@@ -364,6 +371,13 @@ int vu_notify_inject(struct vu_call *call, int fd, bool cloexec);
 /* Another thread receives from now on: the caller of this is about to take its time. */
 void vu_notify_step_aside(struct vu_session *session);
 void vu_log(struct vu_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* asked.c */
+int vu_asked_init(struct vu_session *session);
+void vu_asked_stop(struct vu_session *session); /* those that wait get EIO */
+/* VU_ASK, or -EPERM in a session without a mounter. `what`: see struct vu_asked; a literal. */
+int vu_ask(struct vu_call *call, const char *what, unsigned flags);
+int vu_asked_park(struct vu_call *call);
 
 /* warn.c */
 enum vu_warning { VU_WARN_BLIND, VU_WARN_FOREIGN };
@@ -467,6 +481,6 @@ vu_operation vu_op_open, vu_op_openat2, vu_op_stat, vu_op_statx, vu_op_access, v
 	vu_op_file_getattr, vu_op_file_setattr, vu_op_chdir, vu_op_chroot, vu_op_getcwd, vu_op_execve, vu_op_inotify,
 	vu_op_fanotify, vu_op_name_to_handle, vu_op_open_by_handle, vu_op_bind, vu_op_connect, vu_op_sendto,
 	vu_op_sendmsg, vu_op_sendmmsg, vu_op_getdents64, vu_op_getdents, vu_op_descriptor_write, vu_op_fstat,
-	vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable, vu_op_credentials;
+	vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable, vu_op_mount, vu_op_umount, vu_op_credentials;
 
 #endif

@@ -89,6 +89,8 @@ static const struct {
 	[VU_OP_SETRLIMIT] = { "setrlimit", vu_op_setrlimit, false },
 	[VU_OP_PRLIMIT] = { "prlimit", vu_op_prlimit, false },
 	[VU_OP_DUMPABLE] = { "prctl", vu_op_dumpable, false },
+	[VU_OP_MOUNT] = { "mount", vu_op_mount, false },
+	[VU_OP_UMOUNT] = { "umount", vu_op_umount, false },
 	[VU_OP_CREDENTIALS] = { "credentials", vu_op_credentials, false },
 };
 
@@ -145,6 +147,10 @@ static void reply(struct vu_call *call, int verdict)
 {
 	struct vu_session *session = call->session;
 	struct seccomp_notif_resp response = { .id = call->id };
+	if (verdict == VU_ASK && (verdict = vu_asked_park(call)) >= 0) {
+		atomic_fetch_add_explicit(&session->asked, 1, memory_order_relaxed);
+		return;
+	}
 	if (verdict == VU_SENT) {
 		atomic_fetch_add_explicit(&session->acted, 1, memory_order_relaxed);
 		return;
@@ -170,6 +176,16 @@ static int foreign(struct vu_call *call, uint32_t arch)
 	return -ENOSYS;
 }
 
+/* FUSE servers open it to read and write. How openat2(2) opens lies in memory. */
+static bool may_open_fuse(const struct vu_call *call)
+{
+	const struct vu_row *row = call->row;
+	if (!(call->session->options.flags & VU_SESSION_MOUNTS))
+		return false;
+	return row->op == VU_OP_OPENAT2 || (row->op == VU_OP_OPEN && ((vu_argument(call, row->flags) | row->implied) &
+								      (O_ACCMODE | O_CREAT | O_DIRECTORY)) == O_RDWR);
+}
+
 static int run(struct vu_call *call)
 {
 	struct vu_session *session = call->session;
@@ -178,8 +194,9 @@ static int run(struct vu_call *call)
 		vu_log(session, "system call %d is trapped but has no row: ENOSYS", call->nr);
 		return -ENOSYS;
 	}
-	if (operations[op].path && call->table->empty &&
-	    atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
+	bool bare = operations[op].path && call->table->empty &&
+		    atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1;
+	if (bare && !may_open_fuse(call))
 		return VU_CONTINUE;
 	int verdict = vu_assume(call);
 	if (verdict < 0)
@@ -188,6 +205,8 @@ static int run(struct vu_call *call)
 		if ((verdict = operations[op].run(call)) != -EAGAIN)
 			break;
 	vu_resign(call);
+	if (bare && verdict < 0)
+		return VU_CONTINUE; /* nothing but /dev/fuse could have been ours */
 	if (call->blind && verdict != VU_SENT) {
 		/* To let it continue would be to let it out of the view, and nobody would notice. */
 		vu_warn(call, VU_WARN_BLIND,
@@ -341,7 +360,7 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 	session->options = *options;
 	session->enforce = options->flags & VU_SESSION_ENFORCE;
 	session->privileged = options->flags & VU_SESSION_PRIVILEGED;
-	session->listener = -1;
+	session->listener = session->asked_event = -1;
 	for (int i = 0; i < VU_KEPT; i++)
 		session->kept[i].fd = -1;
 	for (uint32_t i = 0; i < count; i++)
@@ -356,7 +375,7 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 	atomic_store(&session->state_count, 1);
 	if (session->proc < 0 || session->self_fd < 0 || !session->states[0] ||
 	    !(session->states[0]->root = strdup("")) ||
-	    vu_namespace_init(&session->names, options->threads, session->enforce) < 0) {
+	    vu_namespace_init(&session->names, options->threads, session->enforce) < 0 || vu_asked_init(session) < 0) {
 		vu_session_stop(session);
 		return NULL;
 	}
@@ -424,6 +443,7 @@ int vu_session_stop(vu_session *session)
 		}
 	}
 	vu_slow_stop(session);
+	vu_asked_stop(session);
 	vu_again_free(session);
 	vu_memory_sweep(session, true);
 	free(session->threads);
@@ -449,6 +469,7 @@ int vu_session_stats(const vu_session *session, struct vu_stats *out)
 		.failed = atomic_load(&session->failed),
 		.stale = atomic_load(&session->stale),
 		.slow = atomic_load(&session->slow_count),
+		.asked = atomic_load(&session->asked),
 	};
 	return 0;
 }

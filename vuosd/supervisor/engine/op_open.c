@@ -2,6 +2,7 @@
 #include "stack.h"
 
 #include <linux/openat2.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
 #include "create.h"
@@ -257,6 +258,19 @@ static int open_temporary(struct vu_call *call, struct vu_place *place, int flag
 	return fd < 0 ? -errno : give(call, &fd, flags);
 }
 
+/* The device by which FUSE servers are connected: char-major-10-229, FUSE_MINOR of include/linux/miscdevice.h. */
+static bool is_fuse(int fd)
+{
+	struct stat st;
+	return fd >= 0 && !fstat(fd, &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(10, 229);
+}
+
+/* Where the machine has no such device, its name is all there is. */
+static bool names_fuse(const struct vu_call *call)
+{
+	return call->session->options.flags & VU_SESSION_MOUNTS && !strcmp(call->work->path[0], "/dev/fuse");
+}
+
 static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 {
 	bool create = (flags & O_CREAT) && !(flags & O_PATH);
@@ -282,10 +296,16 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 			call->listing = ((uint64_t)flags | O_CLOEXEC | O_NOCTTY) & VALID_FLAGS;
 	}
 	VU_PLACE place;
-	if ((error = vu_walk_argument(call, walk, &place)) < 0)
+	bool both = (flags & (O_ACCMODE | O_PATH)) == O_RDWR;
+	error = vu_walk_argument(call, walk, &place);
+	if (both && error == -ENOENT && names_fuse(call))
+		return vu_ask(call, "open_fuse", (unsigned)flags);
+	if (error < 0)
 		return error;
 	if (place.held)
 		return VU_CONTINUE;
+	if (both && call->session->options.flags & VU_SESSION_MOUNTS && is_fuse(place.fd))
+		return vu_ask(call, "open_fuse", (unsigned)flags);
 	if (!(flags & O_PATH) && vu_proc_guarded(call, place.fd, writes(flags)))
 		return -EACCES;
 	VU_CLOSE int listing = create || (flags & (O_ACCMODE | O_PATH)) ? -ENOSYS : vu_proc_file(call, &place);

@@ -1,0 +1,256 @@
+/*
+ * Calls that Python answers. An operation says VU_ASK; the notification is *parked*: it is kept here and not answered, and
+ * the engine thread goes on to the next. The caller waits in the kernel, where a fatal signal ends it at once. Python
+ * takes the call when the eventfd says that there is one, looks at the caller as the engine does, and answers by its id.
+ */
+#include "engine.h"
+
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+struct vu_parked {
+	struct vu_parked *next;
+	struct vu_asked asked;
+	bool taken;
+};
+
+int vu_asked_init(struct vu_session *session)
+{
+	pthread_mutex_init(&session->asked_lock, NULL);
+	if (!(session->options.flags & VU_SESSION_MOUNTS))
+		return 0;
+	session->asked_event = eventfd(0, EFD_SEMAPHORE | EFD_NONBLOCK | EFD_CLOEXEC);
+	return session->asked_event < 0 ? -errno : 0;
+}
+
+static int send_answer(struct vu_session *session, uint64_t id, int64_t value, int error)
+{
+	struct seccomp_notif_resp response = { .id = id, .val = error ? 0 : value, .error = -error };
+	return ioctl(session->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) < 0 ? -errno : 0;
+}
+
+void vu_asked_stop(struct vu_session *session)
+{
+	for (struct vu_parked *parked = session->parked, *next; parked; parked = next) {
+		next = parked->next;
+		send_answer(session, parked->asked.id, 0, EIO); /* else it would be ENOSYS, when the listener closes */
+		free(parked);
+	}
+	session->parked = NULL;
+	vu_close(&session->asked_event);
+}
+
+int vu_ask(struct vu_call *call, const char *what, unsigned flags)
+{
+	if (!(call->session->options.flags & VU_SESSION_MOUNTS))
+		return -EPERM;
+	call->asks = what;
+	call->asks_flags = flags;
+	return VU_ASK;
+}
+
+int vu_op_mount(struct vu_call *call)
+{
+	return vu_ask(call, "mount", 0);
+}
+
+int vu_op_umount(struct vu_call *call)
+{
+	return vu_ask(call, "umount", 0);
+}
+
+int vu_asked_park(struct vu_call *call)
+{
+	static const uint64_t one = 1;
+	struct vu_session *session = call->session;
+	struct vu_parked *parked = calloc(1, sizeof *parked), **last;
+	if (!parked)
+		return -ENOMEM;
+	parked->asked = (struct vu_asked){
+		.id = call->id, .tid = call->tid, .tgid = vu_tgid(call), .nr = call->nr, .flags = call->asks_flags
+	};
+	memcpy(parked->asked.args, call->args, sizeof parked->asked.args);
+	strncpy(parked->asked.op, call->asks, sizeof parked->asked.op - 1);
+	pthread_mutex_lock(&session->asked_lock);
+	for (last = &session->parked; *last; last = &(*last)->next)
+		;
+	*last = parked;
+	pthread_mutex_unlock(&session->asked_lock);
+	if (write(session->asked_event, &one, sizeof one) < 0)
+		return 0; /* the counter is full: there are 2^64 - 2 others to be taken first */
+	return 0;
+}
+
+static bool alive(struct vu_session *session, uint64_t id)
+{
+	return !ioctl(session->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id);
+}
+
+/* Unlinks it. The lock is held. */
+static void forget(struct vu_parked **link)
+{
+	struct vu_parked *parked = *link;
+	*link = parked->next;
+	free(parked);
+}
+
+int vu_session_asked_fd(vu_session *session)
+{
+	return session->asked_event < 0 ? -EINVAL : session->asked_event;
+}
+
+int vu_session_take(vu_session *session, struct vu_asked *out)
+{
+	uint64_t count;
+	int found = 0;
+	pthread_mutex_lock(&session->asked_lock);
+	for (struct vu_parked **link = &session->parked, *parked; !found && (parked = *link);) {
+		if (!parked->taken && read(session->asked_event, &count, sizeof count) < 0)
+			break; /* it is just being parked: the event follows */
+		if (!alive(session, parked->asked.id)) {
+			forget(link); /* taken or not */
+			continue;
+		}
+		if (!parked->taken) {
+			parked->taken = true;
+			*out = parked->asked;
+			found = 1;
+		}
+		link = &parked->next;
+	}
+	pthread_mutex_unlock(&session->asked_lock);
+	return found;
+}
+
+/* The lock is held. */
+static struct vu_parked **find(struct vu_session *session, uint64_t id)
+{
+	struct vu_parked **link = &session->parked;
+	while (*link && !((*link)->taken && (*link)->asked.id == id))
+		link = &(*link)->next;
+	return *link ? link : NULL;
+}
+
+/* Takes it off the list, so that nobody else answers it; false if it is not there. */
+static bool claim(struct vu_session *session, uint64_t id)
+{
+	pthread_mutex_lock(&session->asked_lock);
+	struct vu_parked **link = find(session, id);
+	if (link)
+		forget(link);
+	pthread_mutex_unlock(&session->asked_lock);
+	return link;
+}
+
+int vu_session_answer(vu_session *session, uint64_t id, int64_t value, int error)
+{
+	return claim(session, id) && !send_answer(session, id, value, error);
+}
+
+int vu_session_answer_descriptor(vu_session *session, uint64_t id, int fd, int cloexec)
+{
+	struct seccomp_notif_addfd add = { .id = id,
+					   .flags = SECCOMP_ADDFD_FLAG_SEND,
+					   .srcfd = (unsigned)fd,
+					   .newfd_flags = cloexec ? O_CLOEXEC : 0 };
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || (flags & O_PATH)) /* which ADDFD refuses */
+		return -EBADF;
+	if (!claim(session, id))
+		return 0;
+	if (ioctl(session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) >= 0)
+		return 1;
+	return errno != ENOENT && !send_answer(session, id, 0, errno); /* EMFILE is the caller's */
+}
+
+/* The call as an operation has it, for a thread of Python. It holds a version of the table until end(). */
+static int begin(vu_session *session, uint64_t id, struct vu_asked *asked, struct vu_call *call)
+{
+	pthread_mutex_lock(&session->asked_lock);
+	struct vu_parked **link = find(session, id);
+	if (link)
+		*asked = (*link)->asked;
+	pthread_mutex_unlock(&session->asked_lock);
+	if (!link)
+		return -ESRCH;
+	*call = (struct vu_call){
+		.session = session,
+		.table = vu_table_hold(&session->names),
+		.row = &session->rows[asked->nr],
+		.id = id,
+		.args = asked->args,
+		.tid = asked->tid,
+		.tgid = asked->tgid,
+		.nr = asked->nr,
+	};
+	return 0;
+}
+
+/* What was seen was the caller's, if it still waits. */
+static int end(struct vu_call *call, int result)
+{
+	vu_table_release(&call->session->names, call->table);
+	if (vu_notify_alive(call) < 0)
+		return -ESRCH;
+	return result < 0 && call->blind ? -EACCES : result;
+}
+
+int vu_session_read(vu_session *session, uint64_t id, uint64_t address, void *out, uint64_t size)
+{
+	struct vu_asked asked;
+	struct vu_call call;
+	int error = begin(session, id, &asked, &call);
+	return error < 0 ? error : end(&call, vu_read(&call, address, out, size));
+}
+
+int vu_session_read_string(vu_session *session, uint64_t id, uint64_t address, char *out, uint64_t room)
+{
+	struct vu_asked asked;
+	struct vu_call call;
+	int error = begin(session, id, &asked, &call);
+	return error < 0 ? error : end(&call, vu_read_string(&call, address, out, room));
+}
+
+static int resolve(struct vu_call *call, int dirfd, const char *path, unsigned flags, struct vu_resolved *out)
+{
+	VU_PLACE place;
+	int error = vu_walk(call, 0, dirfd, path, flags, &place);
+	if (error < 0)
+		return error;
+	if (place.fd < 0)
+		return -ENOENT; /* no path leads there, as from a directory that has been removed */
+	if (!place.magic && strlen(*place.view ? place.view : "/") >= sizeof out->view)
+		return -ENAMETOOLONG;
+	strcpy(out->view, place.magic ? "" : *place.view ? place.view : "/");
+	out->readonly = place.readonly;
+	out->fd = place.fd;
+	place.fd = -1;
+	return 0;
+}
+
+int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *path, int follow,
+		       struct vu_resolved *out)
+{
+	struct vu_asked asked;
+	struct vu_call call;
+	if (strlen(path) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	struct vu_work *work = calloc(1, sizeof *work);
+	int error = work ? begin(session, id, &asked, &call) : -ENOMEM;
+	if (error < 0) {
+		free(work);
+		return error;
+	}
+	call.work = work;
+	out->fd = -1;
+	if (!(error = vu_assume(&call))) {
+		do {
+			error = resolve(&call, dirfd, path, follow ? VU_FOLLOW : 0, out);
+		} while (error == -EAGAIN && alive(session, id)); /* a rename on the way has made the walk invalid */
+		vu_resign(&call);
+	}
+	if ((error = end(&call, error)) < 0)
+		vu_close(&out->fd);
+	free(work);
+	return error;
+}
