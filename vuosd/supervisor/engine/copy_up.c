@@ -126,7 +126,6 @@ static int make_directory(struct vu_call *call, struct vu_stack *stack, const ch
 	if (fstat(below, &st) < 0 || fstat(parent, &before) < 0)
 		return -errno;
 	vu_stack_temporary(stack, temporary);
-	unlinkat(stack->work, temporary, AT_REMOVEDIR);
 	if (mkdirat(stack->work, temporary, 0700) < 0)
 		return -errno;
 	VU_CLOSE int fd = vu_walk_open(stack->work, temporary, O_DIRECTORY | O_NOFOLLOW);
@@ -235,7 +234,6 @@ static int copy_special(struct vu_call *call, struct vu_stack *stack, const char
 		return -errno;
 	text[n] = 0;
 	vu_stack_temporary(stack, temporary);
-	unlinkat(stack->work, temporary, 0);
 	if ((S_ISLNK(st->st_mode) ? symlinkat(text, stack->work, temporary)
 				  : mknodat(stack->work, temporary, st->st_mode, st->st_rdev)) < 0)
 		return -errno;

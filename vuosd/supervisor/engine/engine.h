@@ -244,6 +244,7 @@ struct vu_session {
 	unsigned thread_count;
 	_Atomic(struct vu_twin *) twins[1024]; /* twins.c */
 	atomic_bool has_twins;
+	atomic_uint moves; /* how often a directory of a layer has got another path, or none */
 	_Atomic(struct vu_again *) again; /* again.c: what threads that make their call anew come back for */
 	struct vu_slow *slow; /* calls that may block for ever, each with a thread of its own */
 	pthread_mutex_t slow_lock;
@@ -276,6 +277,7 @@ struct vu_place {
 	bool mountpoint; /* the place is an entry's own target */
 	bool magic; /* reached by a magic link of /proc and without a path: pipe, memfd, deleted file */
 	bool top; /* VU_WANT_PARENT: `parent` is of the topmost tree of a stack */
+	unsigned moves; /* those of the session when `parent` was looked up */
 	bool merged; /* of a stack, which tells other attributes than the kernel: a directory of several trees, a kept owner */
 	bool trailing; /* VU_WANT_PARENT: the name has a trailing slash, kept in `name` */
 	bool listing; /* `fd` is no O_PATH descriptor, but what the caller wants */

@@ -189,14 +189,14 @@ static int find_copy(struct vu_stack *stack, struct vu_link *link)
 	return error;
 }
 
-/* What was left of names that nobody looked up when the layer was last used. */
-static void drop_spares(struct vu_stack *stack)
+/* What was left when the layer was last used: of names that nobody looked up, and of what was on its way into the layer. */
+static void drop_rubbish(struct vu_stack *stack)
 {
 	int fd = openat(stack->work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	for (struct dirent *entry; dir && (entry = readdir(dir));)
-		if (!strncmp(entry->d_name, "link-", 5))
-			unlinkat(stack->work, entry->d_name, 0);
+		if (!strncmp(entry->d_name, "link-", 5) || !strncmp(entry->d_name, "new-", 4))
+			unlinkat(stack->work, entry->d_name, entry->d_type == DT_DIR ? AT_REMOVEDIR : 0);
 	if (dir)
 		closedir(dir);
 	else if (fd >= 0)
@@ -208,7 +208,7 @@ int vu_links_read(struct vu_stack *stack)
 	int error = 0;
 	char path[32], *record = NULL;
 	size_t room = 0;
-	drop_spares(stack);
+	drop_rubbish(stack);
 	if (stack->origins < 0)
 		return 0;
 	FILE *book = fopen(vu_fd_path(stack->origins, path), "re");

@@ -157,7 +157,10 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 	struct vu_work *work = walk->call->work;
 	for (;;) {
 		split(walk, path, place);
+		place->moves = atomic_load(&walk->call->session->moves);
+		walk->shallow = true; /* what shows it is asked of the object */
 		int error = vu_walk_resolve(walk, true, true, place);
+		walk->shallow = false;
 		if (error < 0)
 			return error;
 		if (place->magic)
@@ -182,7 +185,7 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 		if (walk->length + length + 2 > VU_TEXT)
 			return -ENAMETOOLONG;
 		const struct vu_node *child = place->node ? vu_node_child(place->node, place->name, length) : NULL;
-		if ((walk->flags & VU_FOLLOW) && vu_on_procfs(place->parent)) {
+		if ((walk->flags & VU_FOLLOW) && !place->top && vu_on_procfs(place->parent)) {
 			/* No name is made there, and a link may lead to an object without a path. */
 			strcpy(work->rest, place->name);
 			walk->rest = work->rest;

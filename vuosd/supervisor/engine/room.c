@@ -49,14 +49,17 @@ static int bottom_of(struct vu_stack *stack, const char *path, const char *above
 	return result;
 }
 
+bool vu_room_stays(const struct vu_call *call, const struct vu_place *place)
+{
+	return place->top && place->moves == atomic_load(&call->session->moves);
+}
+
 /* The place has a whiteout: what is made comes from the work directory. */
 static void cover_up(struct vu_stack *stack, const struct vu_place *place, struct vu_room *room)
 {
 	room->covered = true;
 	room->dir = stack->work;
 	vu_stack_temporary(stack, room->temporary);
-	unlinkat(stack->work, room->temporary, 0);
-	unlinkat(stack->work, room->temporary, AT_REMOVEDIR);
 	if (strchr(place->name, '/'))
 		strcat(room->temporary, "/");
 	room->name = room->temporary;
@@ -78,7 +81,7 @@ static int find_room(struct vu_call *call, struct vu_place *place, struct vu_roo
 	int error = vu_quota_check(call, stack);
 	if (error < 0)
 		return error;
-	if (place->top) {
+	if (vu_room_stays(call, place)) {
 		room->dir = place->parent;
 		if (place->seen.covered)
 			cover_up(stack, place, room);
@@ -119,8 +122,10 @@ int vu_room_open(struct vu_call *call, struct vu_place *place, struct vu_room *r
 static bool still_covered(int parent, const char *name)
 {
 	struct stat st;
-	VU_CLOSE int fd = vu_walk_open(parent, name, O_NOFOLLOW);
-	return fd >= 0 && !fstat(fd, &st) && vu_stack_is_whiteout(fd, &st, true);
+	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	VU_CLOSE int fd = S_ISREG(st.st_mode) ? vu_walk_open(parent, name, O_NOFOLLOW) : -1;
+	return vu_stack_is_whiteout(fd, &st, fd >= 0);
 }
 
 static int settle(struct vu_call *call, struct vu_place *place, struct vu_room *room)

@@ -141,7 +141,9 @@ int vu_stack_open_tree(struct vu_stack *stack, unsigned index, const char *path,
 	return fd;
 }
 
-static int open_from(struct vu_stack *stack, unsigned from, const char *path, uint64_t flags, struct vu_seen *seen)
+/* `shallow`: the search ends with the first tree that has it. */
+static int open_from(struct vu_stack *stack, unsigned from, const char *path, uint64_t flags, bool shallow,
+		     struct vu_seen *seen)
 {
 	char texts[2][VU_TEXT];
 	unsigned turn = 0;
@@ -160,7 +162,7 @@ static int open_from(struct vu_stack *stack, unsigned from, const char *path, ui
 			}
 		} else if (fd >= 0) {
 			seen->tree = seen->lowest = (int8_t)i;
-			if (!directory)
+			if (!directory || shallow)
 				return fd;
 			found = fd;
 		} else if (fd != -ENOENT) {
@@ -180,7 +182,14 @@ static int open_from(struct vu_stack *stack, unsigned from, const char *path, ui
 
 int vu_stack_open(struct vu_stack *stack, const char *path, uint64_t flags, struct vu_seen *seen)
 {
-	return open_from(stack, 0, path, flags, seen);
+	return open_from(stack, 0, path, flags, false, seen);
+}
+
+int vu_stack_open_first(struct vu_stack *stack, const char *path, uint64_t flags, struct vu_seen *seen)
+{
+	int fd = open_from(stack, 0, path, flags, true, seen);
+	seen->lowest = (int8_t)(stack->count - 1);
+	return fd;
 }
 
 int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path, struct vu_seen *seen)
@@ -207,10 +216,10 @@ int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path,
 		if (way.redirected) {
 			if ((error = find_way(stack, &stack->trees[i], path, &way, below)) < 0)
 				return error;
-			return open_from(stack, from, strcpy(above, below), O_NOFOLLOW, seen);
+			return open_from(stack, from, strcpy(above, below), O_NOFOLLOW, false, seen);
 		}
 	}
-	return open_from(stack, from, path, O_NOFOLLOW, seen);
+	return open_from(stack, from, path, O_NOFOLLOW, false, seen);
 }
 
 int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct vu_seen *seen)

@@ -111,6 +111,8 @@ void vu_dirs_move(struct vu_dir *root, const char *from, const char *to);
 void vu_stack_free(struct vu_stack *stack);
 /* O_PATH of what `path` (plain names) shows below the stack; *seen says where it was found. */
 int vu_stack_open(struct vu_stack *stack, const char *path, uint64_t flags, struct vu_seen *seen);
+/* The same without a look at which tree is the lowest: seen->lowest says the last, whatever that has. */
+int vu_stack_open_first(struct vu_stack *stack, const char *path, uint64_t flags, struct vu_seen *seen);
 /* The same from tree `from` on: what a name would show without the trees above. */
 int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path, struct vu_seen *seen);
 /* What a program gets for the directory of a place, O_PATH; -ENOENT: place->fd itself. */
@@ -227,6 +229,9 @@ struct vu_room { /* where a new name is made */
 int vu_room_open(struct vu_call *call, struct vu_place *place, struct vu_room *room);
 /* `result` is that of the call that made it: >= 0 or -errno. Returns it, or the error that comes last. */
 int vu_room_close(struct vu_call *call, struct vu_place *place, struct vu_room *room, int result);
+
+/* The directory of a place is of the topmost tree, and still has the path that it was found by. The lock is held. */
+bool vu_room_stays(const struct vu_call *call, const struct vu_place *place);
 
 /* stack_names.c */
 /* May the caller take away the object `fd` of directory `parent`? As may_delete() of fs/namei.c, before anything is copied. */

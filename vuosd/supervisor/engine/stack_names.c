@@ -52,7 +52,6 @@ int vu_stack_make_whiteout(struct vu_stack *stack, int parent, char temporary[32
 {
 	char path[32];
 	vu_stack_temporary(stack, temporary);
-	unlinkat(stack->work, temporary, 0);
 	if (!stack->attribute_whiteouts && !link_whiteout(stack, stack->work, temporary))
 		return 0;
 	if (!stack->attribute_whiteouts)
@@ -167,23 +166,27 @@ static int remove_locked(struct vu_call *call, struct vu_place *place, const str
 		if (bottom >= 0 && !unlinkat(bottom, name, directory ? AT_REMOVEDIR : 0))
 			return 0;
 	}
-	int shows = shows_below(stack, path, &below);
+	/* What a tree below shows is what was found. */
+	int shows = present ? shows_below(stack, path, &below) : 1;
 	if (shows < 0)
 		return shows;
-	if (shows && (error = vu_stack_note_origin(stack, path, &below)) < 0)
+	if (shows && (error = vu_stack_note_origin(stack, path, present ? &below : st)) < 0)
 		return error;
-	VU_CLOSE int parent = vu_stack_take_directory(call, stack, above);
+	VU_CLOSE int taken = vu_room_stays(call, place) ? -1 : vu_stack_take_directory(call, stack, above);
+	int parent = vu_room_stays(call, place) ? place->parent : taken;
 	if (parent < 0)
 		return parent;
 	if (present && directory && (error = check_empty(stack, path, &(struct vu_seen){}, true)) < 0)
 		return error;
+	if (directory)
+		atomic_fetch_add(&call->session->moves, 1);
 	if (shows)
 		error = cover(stack, parent, name, present, directory);
 	else
 		error = vu_result(unlinkat(parent, name, directory ? AT_REMOVEDIR : 0));
 	if (!error && directory)
 		vu_dirs_remove(stack->trees[0].dirs, path);
-	return error;
+	return error == -EEXIST && !present ? -EAGAIN /* another thread was quicker */ : error;
 }
 
 int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory)
@@ -332,6 +335,8 @@ static int rename_locked(struct move *m)
 		return error;
 	parent_of(old, above);
 	VU_CLOSE int from = vu_stack_take_directory(m->call, stack, above);
+	if (m->from_directory || m->to_directory)
+		atomic_fetch_add(&m->call->session->moves, 1);
 	parent_of(new, above);
 	VU_CLOSE int to = vu_stack_take_directory(m->call, stack, above);
 	if (from < 0 || to < 0)

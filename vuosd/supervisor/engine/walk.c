@@ -272,8 +272,13 @@ static int open_last(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags,
 		listing = 0; /* the caller opens it itself, and who watches it with inotify(7) sees one open */
 	place->listing = listing && spot->mount->kind != VU_HIDE && !spot->mount->stack && *spot->rest &&
 			 strlen(spot->rest) < PATH_MAX && !(walk->trailing && (listing & O_NOFOLLOW));
-	int fd = place->listing ? open_linkless(spot->mount->fd, spot->rest, listing)
-				: vu_walk_open_spot(walk->call, spot, flags);
+	int fd;
+	if (place->listing)
+		fd = open_linkless(spot->mount->fd, spot->rest, listing);
+	else if (walk->shallow && spot->mount->stack)
+		fd = vu_stack_open_first(spot->mount->stack, spot->rest, flags, &spot->seen);
+	else
+		fd = vu_walk_open_spot(walk->call, spot, flags);
 	place->listing &= fd >= 0;
 	return fd;
 }

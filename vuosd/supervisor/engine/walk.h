@@ -19,6 +19,7 @@ struct vu_walk {
 	bool trailing; /* what was resolved last ended with a slash, "." or "..": it must be a directory */
 	bool trailing_path; /* … because the path itself ended so, before a last link was replaced by its text */
 	struct vu_seen seen; /* where in a stack the last object was found */
+	bool shallow; /* of the last directory it need not be known which tree is the lowest that shows it */
 	const struct vu_mount *start; /* mount of the directory that a relative path started in */
 };
 
