@@ -246,7 +246,8 @@ class Comparison:
 
     def _cheap_attributes(self, new: Found, old: Found) -> tuple[str, ...]:
         found = []
-        if not stat.S_ISLNK(new.st.st_mode) and new.st.st_mode != old.st.st_mode:
+        differs = not stat.S_ISLNK(new.st.st_mode) and new.st.st_mode != old.st.st_mode
+        if differs and self.stack.mode(new) != self.stack.mode(old):
             found.append("mode")
         if self.owner_changed(new.st, old.st):
             found.append("owner")

@@ -13,6 +13,7 @@ Nouns: a *level* is one tree; a *part* is an object of one level, (number of the
 *found* object is what a path shows: one part, or for a merged directory its parts, topmost first.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -39,6 +40,51 @@ class Marks(NamedTuple):
 
 
 NONE = Marks()
+_OWNER = "user.fuseoverlayfs.override_stat"
+
+
+def told_mode(path: bytes, st: os.stat_result) -> int:
+    """The permission bits that a view tells of an object of a layer; `path` is not followed.
+
+    Where an owner is kept for it the real mode's bits for the owner may be more: engine/owners.c. OSError.
+    """
+    real = stat.S_IMODE(st.st_mode)
+    if not stat.S_ISREG(st.st_mode) and not stat.S_ISDIR(st.st_mode):
+        return real
+    try:
+        kept = os.getxattr(path, _OWNER, follow_symlinks=False).split(b":")
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EACCES):
+            return real
+        raise
+    try:
+        return real & (~stat.S_IRWXU | int(kept[2], 8))
+    except (IndexError, ValueError):
+        return real
+
+
+def stand_for(path: bytes, below: bytes) -> None:
+    """Give `path`, a new directory that we may write to, the owner, mode and times of the directory `below`.
+
+    An owner that may not be given is kept: then the directory is not the user's in a view. OSError.
+    """
+    st = os.stat(below)
+    mode = stat.S_IMODE(st.st_mode)
+    kept: bytes | None = None
+    try:
+        os.chown(path, st.st_uid, st.st_gid)
+        kept = os.getxattr(below, _OWNER)  # of a layer that is branched
+    except PermissionError:
+        kept = b"%d:%d:0%o" % (st.st_uid, st.st_gid, mode)
+        others = 0 if st.st_uid == os.geteuid() else (mode >> 3 | mode) & 7
+        mode |= stat.S_IRUSR | others << 6
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise
+    if kept is not None:
+        os.setxattr(path, _OWNER, kept)
+    os.chmod(path, mode)
+    os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
 def marks_of(path: bytes, names: Sequence[str] | None = None) -> Marks:
@@ -104,6 +150,14 @@ class Stack:
             if self.marks((number, b"")).opaque:
                 break
         return Found(tuple(parts), st)
+
+    def mode(self, found: Found) -> int:
+        """Its permission bits, as a view tells them. OSError."""
+        number, path = found.top
+        root = self.levels[number].root
+        if not self.levels[number].marked:
+            return stat.S_IMODE(found.st.st_mode)
+        return told_mode(root.proc(path) if path else root.root, found.st)
 
     def names(self, part: Part) -> list[bytes]:
         """The names that this directory has something to say about. OSError."""

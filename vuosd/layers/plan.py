@@ -171,7 +171,7 @@ class Planner:
         else:
             differing = ("mode", "owner", "times", "xattrs")
         return Attributes(
-            stat.S_IMODE(st.st_mode) if "mode" in differing else None,
+            self._stack.mode(change.new) if "mode" in differing else None,
             self._owner(change, there) if "owner" in differing else None,
             (st.st_atime_ns, st.st_mtime_ns) if "times" in differing else None,
             xattrs(self._comparison.proc(change.new.top)) if "xattrs" in differing else None,

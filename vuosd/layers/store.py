@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from vuosd.layers import lock, places, record
+from vuosd.layers import lock, overlay, places, record
 from vuosd.layers.errors import LayerError, name_of, reason
 from vuosd.layers.quoting import json_path
 from vuosd.layers.record import Record
@@ -183,13 +183,7 @@ def _make_tree(directory: bytes, lower: bytes) -> None:
     os.mkdir(upper, 0o700)
     os.mkdir(os.path.join(directory, b"work"), 0o700)
     places.check_file_system(upper)
-    st = os.stat(lower)
-    try:
-        os.chown(upper, st.st_uid, st.st_gid)
-    except PermissionError:
-        pass  # then owners in this layer say nothing: see changes.py
-    os.chmod(upper, st.st_mode & 0o7777)
-    os.utime(upper, ns=(st.st_atime_ns, st.st_mtime_ns))
+    overlay.stand_for(upper, lower)
 
 
 def open_layer(

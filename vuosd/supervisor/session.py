@@ -109,10 +109,12 @@ class Session:
         broker_memory: bool,
         keeper: int = -1,
         protected_links: bool = False,
+        protected_hardlinks: bool = False,
         mounts: bool = False,
     ) -> None:
         """`keeper`: the socket to the launcher, which prints the engine's warnings; it must outlive us.
-        `protected_links`: the sysctl fs.protected_symlinks holds for links that the engine follows.
+        `protected_links`: the sysctl fs.protected_symlinks holds for links that the engine follows;
+        `protected_hardlinks`: fs.protected_hardlinks for what it copies up to link it.
         `mounts`: there is a mounter, who takes and answers what is asked. Else mount(2) and umount2(2) are
         EPERM, and /dev/fuse is the machine's. To be told to `filter.build` as well.
         """
@@ -129,6 +131,7 @@ class Session:
             | (lib.VU_SESSION_BROKER_MEMORY if broker_memory else 0)
             | (lib.VU_SESSION_PROTECTED_LINKS if protected_links else 0)
             | (lib.VU_SESSION_MOUNTS if mounts else 0)
+            | (lib.VU_SESSION_PROTECTED_HARDLINKS if protected_hardlinks else 0)
         )
         self._session = lib.vu_session_new(options, _ROWS, len(_ROWS))
         if self._session == ffi.NULL:

@@ -198,7 +198,8 @@ def _establish(running: Running, message: Message) -> None:
         privileged=running.privileged,
         broker_memory=not _may_read(running.child),
         keeper=connection.fileno(),
-        protected_links=bool(prepared.view) and _protected_links(),
+        protected_links=bool(prepared.view) and _is_protected("symlinks"),
+        protected_hardlinks=bool(prepared.view) and _is_protected("hardlinks"),
     )
     for entry in prepared.placed:
         session.add(entry)
@@ -277,10 +278,14 @@ def _may_read(pid: int) -> bool:
     return bool(result >= 0 or ctypes.get_errno() == 14)
 
 
-def _protected_links() -> bool:
-    """Whether links in sticky directories that everybody may write to are followed by their owner alone."""
+def _is_protected(kind: str) -> bool:
+    """The sysctl fs.protected_KIND.
+
+    symlinks: those in sticky directories that everybody may write to are followed by their owner alone.
+    hardlinks: files are linked only by who owns them, or may read and write them.
+    """
     try:
-        with open("/proc/sys/fs/protected_symlinks", "rb") as file:
+        with open(f"/proc/sys/fs/protected_{kind}", "rb") as file:
             return file.read(1) != b"0"
     except OSError:
         return False  # a /proc without it (a container's may be masked): then it cannot be known

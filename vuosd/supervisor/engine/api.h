@@ -126,6 +126,7 @@ enum {
 	VU_SESSION_PRIVILEGED = 2, /* the supervisor is root: act with the credentials of the caller */
 	VU_SESSION_BROKER_MEMORY = 4, /* only the launcher may read targets (Yama): go through the broker */
 	VU_SESSION_PROTECTED_LINKS = 8, /* the sysctl fs.protected_symlinks is set */
+	VU_SESSION_PROTECTED_HARDLINKS = 32, /* the sysctl fs.protected_hardlinks is set */
 	VU_SESSION_MOUNTS = 16, /* somebody answers mount, umount2 and the open of /dev/fuse: vu_session_take() */
 };
 

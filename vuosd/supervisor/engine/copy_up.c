@@ -94,7 +94,7 @@ static int copy_attributes(struct vu_call *call, struct vu_stack *stack, int fro
 	bool kept = stack->has_owners && vu_owner_read(from, &told);
 	if (lost < 0 || (!lost && !kept) || S_ISLNK(st->st_mode) || !vu_owner_may_keep(call, stack))
 		return lost < 0 ? lost : 0;
-	int error = vu_owner_set(stack, to, told.st_uid, told.st_gid);
+	int error = vu_owner_keep(stack, from, &told, to);
 	return error == -EPERM ? 0 : error;
 }
 
@@ -136,7 +136,10 @@ static int make_directory(struct vu_call *call, struct vu_stack *stack, const ch
 	if (!error)
 		error = place_directory(stack, temporary, fd, parent, name);
 	restore_times(parent, &before);
-	if (!error && !vu_dirs_add(stack->trees[0].dirs, path))
+	struct vu_dir *dir = error < 0 ? NULL : vu_dirs_add(stack->trees[0].dirs, path);
+	if (dir)
+		dir->closed = stack->has_owners && vu_owner_closes(fd);
+	else if (!error)
 		error = -ENOMEM;
 	if (error < 0) {
 		unlinkat(stack->work, temporary, AT_REMOVEDIR);

@@ -117,6 +117,7 @@ struct vu_dir *vu_dirs_find(struct vu_dir *root, const char *path, struct vu_way
 		}
 		struct vu_dir *next = child_of(dir, at, length);
 		way->stop = (size_t)(at - path) + length;
+		way->closed |= dir->closed;
 		if (!next)
 			return NULL;
 		dir = next;
@@ -216,6 +217,7 @@ static void read_attributes(struct vu_dir *dir, int fd)
 		value[n] = 0;
 		dir->redirect = strdup(value);
 	}
+	dir->closed = geteuid() && vu_owner_closes(fd);
 }
 
 int vu_dirs_read(struct vu_dir *dir, int fd)

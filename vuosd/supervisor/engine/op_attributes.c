@@ -21,23 +21,27 @@ static unsigned walk_flags(unsigned at)
 	return (at & AT_SYMLINK_NOFOLLOW ? 0 : VU_FOLLOW) | (at & AT_EMPTY_PATH ? VU_EMPTY_OK : 0);
 }
 
-/* Would the kernel let the caller change the object so? Asked before it is copied up, by when it may belong to another. */
+/*
+ * Would the kernel let the caller change the object so? Asked before it is copied up, by when it belongs to another, and of
+ * copies of what belongs to another.
+ */
 static int may_change(struct vu_call *call, const struct vu_place *place)
 {
+	const struct vu_stack *stack = place->mount->stack;
 	struct stat st;
 	char name[256];
-	if (fstat(place->fd, &st) < 0)
-		return -errno;
+	int kept = vu_owner_stat(stack, place->fd, &st);
+	if (kept < 0 || (!kept && vu_stack_on_top(place)))
+		return kept;
 	switch (call->row->op) {
 	case VU_OP_TRUNCATE: /* fs/open.c vfs_truncate */
 		if (!S_ISREG(st.st_mode))
 			return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-		return faccessat(place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0 ? -errno : 0;
+		return vu_owner_permission(stack, place->fd, W_OK);
 	case VU_OP_UTIME:
 	case VU_OP_UTIMES:
 	case VU_OP_UTIMENSAT: /* now: whoever may write */
-		if (!vu_argument(call, call->row->buf) &&
-		    !faccessat(place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS | AT_SYMLINK_NOFOLLOW))
+		if (!vu_argument(call, call->row->buf) && !vu_owner_permission(stack, place->fd, W_OK))
 			return 0;
 		return vu_stack_owns(call, &st) ? 0 : vu_argument(call, call->row->buf) ? -EPERM : -EACCES;
 	case VU_OP_SETXATTR:
@@ -49,8 +53,15 @@ static int may_change(struct vu_call *call, const struct vu_place *place)
 			return vu_stack_owns(call, &st) ? 0 : -EPERM;
 		if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
 			return -EPERM;
-		return faccessat(place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0 ? -errno : 0;
-	case VU_OP_CHOWN: return vu_stack_owns(call, &st) || vu_owner_may_keep(call, place->mount->stack) ? 0 : -EPERM;
+		/* In a sticky directory only by its owner. */
+		if (S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX) && !vu_stack_owns(call, &st))
+			return -EPERM;
+		return vu_owner_permission(stack, place->fd, W_OK);
+	case VU_OP_CHOWN: /* fs/attr.c chown_ok, chgrp_ok; to whom does not matter: owners.c */
+		if ((uid_t)vu_argument(call, call->row->mode) == (uid_t)-1 &&
+		    (gid_t)vu_argument(call, call->row->extra) == (gid_t)-1)
+			return 0;
+		return vu_stack_owns(call, &st) ? 0 : -EPERM;
 	default: return vu_stack_owns(call, &st) ? 0 : -EPERM;
 	}
 }
@@ -66,10 +77,10 @@ static int find_in_stack(struct vu_call *call, struct vu_place *place, bool chan
 	if (place->fd < 0 &&
 	    (place->fd = vu_stack_open_joined(call, stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen)) < 0)
 		return place->fd;
-	if (!changes || vu_stack_on_top(place))
+	if (!changes || (vu_stack_on_top(place) && !stack->has_owners))
 		return 0;
 	int error = stack->minimal ? 0 : may_change(call, place);
-	return error < 0 ? error : vu_stack_take(call, place, 0);
+	return error < 0 || vu_stack_on_top(place) ? error : vu_stack_take(call, place, 0);
 }
 
 /*
@@ -204,6 +215,7 @@ int vu_op_statx(struct vu_call *call)
 		st.stx_dev_minor = minor(plain.st_dev);
 		st.stx_ino = plain.st_ino;
 		st.stx_nlink = (uint32_t)plain.st_nlink;
+		st.stx_mode = (uint16_t)plain.st_mode;
 		st.stx_uid = plain.st_uid;
 		st.stx_gid = plain.st_gid;
 	}
@@ -230,8 +242,8 @@ int vu_op_access(struct vu_call *call)
 	}
 	int fd = place.fd;
 	/* The ids to judge by are the thread's own by now, so the effective ones are asked. */
-	if (syscall(SYS_faccessat2, fd, "", mode, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
+	if ((verdict = vu_owner_permission(place.magic ? NULL : place.mount->stack, fd, mode)) < 0)
+		return verdict;
 	struct stat st;
 	if ((mode & W_OK) && place.readonly && !fstat(fd, &st) && !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode) &&
 	    !S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode))
@@ -258,7 +270,6 @@ int vu_op_chmod(struct vu_call *call)
 {
 	VU_PLACE place;
 	mode_t mode = (mode_t)vu_argument(call, call->row->mode) & 07777;
-	char path[32];
 	int verdict = vu_find(call, vu_at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
 	if (verdict != VU_FOUND)
 		return verdict;
@@ -267,7 +278,8 @@ int vu_op_chmod(struct vu_call *call)
 		return -errno;
 	if (S_ISLNK(st.st_mode))
 		return -EOPNOTSUPP;
-	return chmod(vu_fd_path(place.fd, path), mode) < 0 ? -errno : vu_answer(call, 0);
+	verdict = vu_owner_mode(place.magic ? NULL : place.mount->stack, place.fd, mode);
+	return verdict < 0 ? verdict : vu_answer(call, 0);
 }
 
 int vu_op_chown(struct vu_call *call)

@@ -38,8 +38,8 @@ int vu_op_chdir(struct vu_call *call)
 		return error;
 	if (place.held)
 		return VU_CONTINUE;
-	if (faccessat(place.fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
+	if ((error = vu_owner_permission(place.magic ? NULL : place.mount->stack, place.fd, X_OK)) < 0)
+		return error;
 	if (!place.magic && (error = remember(call, &place)) < 0)
 		return error;
 	if (vu_may_continue(call, &place, false))
@@ -94,8 +94,8 @@ int vu_op_chroot(struct vu_call *call)
 		return error;
 	if (place.held || place.magic)
 		return -EACCES;
-	if (faccessat(place.fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
+	if ((error = vu_owner_permission(place.mount->stack, place.fd, X_OK)) < 0)
+		return error;
 	struct vu_state wanted = *vu_state_of(call);
 	wanted.root = strcmp(place.view, "/") ? place.view : "";
 	error = vu_state_set(call, &wanted);

@@ -10,6 +10,7 @@
 #include "broker.h"
 #include "program.h"
 #include "remote_call.h"
+#include "stack.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
@@ -79,8 +80,9 @@ static int take(struct exec *exec, struct vu_place *place)
 		return -ELOOP;
 	if (!S_ISREG(st.st_mode))
 		return -EACCES;
-	if (faccessat(place->fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
+	int error = vu_owner_permission(place->magic ? NULL : place->mount->stack, place->fd, X_OK);
+	if (error < 0)
+		return error;
 	vu_close(&exec->fd);
 	vu_close(&exec->parent);
 	exec->fd = vu_reopen(call->session, place->fd, O_RDONLY);

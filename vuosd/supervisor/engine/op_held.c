@@ -33,7 +33,11 @@ static int change(struct vu_call *call, struct vu_stack *stack, int fd)
 	const uint64_t *args = call->args;
 	int error;
 	switch (call->row->op) {
-	case VU_OP_FCHMOD: return fchmod(fd, (mode_t)args[1] & 07777) < 0 ? -errno : vu_answer(call, 0);
+	case VU_OP_FCHMOD:
+		if (fcntl(fd, F_GETFL) & O_PATH)
+			return -EBADF;
+		error = vu_owner_mode(stack, fd, (mode_t)args[1] & 07777);
+		return error < 0 ? error : vu_answer(call, 0);
 	case VU_OP_FCHOWN:
 		if (fcntl(fd, F_GETFL) & O_PATH) /* by the empty path it would be changed */
 			return -EBADF;
@@ -45,6 +49,8 @@ static int change(struct vu_call *call, struct vu_stack *stack, int fd)
 	int length = vu_read_string(call, args[1], name, sizeof name);
 	if (length <= 0)
 		return length == -EFAULT ? length : -ERANGE;
+	if (stack && vu_is_private_attribute(name))
+		return -EPERM;
 	if (call->row->op == VU_OP_FREMOVEXATTR)
 		return fremovexattr(fd, name) < 0 ? -errno : vu_answer(call, 0);
 	if ((int)args[4] & ~(XATTR_CREATE | XATTR_REPLACE))
@@ -74,6 +80,28 @@ static int judge_change(struct vu_call *call, int fd)
 	return mount->readonly ? -EROFS : 0;
 }
 
+/* As may_change() of op_attributes.c, of the calls that are made by a descriptor. */
+static int may_change(struct vu_call *call, const struct vu_stack *stack, int fd, bool above)
+{
+	struct stat st;
+	char name[256];
+	int kept = vu_owner_stat(stack, fd, &st);
+	if (kept < 0 || (above && !kept) || stack->minimal)
+		return kept < 0 ? kept : 0;
+	if (vu_stack_owns(call, &st))
+		return 0;
+	switch (call->row->op) {
+	case VU_OP_FCHOWN: return (uid_t)call->args[1] == (uid_t)-1 && (gid_t)call->args[2] == (gid_t)-1 ? 0 : -EPERM;
+	case VU_OP_FSETXATTR:
+	case VU_OP_FREMOVEXATTR: /* fs/xattr.c xattr_permission */
+		if (vu_read_string(call, call->args[1], name, sizeof name) <= 0 || strncmp(name, "user.", 5) ||
+		    (S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX)))
+			return -EPERM;
+		return vu_owner_permission(stack, fd, W_OK);
+	default: return -EPERM;
+	}
+}
+
 /*
  * A descriptor of a tree below the topmost one of a stack: that tree is not changed. What the caller has open goes on to
  * show the old attributes.
@@ -81,18 +109,32 @@ static int judge_change(struct vu_call *call, int fd)
 static int change_above(struct vu_call *call, struct vu_place *place)
 {
 	struct vu_stack *stack = place->mount->stack;
-	struct stat st;
 	vu_close(&place->fd);
 	place->fd = vu_stack_open_joined(call, stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen);
-	if (place->fd < 0 || fstat(place->fd, &st) < 0)
-		return place->fd < 0 ? place->fd : -errno;
-	if (!stack->minimal && !vu_stack_on_top(place) && !vu_stack_owns(call, &st) &&
-	    !(call->row->op == VU_OP_FCHOWN && vu_owner_may_keep(call, stack)))
-		return -EPERM;
-	int error = vu_stack_take(call, place, 0);
-	if (error < 0)
+	if (place->fd < 0)
+		return place->fd;
+	int error = may_change(call, stack, place->fd, vu_stack_on_top(place));
+	if (error < 0 || (error = vu_stack_take(call, place, 0)) < 0)
 		return error;
 	VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_NONBLOCK);
+	return fd < 0 ? fd : change(call, stack, fd);
+}
+
+/* What is open lies in the topmost tree: the kernel changes it, unless an owner is kept for it. */
+static int change_kept(struct vu_call *call, struct vu_stack *stack, int number)
+{
+	char name[24];
+	struct stat st;
+	VU_CLOSE int object = vu_target_open(call, vu_descriptor_name(number, name));
+	if (object < 0 || fstat(object, &st) < 0 || !vu_owner_read(object, &st))
+		return VU_CONTINUE;
+	VU_CLOSE int own = vu_target_descriptor(call, number);
+	if (own >= 0 && fcntl(own, F_GETFL) & O_PATH)
+		return VU_CONTINUE; /* EBADF */
+	int error = may_change(call, stack, object, true);
+	if (error < 0)
+		return error;
+	VU_CLOSE int fd = vu_reopen(call->session, object, O_RDONLY | O_NONBLOCK);
 	return fd < 0 ? fd : change(call, stack, fd);
 }
 
@@ -115,6 +157,8 @@ int vu_op_descriptor_write(struct vu_call *call)
 			stack = place.mount->stack;
 		if (stack && !vu_stack_on_top(&place))
 			return change_above(call, &place);
+		if (stack && (error = may_change(call, stack, fd, true)) < 0)
+			return error;
 		return change(call, stack, fd);
 	}
 	error = vu_walk_descriptor(call, 0, number, &place);
@@ -123,7 +167,9 @@ int vu_op_descriptor_write(struct vu_call *call)
 	if (error < 0 || place.readonly)
 		return error < 0 ? error : -EROFS;
 	bool keeps = call->row->op == VU_OP_FCHOWN && vu_owner_may_keep(call, place.mount->stack);
-	if (!place.mount->stack || place.nameless || (vu_stack_on_top(&place) && !keeps))
+	if (!place.mount->stack || place.nameless)
 		return VU_CONTINUE;
+	if (vu_stack_on_top(&place) && !keeps)
+		return place.mount->stack->has_owners ? change_kept(call, place.mount->stack, number) : VU_CONTINUE;
 	return change_above(call, &place);
 }

@@ -152,19 +152,37 @@ static int take_to_write(struct vu_call *call, struct vu_place *place, int flags
 {
 	int mode = ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) ? W_OK : 0) |
 		   ((flags & O_ACCMODE) != O_WRONLY ? R_OK : 0);
-	if (!place->mount->stack->minimal && faccessat(place->fd, "", mode, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
+	struct vu_stack *stack = place->mount->stack;
+	int error = stack->minimal ? 0 : vu_owner_permission(stack, place->fd, mode);
+	if (error < 0)
+		return error;
 	bool above = vu_stack_on_top(place);
-	int error = vu_stack_take(call, place, flags & O_TRUNC ? VU_TAKE_EMPTY : 0);
+	error = vu_stack_take(call, place, flags & O_TRUNC ? VU_TAKE_EMPTY : 0);
 	return error < 0 || !above ? error : check_room(call, place, flags);
 }
 
-/* The descriptor of a directory of a stack is that of another: see stack.h. */
-static int open_given(struct vu_place *place, int flags)
+/* What the kernel would permit of a copy, whose owner it takes the caller for: fs/namei.c may_open. */
+static int may_open(struct vu_call *call, const struct vu_place *place, int flags)
 {
-	if (!(flags & O_PATH) && faccessat(place->fd, "", R_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
-	int given = vu_stack_open_given(place->mount->stack, place);
+	const struct vu_stack *stack = place->mount->stack;
+	struct stat st;
+	int kept = vu_owner_stat(stack, place->fd, &st);
+	if (kept <= 0)
+		return kept;
+	int error = writes(flags) ? 0 : vu_owner_permission(stack, place->fd, R_OK);
+	return !error && (flags & O_NOATIME) && !vu_stack_owns(call, &st) ? -EPERM : error;
+}
+
+/* The descriptor of a directory of a stack is that of another: see stack.h. */
+static int open_given(struct vu_call *call, struct vu_place *place, int flags)
+{
+	struct vu_stack *stack = place->mount->stack;
+	int error = flags & O_PATH ? 0 : vu_owner_permission(stack, place->fd, R_OK);
+	if (!error && (flags & O_NOATIME))
+		error = may_open(call, place, flags);
+	if (error < 0)
+		return error;
+	int given = vu_stack_open_given(stack, place);
 	if (given == -ENOENT)
 		return 0;
 	if (given < 0)
@@ -184,7 +202,7 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 	struct vu_stack *stack = place->magic ? NULL : place->mount->stack;
 	int error = 0;
 	if (stack && S_ISDIR(st.st_mode) && !writes(flags) && (flags & O_PATH || !(flags & O_CREAT)) &&
-	    (error = open_given(place, flags)) < 0)
+	    (error = open_given(call, place, flags)) < 0)
 		return error;
 	if (flags & O_PATH)
 		return open_path_only(call, place, flags);
@@ -197,6 +215,8 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 	if (place->readonly && writes(flags) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return -EROFS;
 	if (stack && writes(flags) && S_ISREG(st.st_mode) && (error = take_to_write(call, place, flags)) < 0)
+		return error;
+	if (stack && stack->has_owners && S_ISREG(st.st_mode) && (error = may_open(call, place, flags)) < 0)
 		return error;
 	bool device = S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode);
 	/* Under enforcement not with flags that lie in memory: they could become O_PATH. */
@@ -246,16 +266,16 @@ static int open_temporary(struct vu_call *call, struct vu_place *place, int flag
 	char path[32];
 	int error = 0;
 	if (place->mount->stack) /* else the kernel checks it, in its own order */
-		error = faccessat(place->fd, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0
-				? -errno
-				: vu_stack_take(call, place, 0);
-	if (!error && place->mount->stack && vu_stack_on_top(place))
-		error = vu_quota_check(call, place->mount->stack);
-	if (error < 0)
+		error = vu_owner_permission(place->mount->stack, place->fd, W_OK | X_OK);
+	if (error < 0 || (error = vu_stack_take(call, place, 0)) < 0)
+		return error;
+	if (place->mount->stack && vu_stack_on_top(place) && (error = vu_quota_check(call, place->mount->stack)) < 0)
 		return error;
 	VU_CLOSE int fd = open(vu_fd_path(place->fd, path), (flags & ~O_NOFOLLOW) | O_CLOEXEC,
 			       vu_create_mode(call, place->fd, mode & 07777));
-	return fd < 0 ? -errno : give(call, &fd, flags);
+	if (fd < 0 || (error = vu_owner_inherit(place->magic ? NULL : place->mount->stack, place->fd, fd)) < 0)
+		return fd < 0 ? -errno : error;
+	return give(call, &fd, flags);
 }
 
 /* The device by which FUSE servers are connected: char-major-10-229, FUSE_MINOR of include/linux/miscdevice.h. */

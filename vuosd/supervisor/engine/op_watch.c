@@ -57,8 +57,9 @@ static int watch_on_top(struct vu_call *call, struct vu_place *place)
 	struct stat st;
 	if (!stack->layered || !stack->writable || fstat(place->fd, &st) < 0 || !S_ISDIR(st.st_mode))
 		return 0;
-	if (faccessat(place->fd, "", R_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
+	int error = vu_owner_permission(stack, place->fd, R_OK);
+	if (error < 0)
+		return error;
 	return vu_stack_take(call, place, 0);
 }
 

@@ -29,17 +29,29 @@ static size_t drop_private(char *names, size_t length)
 	return kept;
 }
 
+/* fs/xattr.c xattr_permission, where the kernel would judge by another owner. */
+static int may_read(const struct vu_place *place)
+{
+	struct vu_stack *stack = place->mount->stack;
+	struct stat st;
+	int kept = vu_owner_stat(stack, place->fd, &st);
+	return kept > 0 ? vu_owner_permission(stack, place->fd, R_OK) : kept;
+}
+
 static int get_value(struct vu_call *call, struct vu_place *place, const char *name, uint64_t buffer, size_t size)
 {
 	char path[32];
 	if (is_private(place, name))
 		return -ENODATA;
+	int error = place->magic || strncmp(name, "user.", 5) ? 0 : may_read(place);
+	if (error < 0)
+		return error;
 	if (size > XATTR_SIZE_MAX)
 		size = XATTR_SIZE_MAX;
 	ssize_t n = getxattr(vu_fd_path(place->fd, path), name, size ? call->work->data : NULL, size);
 	if (n < 0)
 		return -errno;
-	int error = size ? vu_write(call, buffer, call->work->data, (size_t)n) : 0;
+	error = size ? vu_write(call, buffer, call->work->data, (size_t)n) : 0;
 	return error < 0 ? error : vu_answer(call, n);
 }
 
@@ -48,8 +60,12 @@ static int set_value(struct vu_call *call, struct vu_place *place, const char *n
 	char path[32];
 	if (is_private(place, name))
 		return -EPERM;
-	return setxattr(vu_fd_path(place->fd, path), name, call->work->data, size, flags) < 0 ? -errno
-											      : vu_answer(call, 0);
+	if (setxattr(vu_fd_path(place->fd, path), name, call->work->data, size, flags) < 0)
+		return -errno;
+	int error = strcmp(name, "system.posix_acl_access") || place->magic
+			    ? 0
+			    : vu_owner_mode_changed(place->mount->stack, place->fd);
+	return error < 0 ? error : vu_answer(call, 0);
 }
 
 static int list_names(struct vu_call *call, struct vu_place *place, uint64_t buffer, size_t size)

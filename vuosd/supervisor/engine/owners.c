@@ -1,31 +1,86 @@
 /*
  * Owners that the supervisor's user may not give: kept with the object in the layer, as fuse-overlayfs(1) keeps them
- * (user.fuseoverlayfs.override_stat, "uid:gid:mode"), and told by stat. What may be done with the object is still asked of
- * its real owner, who is the user of the view: an installer that gives a file to root may go on with it.
+ * (user.fuseoverlayfs.override_stat, "uid:gid:mode"), and told by stat. There are two kinds.
+ *
+ * What chown(2) gave away in the view ("0:0:644") is still its real owner's, who is the user of the view, when it is asked what
+ * may be done with it: an installer that gives a file to root may go on with it.
+ *
+ * A copy of what belongs to somebody else ("0:0:0644", with a zero before the mode) is that owner's in all respects. The kernel
+ * takes the user for the owner and would permit more, or less, than it does of the original. So rights are judged here, by what
+ * is kept; and of the real mode's bits for the owner those are set that anybody has (lend()), so that what was judged can be
+ * done. They are not told: the mode that is kept says which of them are meant.
  */
 #include "stack.h"
 
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 
 static const char attribute[] = "user.fuseoverlayfs.override_stat";
 
-bool vu_owner_read(int fd, struct stat *st)
+struct kept {
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
+	bool given; /* by chown(2) in the view */
+};
+
+static bool read_kept(int fd, struct kept *kept)
 {
 	char path[32], value[64];
-	unsigned uid, gid;
+	unsigned mode = 07777;
+	int at = 0;
 	ssize_t n = getxattr(vu_fd_path(fd, path), attribute, value, sizeof value - 1);
 	if (n <= 0)
 		return false;
 	value[n] = 0;
-	if (sscanf(value, "%u:%u", &uid, &gid) != 2)
+	if (sscanf(value, "%u:%u:%n%o", &kept->uid, &kept->gid, &at, &mode) < 2)
 		return false;
-	st->st_uid = uid;
-	st->st_gid = gid;
+	kept->mode = mode & 07777;
+	kept->given = !at || value[at] != '0' || !value[at + 1];
 	return true;
 }
 
-int vu_owner_set(struct vu_stack *stack, int fd, uid_t uid, gid_t gid)
+static void tell(const struct kept *kept, struct stat *st)
+{
+	st->st_uid = kept->uid;
+	st->st_gid = kept->gid;
+	st->st_mode &= ~(mode_t)S_IRWXU | kept->mode;
+}
+
+bool vu_owner_read(int fd, struct stat *st)
+{
+	struct kept kept;
+	if (!read_kept(fd, &kept))
+		return false;
+	tell(&kept, st);
+	return true;
+}
+
+/* Those bits for the owner that somebody else has, and the one that it takes to read the attribute. */
+static mode_t lend(const struct kept *kept)
+{
+	mode_t others = (kept->mode >> 3 | kept->mode) & 7;
+	return S_IRUSR | (kept->given || kept->uid == geteuid() ? 0 : others << 6);
+}
+
+/* Extended attributes of the user take a mode by which he may write. */
+static int set_attribute(int fd, mode_t mode, const char *value)
+{
+	char path[32];
+	vu_fd_path(fd, path);
+	if (!(mode & S_IWUSR) && chmod(path, mode | S_IWUSR) < 0)
+		return -errno;
+	int error =
+		vu_result(value ? setxattr(path, attribute, value, strlen(value), 0) : removexattr(path, attribute));
+	if (!(mode & S_IWUSR) && chmod(path, mode) < 0 && !error)
+		error = -errno;
+	return error;
+}
+
+static int keep(struct vu_stack *stack, int fd, const struct kept *kept)
 {
 	char path[32], value[64];
 	struct stat st;
@@ -33,30 +88,205 @@ int vu_owner_set(struct vu_stack *stack, int fd, uid_t uid, gid_t gid)
 		return -errno;
 	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
 		return -EPERM; /* nothing else has attributes of the user */
-	vu_owner_read(fd, &st);
-	int n = snprintf(value, sizeof value, "%u:%u:%o", uid == (uid_t)-1 ? st.st_uid : uid,
-			 gid == (gid_t)-1 ? st.st_gid : gid, st.st_mode & 07777);
-	if (setxattr(vu_fd_path(fd, path), attribute, value, (size_t)n, 0) < 0)
+	mode_t mode = st.st_mode & 07777, wanted = (mode & ~(mode_t)S_IRWXU) | (kept->mode & S_IRWXU) | lend(kept);
+	snprintf(value, sizeof value, "%u:%u:%s%o", kept->uid, kept->gid, kept->given ? "" : "0", kept->mode);
+	int error = set_attribute(fd, mode, value);
+	if (!error && mode != wanted)
+		error = vu_result(chmod(vu_fd_path(fd, path), wanted));
+	if (!error)
+		stack->has_owners = true;
+	return error;
+}
+
+static int forget(int fd, const struct kept *kept)
+{
+	char path[32];
+	struct stat st;
+	if (fstat(fd, &st) < 0)
 		return -errno;
-	stack->has_owners = true;
-	return 0;
+	int error = set_attribute(fd, st.st_mode & 07777, NULL);
+	tell(kept, &st);
+	return !error && chmod(vu_fd_path(fd, path), st.st_mode & 07777) < 0 ? -errno : error;
+}
+
+int vu_owner_keep(struct vu_stack *stack, int from, const struct stat *told, int fd)
+{
+	struct kept kept = { told->st_uid, told->st_gid, told->st_mode & 07777, false };
+	if (stack->has_owners)
+		read_kept(from, &kept); /* by a layer below: it stays as it is */
+	return keep(stack, fd, &kept);
+}
+
+int vu_owner_inherit(struct vu_stack *stack, int parent, int fd)
+{
+	struct kept above;
+	struct stat st;
+	if (!stack || !stack->has_owners || stack->minimal || fstat(parent, &st) < 0 || !(st.st_mode & S_ISGID) ||
+	    !read_kept(parent, &above) || above.given || fstat(fd, &st) < 0 || st.st_gid == above.gid)
+		return 0;
+	struct kept kept = { st.st_uid, above.gid, st.st_mode & 07777, false };
+	int error = keep(stack, fd, &kept);
+	return error == -EPERM ? 0 : error; /* of a link, pipe or socket it cannot be kept */
+}
+
+int vu_owner_stat(const struct vu_stack *stack, int fd, struct stat *st)
+{
+	struct kept kept;
+	if (fstat(fd, st) < 0)
+		return -errno;
+	if (!stack || !stack->has_owners || stack->minimal || !read_kept(fd, &kept) || kept.given)
+		return 0;
+	tell(&kept, st);
+	return 1;
+}
+
+static bool in_group(gid_t gid)
+{
+	gid_t groups[NGROUPS_MAX];
+	if (gid == getegid())
+		return true;
+	int count = getgroups(NGROUPS_MAX, groups);
+	for (int i = 0; i < count; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* As fs/posix_acl.c posix_acl_permission, for who is not the owner. -1: there is no list. */
+static int ask_list(int fd, const struct stat *st, unsigned wanted)
+{
+	char path[32];
+	struct {
+		struct posix_acl_xattr_header header;
+		struct posix_acl_xattr_entry entries[512];
+	} list;
+	ssize_t n = getxattr(vu_fd_path(fd, path), "system.posix_acl_access", &list, sizeof list);
+	if (n < (ssize_t)sizeof list.header)
+		return -1;
+	size_t count = ((size_t)n - sizeof list.header) / sizeof *list.entries;
+	unsigned mask = 7;
+	bool member = false, permitted = false;
+	for (size_t i = 0; i < count; i++)
+		if (le16toh(list.entries[i].e_tag) == ACL_MASK)
+			mask = le16toh(list.entries[i].e_perm);
+	for (size_t i = 0; i < count; i++) {
+		unsigned tag = le16toh(list.entries[i].e_tag), bits = le16toh(list.entries[i].e_perm);
+		uint32_t id = le32toh(list.entries[i].e_id);
+		bool enough = (bits & wanted) == wanted;
+		if (tag == ACL_USER && id == geteuid())
+			return (bits & mask & wanted) == wanted;
+		if ((tag == ACL_GROUP_OBJ && in_group(st->st_gid)) || (tag == ACL_GROUP && in_group(id))) {
+			member = true;
+			permitted |= enough;
+		}
+		if (tag == ACL_OTHER)
+			return member ? permitted && (mask & wanted) == wanted : enough;
+	}
+	return -1;
+}
+
+/* As fs/namei.c acl_permission_check, of a process without capabilities. */
+static bool permits(int fd, const struct stat *st, unsigned wanted)
+{
+	if (st->st_uid == geteuid())
+		return (st->st_mode >> 6 & wanted) == wanted;
+	int said = st->st_mode & S_IRWXG ? ask_list(fd, st, wanted) : -1;
+	if (said >= 0)
+		return said;
+	return ((in_group(st->st_gid) ? st->st_mode >> 3 : st->st_mode) & wanted) == wanted;
+}
+
+int vu_owner_permission(const struct vu_stack *stack, int fd, int mask)
+{
+	struct stat st;
+	int kept = stack && stack->has_owners ? vu_owner_stat(stack, fd, &st) : 0;
+	if (kept < 0)
+		return kept;
+	if (kept)
+		return permits(fd, &st, (unsigned)mask) ? 0 : -EACCES;
+	return vu_result(syscall(SYS_faccessat2, fd, "", mask, AT_EMPTY_PATH | AT_EACCESS));
+}
+
+bool vu_owner_closes(int fd)
+{
+	struct kept kept;
+	struct stat st;
+	if (!read_kept(fd, &kept) || kept.given || fstat(fd, &st) < 0)
+		return false;
+	tell(&kept, &st);
+	return !permits(fd, &st, X_OK);
+}
+
+int vu_owner_search(struct vu_stack *stack, const char *path)
+{
+	bool closed = false;
+	if (!stack->has_owners || stack->minimal)
+		return 0;
+	pthread_mutex_lock(&stack->lock);
+	for (unsigned i = 0; i < stack->count && stack->trees[i].dirs; i++) {
+		struct vu_way way;
+		vu_dirs_find(stack->trees[i].dirs, path, &way);
+		closed |= way.closed;
+	}
+	pthread_mutex_unlock(&stack->lock);
+	return closed ? -EACCES : 0;
+}
+
+int vu_owner_mode(struct vu_stack *stack, int fd, mode_t mode)
+{
+	char path[32];
+	struct kept kept;
+	bool is_kept = stack && stack->has_owners && read_kept(fd, &kept);
+	if (is_kept && !kept.given && !stack->minimal) { /* fs/attr.c setattr_prepare */
+		if (kept.uid != geteuid())
+			return -EPERM;
+		if (!in_group(kept.gid))
+			mode &= ~(mode_t)S_ISGID;
+	}
+	if (chmod(vu_fd_path(fd, path), mode) < 0)
+		return -errno;
+	if (!is_kept)
+		return 0;
+	kept.mode = mode;
+	return keep(stack, fd, &kept);
+}
+
+/* An access list says what the mode is: fs/posix_acl.c. */
+int vu_owner_mode_changed(struct vu_stack *stack, int fd)
+{
+	struct kept kept;
+	struct stat st;
+	if (!stack || !stack->has_owners || !read_kept(fd, &kept) || fstat(fd, &st) < 0)
+		return 0;
+	kept.mode = st.st_mode & 07777;
+	return keep(stack, fd, &kept);
 }
 
 int vu_owner_change(struct vu_call *call, struct vu_stack *stack, int fd, uid_t uid, gid_t gid)
 {
-	char path[32];
-	struct stat st = {};
-	bool kept = stack && stack->has_owners && vu_owner_read(fd, &st);
-	if (!kept && !fchownat(fd, "", uid, gid, AT_EMPTY_PATH))
+	struct kept kept;
+	struct stat st;
+	bool is_kept = stack && stack->has_owners && read_kept(fd, &kept);
+	if (is_kept && !kept.given && !stack->minimal && kept.uid != geteuid()) /* fs/attr.c chown_ok, chgrp_ok */
+		return uid == (uid_t)-1 && gid == (gid_t)-1 ? 0 : -EPERM;
+	if (!is_kept && !fchownat(fd, "", uid, gid, AT_EMPTY_PATH))
 		return 0;
-	if (!kept && (errno != EPERM || !vu_owner_may_keep(call, stack)))
+	if (!is_kept && (errno != EPERM || !vu_owner_may_keep(call, stack)))
 		return -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!is_kept)
+		kept = (struct kept){ .uid = st.st_uid, .gid = st.st_gid, .mode = st.st_mode & 07777, .given = true };
+	kept.uid = uid == (uid_t)-1 ? kept.uid : uid;
+	kept.gid = gid == (gid_t)-1 ? kept.gid : gid;
+	if (is_kept && kept.uid == st.st_uid && kept.gid != st.st_gid &&
+	    !fchownat(fd, "", (uid_t)-1, kept.gid, AT_EMPTY_PATH))
+		st.st_gid = kept.gid;
 	/* Back to what the object really is: then there is nothing to keep. */
-	struct stat real;
-	if (kept && !fstat(fd, &real) && (uid == (uid_t)-1 ? st.st_uid : uid) == real.st_uid &&
-	    (gid == (gid_t)-1 ? st.st_gid : gid) == real.st_gid)
-		return removexattr(vu_fd_path(fd, path), attribute) < 0 ? -errno : 0;
-	return vu_owner_set(stack, fd, uid, gid);
+	if (is_kept && kept.uid == st.st_uid && kept.gid == st.st_gid)
+		return forget(fd, &kept);
+	kept.given |= uid != (uid_t)-1 || gid != (gid_t)-1;
+	return keep(stack, fd, &kept);
 }
 
 bool vu_owner_may_keep(const struct vu_call *call, const struct vu_stack *stack)

@@ -76,10 +76,8 @@ static int find_room(struct vu_call *call, struct vu_place *place, struct vu_roo
 		room->bottom = true;
 		return 0;
 	}
-	if (!stack->minimal && syscall(SYS_faccessat2, place->parent, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
-	int error = vu_quota_check(call, stack);
-	if (error < 0)
+	int error = stack->minimal ? 0 : vu_owner_permission(stack, place->parent, W_OK | X_OK);
+	if (error < 0 || (error = vu_quota_check(call, stack)) < 0)
 		return error;
 	if (vu_room_stays(call, place)) {
 		room->dir = place->parent;
@@ -128,6 +126,33 @@ static bool still_covered(int parent, const char *name)
 	return vu_stack_is_whiteout(fd, &st, fd >= 0);
 }
 
+/* What is made in the work directory has nothing of the directory that it goes to: fs/inode.c inode_init_owner. */
+static int hand_on(const struct vu_place *place, int dir, const char *made)
+{
+	struct stat above, st;
+	char path[32];
+	if (fstat(place->parent, &above) < 0)
+		return -errno;
+	if (!(above.st_mode & S_ISGID))
+		return 0;
+	VU_CLOSE int fd = vu_walk_open(dir, made, O_NOFOLLOW);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return fd < 0 ? fd : -errno;
+	if (st.st_gid != above.st_gid && fchownat(fd, "", (uid_t)-1, above.st_gid, AT_EMPTY_PATH) < 0)
+		return -errno;
+	mode_t mode = (st.st_mode & 07777) | (S_ISDIR(st.st_mode) ? S_ISGID : 0);
+	return S_ISLNK(st.st_mode) || !(mode & (S_ISUID | S_ISGID)) ? 0 : vu_result(chmod(vu_fd_path(fd, path), mode));
+}
+
+/* Of the directory, whose group may be kept and not real. */
+static int inherit(struct vu_stack *stack, const struct vu_place *place, const char *name)
+{
+	if (!stack->has_owners)
+		return 0;
+	VU_CLOSE int fd = vu_walk_open(place->parent, name, O_NOFOLLOW);
+	return fd < 0 ? 0 : vu_owner_inherit(stack, place->parent, fd);
+}
+
 static int settle(struct vu_call *call, struct vu_place *place, struct vu_room *room)
 {
 	struct vu_stack *stack = place->mount->stack;
@@ -148,8 +173,10 @@ static int settle(struct vu_call *call, struct vu_place *place, struct vu_room *
 		return -EEXIST;
 	if (room->covered) {
 		vu_inspect(call, true); /* the caller may have no right to the work directory */
-		int result = vu_result(
-			syscall(SYS_renameat2, room->dir, made, place->parent, name, directory ? EXCHANGE : 0));
+		int result = call->row->op == VU_OP_LINK ? 0 : hand_on(place, room->dir, made);
+		if (!result)
+			result = vu_result(
+				syscall(SYS_renameat2, room->dir, made, place->parent, name, directory ? EXCHANGE : 0));
 		if (!result && directory)
 			unlinkat(room->dir, made, 0);
 		vu_inspect(call, false);
@@ -163,7 +190,7 @@ static int settle(struct vu_call *call, struct vu_place *place, struct vu_room *
 		dir->opaque = room->covered;
 		dir->alone = true;
 	}
-	return 0;
+	return room->bottom ? 0 : inherit(stack, place, name);
 }
 
 int vu_room_close(struct vu_call *call, struct vu_place *place, struct vu_room *room, int result)

@@ -1,6 +1,7 @@
 /* A path below a stack → the object that it shows. */
 #include "stack.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -251,6 +252,20 @@ static int add_tree(struct vu_stack *stack, int fd, const char *path, bool layer
 	return layer ? vu_dirs_read(tree->dirs, fd) : 0;
 }
 
+/* It is a layer that is not new, or the top of it stands for what belongs to somebody else. */
+static bool may_have_owners(const struct vu_tree *tree)
+{
+	struct stat st;
+	int fd = tree->dirs ? vu_stack_read_directory(tree->fd) : -1;
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	bool used = !stream || vu_owner_read(tree->fd, &st);
+	for (struct dirent *entry; !used && (entry = readdir(stream));)
+		used = strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
+	if (stream)
+		closedir(stream);
+	return used;
+}
+
 int vu_session_stack(vu_session *session, const struct vu_stack_options *options)
 {
 	if (!options->count || options->count > VU_TREES)
@@ -282,8 +297,8 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
 		error = -errno;
 	for (unsigned i = 0; !error && i < options->count; i++)
 		error = add_tree(stack, options->fds[i], options->paths[i], layered && i + 1 < options->count);
-	for (unsigned i = 0; layered && i + 1 < stack->count; i++) /* of a layer that is not new it is not known */
-		stack->has_owners |= stack->trees[i].dirs && stack->trees[i].dirs->child_count && !session->privileged;
+	for (unsigned i = 0; layered && !session->privileged && i + 1 < stack->count; i++)
+		stack->has_owners |= may_have_owners(&stack->trees[i]);
 	if (!error && layered)
 		error = vu_links_read(stack);
 	if (!error)

@@ -5,7 +5,7 @@
  *	stack.c		a path below a stack → the object that it shows
  *	copy_up.c	bring an object, and the directories that lead to it, into the topmost tree, with copy.c
  *	links.c		files with several names
- *	owners.c	owners that are told, but not given
+ *	owners.c	owners that are told, but not given, and the rights that go by them
  *	twins.c		copies that go by the inode number of what they were copied from
  *	quota.c		how much a layer may hold
  *	room.c		make a new name: in its place, or, where a whiteout is, in the work directory and then moved over it
@@ -36,6 +36,7 @@ struct vu_dir {
 	bool opaque; /* nothing below it shows through */
 	bool alone; /* nothing was below it when it was made: no need to look, and nothing to say on disk */
 	bool attribute_whiteouts; /* whiteouts in it may be files with an attribute */
+	bool closed; /* its kept owner lets the user not search it, which the kernel would permit */
 	char *redirect; /* the trees below have it by another name: one of the same directory, or a path from the root */
 };
 
@@ -94,6 +95,7 @@ struct vu_way { /* how far the directories of a layer lead along a path */
 	bool opaque; /* what lies below the layer does not show there */
 	bool attribute_whiteouts; /* of the last directory */
 	bool redirected;
+	bool closed; /* one of the directories that lead there is */
 };
 
 struct vu_dir *vu_dirs_new(void);
@@ -197,9 +199,24 @@ int vu_stack_open_joined(struct vu_call *call, struct vu_stack *stack, const cha
 /* owners.c */
 /* May owners be kept, which the kernel would refuse to give? */
 bool vu_owner_may_keep(const struct vu_call *call, const struct vu_stack *stack);
-/* The owner that is kept for the object, if any, into *st. */
+/* What is told of the object's owner and mode where that is kept, into *st. */
 bool vu_owner_read(int fd, struct stat *st);
-int vu_owner_set(struct vu_stack *stack, int fd, uid_t uid, gid_t gid);
+/* fstat(2) as it counts for rights. 1: by what is kept of a copy's owner, not as the kernel judges; `stack` may be NULL. */
+int vu_owner_stat(const struct vu_stack *stack, int fd, struct stat *st);
+/* access(2) with the effective ids: may the caller do what `mask` (R_OK, W_OK, X_OK) says? 0 or -EACCES; `stack` may be NULL. */
+int vu_owner_permission(const struct vu_stack *stack, int fd, int mask);
+/* May the directories that lead to `path` be searched, as far as owners are kept for them? */
+int vu_owner_search(struct vu_stack *stack, const char *path);
+/* Of a directory of a layer: struct vu_dir, `closed`. */
+bool vu_owner_closes(int fd);
+/* `fd` is the copy of `from`, whose owner (`told`) could not be given. */
+int vu_owner_keep(struct vu_stack *stack, int from, const struct stat *told, int fd);
+/* `fd` has been made in the directory `parent`, which may hand on a group that is kept: fs/inode.c inode_init_owner. */
+int vu_owner_inherit(struct vu_stack *stack, int parent, int fd);
+/* chmod(2); `stack` may be NULL. */
+int vu_owner_mode(struct vu_stack *stack, int fd, mode_t mode);
+/* That something else has changed the mode. */
+int vu_owner_mode_changed(struct vu_stack *stack, int fd);
 /* chown(2); `stack` may be NULL. */
 int vu_owner_change(struct vu_call *call, struct vu_stack *stack, int fd, uid_t uid, gid_t gid);
 
@@ -235,7 +252,7 @@ bool vu_room_stays(const struct vu_call *call, const struct vu_place *place);
 
 /* stack_names.c */
 /* May the caller take away the object `fd` of directory `parent`? As may_delete() of fs/namei.c, before anything is copied. */
-int vu_stack_may_delete(struct vu_call *call, int parent, int fd);
+int vu_stack_may_delete(struct vu_call *call, const struct vu_stack *stack, int parent, int fd);
 /* Is the caller the owner, or as good as the owner? */
 bool vu_stack_owns(struct vu_call *call, const struct stat *st);
 /* A whiteout in the work directory. The lock is held. */

@@ -24,13 +24,13 @@ bool vu_stack_owns(struct vu_call *call, const struct stat *st)
 	return st->st_uid == call->credentials.fsuid || (call->credentials.effective & (UINT64_C(1) << CAP_FOWNER));
 }
 
-int vu_stack_may_delete(struct vu_call *call, int parent, int fd)
+int vu_stack_may_delete(struct vu_call *call, const struct vu_stack *stack, int parent, int fd)
 {
 	struct stat above, st;
-	if (syscall(SYS_faccessat2, parent, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
-	if (fstat(parent, &above) < 0 || fstat(fd, &st) < 0)
-		return -errno;
+	int error = vu_owner_permission(stack, parent, W_OK | X_OK);
+	if (error < 0 || (error = vu_owner_stat(stack, parent, &above)) < 0 ||
+	    (error = vu_owner_stat(stack, fd, &st)) < 0)
+		return error;
 	return !(above.st_mode & S_ISVTX) || vu_stack_owns(call, &above) || vu_stack_owns(call, &st) ? 0 : -EPERM;
 }
 
@@ -197,7 +197,7 @@ int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory
 		return -ENOENT;
 	if (fstat(place->fd, &st) < 0)
 		return -errno;
-	int error = stack->minimal ? 0 : vu_stack_may_delete(call, place->parent, place->fd);
+	int error = stack->minimal ? 0 : vu_stack_may_delete(call, stack, place->parent, place->fd);
 	if (error < 0)
 		return error;
 	if (directory != S_ISDIR(st.st_mode))
@@ -374,22 +374,21 @@ static bool is_within(const char *path, const char *directory)
 static int check_rights(struct move *m)
 {
 	struct stat here, there;
-	int error = vu_stack_may_delete(m->call, m->old->parent, m->old->fd);
+	int error = vu_stack_may_delete(m->call, m->stack, m->old->parent, m->old->fd);
 	if (!error && m->new->fd >= 0)
-		error = vu_stack_may_delete(m->call, m->new->parent, m->new->fd);
-	else if (!error && syscall(SYS_faccessat2, m->new->parent, "", W_OK | X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		error = -errno;
+		error = vu_stack_may_delete(m->call, m->stack, m->new->parent, m->new->fd);
+	else if (!error)
+		error = vu_owner_permission(m->stack, m->new->parent, W_OK | X_OK);
 	if (error < 0 || fstat(m->old->parent, &here) < 0 || fstat(m->new->parent, &there) < 0)
 		return error < 0 ? error : -errno;
 	if (here.st_dev == there.st_dev && here.st_ino == there.st_ino)
 		return 0;
 	/* "..", which a directory holds, would change. */
-	if (m->from_directory && syscall(SYS_faccessat2, m->old->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
-	if ((m->flags & RENAME_EXCHANGE_) && m->to_directory &&
-	    syscall(SYS_faccessat2, m->new->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-		return -errno;
-	return 0;
+	if (m->from_directory)
+		error = vu_owner_permission(m->stack, m->old->fd, W_OK);
+	if (!error && (m->flags & RENAME_EXCHANGE_) && m->to_directory)
+		error = vu_owner_permission(m->stack, m->new->fd, W_OK);
+	return error;
 }
 
 int vu_stack_rename(struct vu_call *call, struct vu_place *old, struct vu_place *new, unsigned flags)

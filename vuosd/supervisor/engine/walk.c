@@ -59,8 +59,11 @@ int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags
 {
 	if (spot->mount->kind == VU_HIDE)
 		return -ENOENT;
-	if (spot->mount->stack)
-		return vu_stack_open_joined(call, spot->mount->stack, spot->rest, flags, &spot->seen);
+	if (spot->mount->stack) {
+		int error = vu_owner_search(spot->mount->stack, spot->rest);
+		return error < 0 ? error
+				 : vu_stack_open_joined(call, spot->mount->stack, spot->rest, flags, &spot->seen);
+	}
 	if (*spot->rest)
 		return vu_walk_open_below(spot->mount->fd, spot->rest, flags);
 	if (flags & O_DIRECTORY) {
@@ -325,13 +328,14 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 				walk->seen = spot.seen;
 			}
 			/* Even "." is looked up, which takes search permission: fs/namei.c may_lookup. */
-			if (faccessat(fd, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-				return -errno;
+			vu_walk_find(walk, &spot);
+			int error = vu_owner_permission(spot.mount->stack, fd, X_OK);
+			if (error < 0)
+				return error;
 			if (dot)
 				continue;
 			vu_close(&fd);
-			int error = go_up(walk);
-			if (error < 0)
+			if ((error = go_up(walk)) < 0)
 				return error;
 			continue;
 		}
