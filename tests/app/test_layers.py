@@ -448,3 +448,39 @@ def test_ask_and_stop(box: Box, shell: Shell) -> None:
     shell.shows("again 2")
     shell.type("fg", "Enter", "keep", "Enter")
     shell.shows("kept; vuctl diff asked")
+
+
+def test_over_several_trees(box: Box) -> None:
+    """Each change goes into the tree that shows the thing."""
+    top = tree(box)
+    box.file("other/f", "hidden\n")
+    box.file("other/only", "only\n")
+    box.file("other/d/z", "z\n")
+    box.give(box.scratch / "other")
+    profile = f"""
+[view]
+name = "several"
+[[mount]]
+type = "merge"
+target = "/mnt"
+source = ["{top}", "{box.scratch}/other"]
+[[mount]]
+type = "cow"
+target = "/mnt"
+"""
+    script = "cd /mnt; echo 1 >> f; echo 2 >> only; echo 3 > d/new; rm d/z h/z; rmdir h; cat f only; ls d"
+    done = run(box, script, profile=profile)
+    assert done.stdout == "f\n1\nonly\n2\ne\nnew\nx\n", done.stderr
+    some = vuctl(box, "commit", "several", "f", cwd=Path("/"))
+    assert (some.returncode, "only all of it can be committed" in some.stderr) == (2, True)
+    assert vuctl(box, "commit", "several").stdout == "6 changes committed\n"
+    other = box.scratch / "other"
+    assert [(top / "f").read_text(), (other / "f").read_text()] == ["f\n1\n", "hidden\n"]
+    assert [(top / "d/new").read_text(), (other / "only").read_text()] == ["3\n", "only\n2\n"]
+    assert (sorted(os.listdir(top)), os.listdir(other / "d")) == (["d", "f", "g"], [])
+    run(box, "rm /mnt/f", profile=profile).check()
+    refused = vuctl(box, "commit", "several")
+    assert refused.returncode == 1
+    assert 'other" as well, and would show from there' in refused.stderr
+    assert "could not show 1 change together" in refused.stderr
+    assert (top / "f").exists()

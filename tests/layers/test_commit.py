@@ -86,7 +86,7 @@ def test_random(tmp_path_factory: pytest.TempPathFactory, lower: Spec, upper: Sp
         else:
             event("some committed")
         with open_layer("it", made.env) as layer:
-            assert _shown(layer.trees[0]) == expected, f"after {path!r}"
+            assert shown(layer.trees[0]) == expected, f"after {path!r}"
             tree = layer.trees[0]
             with Comparison(tree) as comparison:
                 assert not [change for change in comparison.changes() if covered(change.path, [path])]
@@ -95,7 +95,7 @@ def test_random(tmp_path_factory: pytest.TempPathFactory, lower: Spec, upper: Sp
     layer_is_empty(made)
 
 
-def _shown(tree: Any) -> dict[bytes, Any]:
+def shown(tree: Any) -> dict[bytes, Any]:
     """What the layer shows, by overlay.Stack."""
     found: dict[bytes, Any] = {}
     with Comparison(tree) as comparison:

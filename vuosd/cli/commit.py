@@ -76,7 +76,8 @@ def _refused(paths: Paths, found: Mapping[Tree, Outlook]) -> bool:
     """Whether nothing is done; then it has been said why."""
     conflicts = [(tree, problem) for tree, of in found.items() for problem in of.conflicts]
     denied = [(tree, problem) for tree, of in found.items() for problem in of.denied]
-    for tree, problem in (*conflicts, *denied):
+    undecided = [(tree, problem) for tree, of in found.items() for problem in of.undecided]
+    for tree, problem in (*conflicts, *denied, *undecided):
         _say("cannot commit", paths, tree, problem)
     if conflicts:
         print(
@@ -90,7 +91,13 @@ def _refused(paths: Paths, found: Mapping[Tree, Outlook]) -> bool:
             "name the others as PATH, or commit as a user who may",
             file=sys.stderr,
         )
-    return bool(conflicts or denied)
+    if undecided:
+        print(
+            f"vuctl: nothing was committed: the real trees could not show {_count(len(undecided), 'change')} "
+            "together as the layer does; change those trees yourself, then commit",
+            file=sys.stderr,
+        )
+    return bool(conflicts or denied or undecided)
 
 
 def _print_notes(paths: Paths, found: Mapping[Tree, Outlook]) -> None:

@@ -9,6 +9,7 @@
     commit.py         Layer ─▶ Outlook ─▶ the real tree            (vuctl commit)
         select.py     which changes; origins.py the book of what was below; conflicts.py against it
         permitted.py  what may be done; plan.py, steps.py in which order; journal.py written down before
+        homes.py      in which real tree, where there are several
         stage.py      make ready, or undo; copying.py, attributes.py
         apply.py      change the names of the real tree
         clear.py      take out of the layer what has been committed

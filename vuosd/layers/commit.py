@@ -54,10 +54,10 @@ def outlook(
     found = {}
     identity = secrets.token_hex(4)
     for tree in layer.trees:
-        if len(tree.lowers) - tree.parents > 1:
+        if wanted is not None and len(tree.lowers) - tree.parents > 1:
             raise LayerError(
-                f"layer {layer.name} is over several trees, {name_of(tree.lowers[-1])} the last of them: a "
-                "commit would not know where to; copy what you need with `vuctl export`"
+                f"layer {layer.name} is over several trees, {name_of(tree.lowers[-1])} the last of them: "
+                "only all of it can be committed"
             )
         if wanted is not None and tree.parents:
             raise LayerError(
@@ -98,7 +98,7 @@ def commit(layer: Layer, found: Mapping[Tree, Outlook]) -> dict[bytes, str]:
     LayerError: it could not be made ready; everything is as it was.
     """
     detach = any(tree.parents for tree in layer.trees)
-    plan = Plan(journal.FORMAT, layer.name, [of.plan for of in found.values()], detach)
+    plan = Plan(journal.FORMAT, layer.name, [plan for of in found.values() for plan in of.plans], detach)
     try:
         journal.begin(layer.journal, plan)
     except OSError as error:
@@ -163,7 +163,8 @@ def _clear(layer: Layer, plan: Plan, go: journal.Go, done: journal.Done) -> None
     for tree, inodes in zip(plan.trees, go.inodes, strict=True):
         with Beneath(tree.root) as root:
             remove_temporaries(root, tree, inodes)
-    if any(done.failed) and (plan.detach or any(tree.redirected for tree in plan.trees)):
+    several = len({tree.directory for tree in plan.trees}) < len(plan.trees)
+    if any(done.failed) and (plan.detach or several or any(tree.redirected for tree in plan.trees)):
         return  # such a layer goes as a whole or not at all; what has been done is no change any more
     if plan.detach:
         layer.record = msgspec.structs.replace(layer.record, parent=None)

@@ -18,7 +18,7 @@ from vuosd.layers.beneath import ancestors
 from vuosd.layers.changes import Change, Comparison, Kind
 from vuosd.layers.compare import link_text, open_part, same_file_bytes
 from vuosd.layers.origins import Origin
-from vuosd.layers.overlay import Found
+from vuosd.layers.overlay import Found, Part
 
 Books = list[Mapping[bytes, Origin] | None]
 
@@ -29,7 +29,6 @@ class Judge:
     def __init__(self, comparison: Comparison, books: Books, created: int) -> None:
         self._comparison, self._books, self._created = comparison, books, created
         self._stack = comparison.stack
-        self._host = comparison.stack.levels[-1].root
 
     def origin(self, path: bytes) -> Origin | None:
         """What the oldest layer that changed it has noted."""
@@ -41,17 +40,20 @@ class Judge:
                 return None
         return None
 
-    def conflict(self, change: Change, now: os.stat_result | None) -> str | None:
-        """What is the matter with committing this change upon what is `now` there, or None. OSError."""
+    def conflict(self, change: Change, now: os.stat_result | None, level: int) -> str | None:
+        """What is the matter with committing this change upon what is `now` there, in the real tree that is
+        known by its level; or None. OSError.
+        """
         origin, new = self.origin(change.path), change.new
         if now is None:
             return "has been removed there since" if origin and new is not None else None
         if new is not None and new.is_directory and stat.S_ISDIR(now.st_mode):
             return _attributes_conflict(change, now, origin)
         if origin is None:
-            return self._without_record(change, now)
+            return self._without_record(change, now, level)
         if stat.S_IFMT(origin.mode) != stat.S_IFMT(now.st_mode):
-            return "has become another type of file there" if not self._same(new, now, change.path) else None
+            same = self._same(new, now, (level, change.path))
+            return None if same else "has become another type of file there"
         if stat.S_ISDIR(now.st_mode):
             return None  # what is in it is judged one by one
         if change.kind is Kind.METADATA:
@@ -66,15 +68,15 @@ class Judge:
             )
             if one != other
         ]
-        if not differences or self._same(new, now, change.path):
+        if not differences or self._same(new, now, (level, change.path)):
             return None
         return f"has been changed there since ({', '.join(differences)})"
 
-    def _without_record(self, change: Change, now: os.stat_result) -> str | None:
+    def _without_record(self, change: Change, now: os.stat_result, level: int) -> str | None:
         since = self._taken(change.path)
         if since is not None and now.st_ctime_ns <= since:
             return None
-        if self._same(change.new, now, change.path):
+        if self._same(change.new, now, (level, change.path)):
             return None
         if all(book is None for book in self._books):
             return "is not known to be what the layer was made from: it has changed since, or is new"
@@ -106,20 +108,19 @@ class Judge:
                 return level, st
         return None
 
-    def _same(self, new: Found | None, now: os.stat_result, path: bytes) -> bool:
+    def _same(self, new: Found | None, now: os.stat_result, there: Part) -> bool:
         """Whether the real tree has what the layer would put there."""
         if new is None or stat.S_IFMT(new.st.st_mode) != stat.S_IFMT(now.st_mode):
             return False
-        bottom = (len(self._stack.levels) - 1, path)
         if stat.S_ISLNK(now.st_mode):
-            return link_text(self._stack, new.top) == link_text(self._stack, bottom)
+            return link_text(self._stack, new.top) == link_text(self._stack, there)
         if not stat.S_ISREG(now.st_mode):
             return new.st.st_rdev == now.st_rdev
         if new.st.st_size != now.st_size:
             return False
         first = open_part(self._stack, new.content)
         try:
-            second = open_part(self._stack, bottom)
+            second = open_part(self._stack, there)
             try:
                 return same_file_bytes(first, second, now.st_size)
             finally:

@@ -14,6 +14,7 @@ from vuosd.layers.beneath import join, parent_of
 from vuosd.layers.changes import Change, Comparison, Kind
 from vuosd.layers.compare import xattrs
 from vuosd.layers.conflicts import Judge
+from vuosd.layers.homes import Homes
 from vuosd.layers.permitted import Permitted
 from vuosd.layers.select import covered, left_out, selected
 from vuosd.layers.steps import Action, Source, Step, TreePlan, seen
@@ -29,14 +30,16 @@ class Problem(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """What a commit of a tree would do. done: the changes that are applied; dropped: those that `theirs`
-    gives up; conflicts and denied: why nothing may be done; notes: what will not be as in the layer."""
+    """What a commit of a tree would do. plans: of each real tree that it stands upon, the topmost last; done:
+    the changes that are applied; dropped: those that `theirs` gives up; conflicts, denied and undecided: why
+    nothing may be done; notes: what will not be as in the layer."""
 
-    plan: TreePlan
+    plans: list[TreePlan]
     done: list[Change]
     dropped: list[Change]
     conflicts: list[Problem]
     denied: list[Problem]
+    undecided: list[Problem]
     notes: list[Problem]
 
 
@@ -44,35 +47,74 @@ class Planner:
     """Of one tree. `roots`: the paths that are wanted, None for all; `identity`: for temporary names."""
 
     def __init__(self, comparison: Comparison, judge: Judge, identity: str, *, branch: bool) -> None:
-        self._comparison, self._judge = comparison, judge
-        self._stack = comparison.stack
-        self._root = comparison.stack.levels[-1].root
-        self._identity = identity
-        self._may = Permitted(self._root)
-        self._own = not branch
-        self._number = 0
+        self._comparison, self._judge, self._identity = comparison, judge, identity
+        self._branch = branch
 
     def outlook(self, roots: Sequence[bytes] | None, resolution: str | None) -> Outlook:
         """resolution: OURS, THEIRS, or None: conflicts stop the commit. OSError."""
-        changes = self._comparison.changes()
-        self._own = self._own and not self._comparison.redirected
-        chosen = selected(changes, roots)
-        now = {change.path: self._root.lstat(change.path) for change in chosen}
-        conflicts = [
-            Problem(change.path, reason)
-            for change in chosen
-            if (reason := self._judge.conflict(change, now[change.path])) is not None
-        ]
-        out: set[bytes] = set()
-        if resolution == THEIRS:
-            out = left_out(chosen, [conflict.path for conflict in conflicts])
-        if resolution is not None:
-            conflicts = []
+        comparison = self._comparison
+        chosen = selected(comparison.changes(), roots)
+        homes = Homes(comparison)
+        at = {change.path: homes.of(change) for change in chosen}
+        now: dict[int, dict[bytes, os.stat_result | None]] = {level: {} for level in homes.levels}
+        conflicts: dict[bytes, str] = {}
+        for change in chosen:
+            for level in at[change.path]:
+                there = now[level][change.path] = comparison.stack.levels[level].root.lstat(change.path)
+                if (reason := self._judge.conflict(change, there, level)) is not None:
+                    conflicts.setdefault(change.path, reason)
+        out = left_out(chosen, conflicts) if resolution == THEIRS else set()
         done = [change for change in chosen if change.path not in out]
-        self._denied: list[Problem] = []
-        self._notes: list[Problem] = []
+        undecided = [
+            Problem(change.path, reason)
+            for change in done
+            if (reason := homes.undecided(change)) is not None
+        ]
+        plans: list[TreePlan] = []
+        denied: list[Problem] = []
+        notes: list[Problem] = []
+        for level in reversed(homes.levels):
+            own = not self._branch and not comparison.redirected
+            steps = _Steps(comparison, level, self._identity, own=own)
+            here = [change for change in done if level in at[change.path]]
+            plans.append(steps.plan(here, now[level], roots, chosen))
+            denied += steps.denied
+            notes += steps.notes
+        return Outlook(
+            plans,
+            done,
+            [change for change in chosen if change.path in out],
+            [] if resolution is not None else [Problem(*conflict) for conflict in conflicts.items()],
+            sorted(denied),
+            undecided,
+            sorted(notes),
+        )
+
+
+class _Steps:
+    """Those of one real tree, known by its level. own: files of the layer may be given away.
+
+    denied, notes: as in an Outlook
+    """
+
+    def __init__(self, comparison: Comparison, level: int, identity: str, *, own: bool) -> None:
+        self._comparison, self._identity, self._own = comparison, identity, own
+        self._stack = comparison.stack
+        self._root = comparison.stack.levels[level].root
+        self._may = Permitted(self._root)
+        self._number = 0
+        self.denied: list[Problem] = []
+        self.notes: list[Problem] = []
+
+    def plan(
+        self,
+        done: list[Change],
+        now: Mapping[bytes, os.stat_result | None],
+        roots: Sequence[bytes] | None,
+        chosen: Sequence[Change],
+    ) -> TreePlan:
         steps = self._steps(done, now, roots)
-        plan = TreePlan(
+        return TreePlan(
             self._root.root,
             self._comparison.tree.directory,
             steps,
@@ -83,8 +125,6 @@ class Planner:
             self._comparison.redirected,
             self._comparison.closed,
         )
-        dropped = [change for change in chosen if change.path in out]
-        return Outlook(plan, done, dropped, conflicts, self._denied, self._notes)
 
     def _steps(
         self, done: list[Change], now: Mapping[bytes, os.stat_result | None], roots: Sequence[bytes] | None
@@ -133,7 +173,7 @@ class Planner:
     def _removal(self, path: bytes, there: os.stat_result) -> Step:
         reason = self._may.replace(parent_of(path), there)
         if reason is not None:
-            self._denied.append(Problem(path, reason))
+            self.denied.append(Problem(path, reason))
         if stat.S_ISDIR(there.st_mode):
             return Step(Action.RMDIR, path, seen(there))
         return Step(Action.REMOVE, path, seen(there), self._temporary(parent_of(path)))
@@ -141,7 +181,7 @@ class Planner:
     def _deny(self, path: bytes, directory: bytes, there: os.stat_result | None) -> None:
         reason = self._may.replace(directory, there)
         if reason is not None:
-            self._denied.append(Problem(path, reason))
+            self.denied.append(Problem(path, reason))
 
     def _temporary(self, directory: bytes) -> bytes:
         self._number += 1
@@ -158,7 +198,7 @@ class Planner:
         wanted = self._attributes(change, there)
         reason = self._may.give(there, wanted)
         if reason is not None:
-            self._denied.append(Problem(change.path, reason))
+            self.denied.append(Problem(change.path, reason))
         return Step(Action.GIVE, change.path, seen(there) if there else None, give=wanted)
 
     def _attributes(self, change: Change, there: os.stat_result | None) -> Attributes:
@@ -185,7 +225,7 @@ class Planner:
         if keeps and there is not None and not self._comparison.owner_changed(st, there):
             st = there
         if not self._may.owner(None, (st.st_uid, st.st_gid)):
-            self._notes.append(Problem(change.path, f"will not belong to {st.st_uid}:{st.st_gid}"))
+            self.notes.append(Problem(change.path, f"will not belong to {st.st_uid}:{st.st_gid}"))
         return st.st_uid, st.st_gid
 
     def _placing(
@@ -204,7 +244,7 @@ class Planner:
             give = self._attributes(change, there)
             for reason in (self._may.make(st.st_mode), self._may.give(None, give)):
                 if reason is not None:
-                    self._denied.append(Problem(path, reason))
+                    self.denied.append(Problem(path, reason))
             linked = [other for other in change.links if other in first]
             own = self._own and places.issuperset(change.links) and st.st_nlink == 1 + len(change.links)
             own = own and change.new.data is None and give.owner == (st.st_uid, st.st_gid)
