@@ -109,9 +109,14 @@ def cpu_clock(pid: int) -> int | None:
 
 
 def descendants(pid: int) -> Iterable[int]:
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+    """A process that ends meanwhile has none."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return
+    for thread in threads:
         try:
-            found = [int(word) for word in children.read_text().split()]
+            found = [int(word) for word in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
         except OSError:
             continue
         for child in found:
