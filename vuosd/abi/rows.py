@@ -226,7 +226,7 @@ def check(rows: "tuple[Row, ...]") -> None:
             handled.add(row.nr)
             assert _NEEDS[row.op] <= set(kinds), f"{who}: lacks {_NEEDS[row.op] - set(kinds)}"
             assert Arg.DIRFD2 not in kinds or Arg.PATH2 in kinds, f"{who}: a directory without a path"
-            assert not row.remote or (len(row.args) < 6 and not row.when), f"{who}: no room for the cookie"
+            assert not row.remote or len(row.args) < 6, f"{who}: no room for the cookie"
         else:
             assert row.level is Level.REFUSED or not row.unmounted, f"{who}: passes"
             unused = (row.args, row.implied, row.remote, row.privileged, row.entries, row.stacked)

@@ -184,12 +184,13 @@ _ROWS = (
     row(302, "prlimit64", Op.PRLIMIT, Extra, __, Buf, Size, when=(_is(1, "RLIMIT_LOCKS"),),
         note="the limit holds the view's tag"),
     row(157, "prctl", Op.DUMPABLE, Extra, Mode, when=(_is(0, "PR_SET_DUMPABLE"), _is(0, "PR_GET_DUMPABLE")),
+        remote=True,
         note="memory stays readable to the supervisor"),
     # Credentials: a supervisor that is root acts with those of the caller, and must know when they change.
-    *(row(nr, name, Op.CREDENTIALS, privileged=True) for nr, name in _pairs(
+    *(row(nr, name, Op.CREDENTIALS, privileged=True, remote=True) for nr, name in _pairs(
         "105 setuid 106 setgid 113 setreuid 114 setregid 117 setresuid 119 setresgid 122 setfsuid "
         "123 setfsgid 116 setgroups 126 capset")),
-    row(272, "unshare", Op.CREDENTIALS, privileged=True,
+    row(272, "unshare", Op.CREDENTIALS, privileged=True, remote=True,
         when=(When(0, c.CLONE_NEWUSER, c.CLONE_NEWUSER, "CLONE_NEWUSER"),)),
 
     # Mounts: the engine's picture of the host's must stay true, and a kernel mount inside would go past it.

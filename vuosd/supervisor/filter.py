@@ -41,8 +41,8 @@ _PLACEHOLDER = 0x9E3779B1_85EBCA77
 _ENOSYS = c.SECCOMP_RET_ERRNO | ENOSYS
 
 
-_GOVERNED = (Op.EXECVE, Op.BIND)
-"""What Landlock bounds of the calls that are made remotely."""
+_GOVERNED = (Op.EXECVE, Op.BIND, Op.CREDENTIALS, Op.DUMPABLE)
+"""What Landlock bounds of the calls that are made remotely, or what opens nothing."""
 
 
 def build(
@@ -147,13 +147,12 @@ def _conditions(row: Row) -> Iterator[tuple[object, ...]]:
     """What libseccomp is to compare, one tuple a rule; any of the rules is enough."""
     import pyseccomp
 
-    if row.remote:
-        yield (pyseccomp.Arg(COOKIE_ARGUMENT, pyseccomp.NE, _PLACEHOLDER),)
-    elif not row.when:
-        yield ()
+    strange = (pyseccomp.Arg(COOKIE_ARGUMENT, pyseccomp.NE, _PLACEHOLDER),) if row.remote else ()
+    if not row.when:
+        yield strange
     for when in row.when:
         if when.equal:
-            yield (pyseccomp.Arg(when.arg, pyseccomp.MASKED_EQ, when.mask, when.value),)
+            yield (pyseccomp.Arg(when.arg, pyseccomp.MASKED_EQ, when.mask, when.value), *strange)
         else:
             assert when.mask == LONG
-            yield (pyseccomp.Arg(when.arg, pyseccomp.NE, when.value),)
+            yield (pyseccomp.Arg(when.arg, pyseccomp.NE, when.value), *strange)

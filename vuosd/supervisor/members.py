@@ -6,6 +6,7 @@ session's number too, with the highest state: not a member, but known as what it
 """
 
 import os
+import re
 import resource
 import signal
 import time
@@ -34,11 +35,27 @@ def new_session() -> int:
 
 def tag_of(pid: int) -> Tag | None:
     """The tag of a process; None when it has none, has gone or is not ours to ask."""
-    try:
-        soft, _ = resource.prlimit(pid, RLIMIT_LOCKS)
-    except (OSError, ValueError):
-        return None
+    soft = _limit(pid, os.geteuid() == 0)
     return Tag(soft >> STATE_BITS, soft & SUPERVISOR) if soft > SUPERVISOR else None
+
+
+def _limit(pid: int, anybody: bool) -> int:
+    """The soft limit, -1 where it cannot be had. `anybody`: also of members that have changed their ids, for
+    which prlimit(2) wants CAP_SYS_RESOURCE: root in a container has not that, and reads it in procfs.
+    """
+    try:
+        return resource.prlimit(pid, RLIMIT_LOCKS)[0]
+    except PermissionError:
+        if not anybody:
+            return -1
+    except (OSError, ValueError):
+        return -1
+    try:
+        with open(f"/proc/{pid}/limits", "rb") as file:
+            found = re.search(rb"^Max file locks +(\d+)", file.read(), re.MULTILINE)
+    except OSError:
+        return -1
+    return int(found[1]) if found else -1
 
 
 def mark_supervisor(session: int) -> None:
@@ -52,16 +69,12 @@ def mark_supervisor(session: int) -> None:
 
 def tagged() -> Iterator[tuple[int, Tag]]:
     """Every process with a tag that we may ask."""
-    prlimit = resource.prlimit
+    anybody = os.geteuid() == 0
     for name in os.listdir("/proc"):
         if name.isdigit():
-            pid = int(name)
-            try:
-                soft = prlimit(pid, RLIMIT_LOCKS)[0]
-            except OSError:
-                continue
+            soft = _limit(int(name), anybody)
             if soft > SUPERVISOR:
-                yield pid, Tag(soft >> STATE_BITS, soft & SUPERVISOR)
+                yield int(name), Tag(soft >> STATE_BITS, soft & SUPERVISOR)
 
 
 def of_session(session: int) -> list[int]:

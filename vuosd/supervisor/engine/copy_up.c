@@ -299,9 +299,9 @@ int vu_stack_take(struct vu_call *call, struct vu_place *place, unsigned how)
 	if (stack->minimal && vu_stack_is_bottom(stack, &place->seen) &&
 	    !syscall(SYS_faccessat2, place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS))
 		return 0;
-	vu_inspect(call, true);
+	vu_own_rights(call, true);
 	int error = copy_up(call, stack, path, place->fd, how), fd = error < 0 ? error : open_top(stack, path);
-	vu_inspect(call, false);
+	vu_own_rights(call, false);
 	if (fd < 0)
 		return fd;
 	vu_close(&place->fd);
@@ -326,9 +326,9 @@ int vu_stack_open_joined(struct vu_call *call, struct vu_stack *stack, const cha
 	pthread_mutex_unlock(&stack->lock);
 	if (!joins)
 		return fd;
-	vu_inspect(call, true);
+	vu_own_rights(call, true);
 	int error = copy_up(call, stack, path, fd, 0);
-	vu_inspect(call, false);
+	vu_own_rights(call, false);
 	close(fd);
 	return error < 0 ? error : vu_stack_open(stack, path, flags, seen);
 }

@@ -40,6 +40,7 @@
 #include <unistd.h>
 
 #include "api.h"
+#include "borrow.h"
 
 #define VU_TEXT (4 * PATH_MAX) /* a canonical path may be longer than PATH_MAX: processes chdir deeper */
 #define VU_LINKS 40 /* MAXSYMLINKS, include/linux/namei.h */
@@ -230,6 +231,7 @@ struct vu_session {
 	struct vu_row rows[VU_MAX_NR];
 	struct vu_namespace names;
 	bool enforce, privileged;
+	bool borrows; /* privileged, but without CAP_SYS_PTRACE: borrow.h */
 	int listener;
 	int proc, self_fd; /* O_PATH of /proc and of /proc/self/fd */
 	struct vu_state *states[1024];
@@ -299,8 +301,8 @@ struct vu_work {
 
 struct vu_credentials {
 	bool known;
-	uid_t ruid, euid, fsuid;
-	gid_t rgid, egid, fsgid;
+	uid_t ruid, euid, suid, fsuid;
+	gid_t rgid, egid, sgid, fsgid;
 	uint64_t effective, permitted; /* capabilities */
 	mode_t umask;
 	pid_t tgid;
@@ -321,6 +323,7 @@ struct vu_call {
 	int64_t value;
 	struct vu_credentials credentials;
 	int nr;
+	struct vu_borrowed borrowed;
 	bool assumed; /* acting with the caller's credentials, and with these capabilities: */
 	uint64_t acting;
 	bool native_error; /* the walk failed where the caller's kernel fails as well, and says it best */
@@ -382,13 +385,16 @@ int vu_ask(struct vu_call *call, const char *what, unsigned flags);
 int vu_asked_park(struct vu_call *call);
 
 /* warn.c */
-enum vu_warning { VU_WARN_BLIND, VU_WARN_FOREIGN };
+enum vu_warning { VU_WARN_BLIND, VU_WARN_FOREIGN, VU_WARN_OPAQUE };
 /* Tells the person "NAME (process N): …", once for each program and kind; before the call is answered. */
 void vu_warn(struct vu_call *call, enum vu_warning kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* target.c */
-/* With our own capabilities (reading a target, ptrace) from `begin` on, then again with those that we act with. */
+/* With our own capabilities from `begin` on, then again with those that we act with. */
+void vu_own_rights(struct vu_call *call, bool begin);
+/* The same to look at the target (its memory, links, ptrace), which may take its ids: borrow.h. */
 void vu_inspect(struct vu_call *call, bool begin);
+bool vu_may_trace_others(void); /* CAP_SYS_PTRACE */
 int vu_read(struct vu_call *call, uint64_t address, void *out, size_t size);
 int vu_write(struct vu_call *call, uint64_t address, const void *data, size_t size);
 /* A path or name: its length, -EFAULT, or -ENAMETOOLONG when it has no end within `room` bytes. */
@@ -401,8 +407,9 @@ int vu_state_set(struct vu_call *call, const struct vu_state *wanted);
 int vu_target_link(struct vu_call *call, const char *name, char *out, size_t room);
 /* O_PATH of the object behind such a link. */
 int vu_target_open(struct vu_call *call, const char *name);
-/* Of RLIMIT_LOCKS, RLIMIT_FSIZE: the caller's limit. */
+/* Of RLIMIT_LOCKS, RLIMIT_FSIZE: a process's limit, whatever its ids; the caller's. */
 struct rlimit;
+int vu_limit_of(const struct vu_session *session, pid_t pid, int resource, struct rlimit *out);
 int vu_target_limit(struct vu_call *call, int resource, struct rlimit *out);
 /* "cwd" for AT_FDCWD, else "fd/N". */
 const char *vu_descriptor_name(int fd, char buffer[24]);

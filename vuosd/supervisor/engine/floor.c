@@ -9,8 +9,9 @@ int vu_floor_allow(int ruleset, const char *path, uint64_t access, uint64_t file
 {
 	struct stat st;
 	VU_CLOSE int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	/* Out of reach for us, or, as what a dead server of a file system has left (EIO, ENOTCONN), for all. */
 	if (fd < 0)
-		return errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ELOOP ? 0 : -errno;
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : 0;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (S_ISLNK(st.st_mode))

@@ -361,6 +361,7 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 	session->enforce = options->flags & VU_SESSION_ENFORCE;
 	session->privileged = options->flags & VU_SESSION_PRIVILEGED;
 	session->listener = session->asked_event = -1;
+	session->borrows = session->privileged && !vu_may_trace_others();
 	for (int i = 0; i < VU_KEPT; i++)
 		session->kept[i].fd = -1;
 	for (uint32_t i = 0; i < count; i++)

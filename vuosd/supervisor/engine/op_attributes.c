@@ -373,9 +373,9 @@ static int within_limit(struct vu_call *call, int fd, off_t length)
 		return 0;
 	if (faccessat(fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
 		return -errno;
-	vu_inspect(call, true);
+	vu_own_rights(call, true);
 	syscall(SYS_tgkill, vu_tgid(call), call->tid, SIGXFSZ);
-	vu_inspect(call, false);
+	vu_own_rights(call, false);
 	return -EFBIG;
 }
 

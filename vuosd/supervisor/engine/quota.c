@@ -179,9 +179,9 @@ int vu_quota_check(struct vu_call *call, struct vu_stack *stack)
 {
 	if (!stack->quota.size)
 		return 0;
-	vu_inspect(call, true);
+	vu_own_rights(call, true);
 	int error = vu_quota_charge(call, stack, 0);
-	vu_inspect(call, false);
+	vu_own_rights(call, false);
 	return error;
 }
 

@@ -27,6 +27,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -83,7 +84,7 @@ static int place_scratch(struct tracee *t, struct vu_remote *call, uint8_t *save
 }
 
 /* After a call that was not an exec, or failed. The result stands, whatever becomes of this. */
-static void clean_up(struct tracee *t, struct vu_remote *call, uint8_t *saved)
+static void clean_up(struct tracee *t, struct vu_remote *call, uint8_t *saved, int64_t result)
 {
 	int64_t ignored;
 
@@ -94,6 +95,12 @@ static void clean_up(struct tracee *t, struct vu_remote *call, uint8_t *saved)
 			return;
 	} else if (call->scratch_len && !(call->flags & VU_REMOTE_AT)) {
 		vu_tracee_copy(t, call->scratch_at, saved, call->scratch_len, false);
+	}
+	if (call->flags & VU_REMOTE_DUMPABLE && result >= 0) {
+		const uint64_t args[6] = { PR_SET_DUMPABLE, 1, 0, 0, 0, call->args[5] };
+
+		if (vu_tracee_again(t) == 0)
+			vu_tracee_complete_call(t, SYS_prctl, args, &ignored);
 	}
 	if (call->close_fd >= 0) {
 		const uint64_t args[6] = { call->close_fd };
@@ -162,7 +169,7 @@ static int guided_call(struct tracee *t, struct vu_remote *call, uint8_t *saved,
 	if (r == 0) {
 		bool broken = call->flags & VU_REMOTE_BREAK && vu_tracee_restarts(*result);
 
-		clean_up(t, call, saved);
+		clean_up(t, call, saved, *result);
 		if (!failed && result_in_scratch(call) && !(call->flags & VU_REMOTE_AGAIN))
 			lower_descriptor(t, call, result);
 		t->regs.rax = *result;

@@ -21,6 +21,7 @@ enum {
 		8, /* the result is for us: the thread then makes its own call anew, and a new notification comes */
 	VU_REMOTE_INT =
 		32, /* what counts, after a success, is the int at the end of the scratch: the number of a received descriptor */
+	VU_REMOTE_DUMPABLE = 64, /* after a success the process is made dumpable, which changing its ids has ended */
 	VU_REMOTE_BREAK =
 		16, /* the call may wait for ever: after a while break it off and have the thread make its own anew */
 };

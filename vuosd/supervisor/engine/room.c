@@ -85,13 +85,13 @@ static int find_room(struct vu_call *call, struct vu_place *place, struct vu_roo
 			cover_up(stack, place, room);
 		return 0;
 	}
-	vu_inspect(call, true);
+	vu_own_rights(call, true);
 	if (stack->layered)
 		room->own = vu_stack_take_directory(call, stack, above);
 	else
 		room->own = *above ? vu_walk_open_below(stack->trees[0].fd, above, O_DIRECTORY | O_NOFOLLOW)
 				   : vu_result(fcntl(stack->trees[0].fd, F_DUPFD_CLOEXEC, 0));
-	vu_inspect(call, false);
+	vu_own_rights(call, false);
 	if (room->own < 0)
 		return room->own == -ENOENT && !stack->layered ? -EROFS : room->own;
 	room->dir = room->own;
@@ -172,14 +172,14 @@ static int settle(struct vu_call *call, struct vu_place *place, struct vu_room *
 	if (room->covered && !still_covered(place->parent, name))
 		return -EEXIST;
 	if (room->covered) {
-		vu_inspect(call, true); /* the caller may have no right to the work directory */
+		vu_own_rights(call, true); /* the caller may have no right to the work directory */
 		int result = call->row->op == VU_OP_LINK ? 0 : hand_on(place, room->dir, made);
 		if (!result)
 			result = vu_result(
 				syscall(SYS_renameat2, room->dir, made, place->parent, name, directory ? EXCHANGE : 0));
 		if (!result && directory)
 			unlinkat(room->dir, made, 0);
-		vu_inspect(call, false);
+		vu_own_rights(call, false);
 		if (result < 0)
 			return result;
 	}

@@ -97,7 +97,7 @@ static bool peer_is_member(const struct vu_call *call, int fd)
 	struct rlimit limit;
 	socklen_t size = sizeof peer;
 	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
-	       !prlimit(peer.pid, RLIMIT_LOCKS, NULL, &limit) &&
+	       !vu_limit_of(call->session, peer.pid, RLIMIT_LOCKS, &limit) &&
 	       limit.rlim_cur >> VU_STATE_BITS == call->session->options.tag >> VU_STATE_BITS;
 }
 

@@ -205,10 +205,10 @@ int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory
 	if (!directory && place->trailing)
 		return -ENOTDIR;
 	pthread_mutex_lock(&stack->lock);
-	vu_inspect(call, true);
+	vu_own_rights(call, true);
 	error = remove_locked(call, place, &st);
 	vu_quota_freed(stack);
-	vu_inspect(call, false);
+	vu_own_rights(call, false);
 	pthread_mutex_unlock(&stack->lock);
 	return error;
 }
@@ -426,12 +426,12 @@ int vu_stack_rename(struct vu_call *call, struct vu_place *old, struct vu_place 
 	plain_name(old, m.old_name);
 	plain_name(new, m.new_name);
 	pthread_mutex_lock(&m.stack->lock);
-	vu_inspect(call, true);
+	vu_own_rights(call, true);
 	error = rename_locked(&m);
 	vu_quota_freed(m.stack);
 	if (!error && m.stack->handles.fd >= 0)
 		move_handles(&m);
-	vu_inspect(call, false);
+	vu_own_rights(call, false);
 	pthread_mutex_unlock(&m.stack->lock);
 	return error;
 }

@@ -50,11 +50,12 @@ static uint64_t own_capabilities(void)
 	return permitted;
 }
 
-/*
- * Looking at a target takes our own capabilities, also while we act with the caller's: CAP_SYS_PTRACE must not count
- * for the paths that the caller opens under /proc.
- */
-void vu_inspect(struct vu_call *call, bool begin)
+bool vu_may_trace_others(void)
+{
+	return own_capabilities() >> CAP_SYS_PTRACE & 1;
+}
+
+void vu_own_rights(struct vu_call *call, bool begin)
 {
 	if (call->assumed) {
 		uint64_t own = own_capabilities();
@@ -62,6 +63,21 @@ void vu_inspect(struct vu_call *call, bool begin)
 		set_effective(begin ? own : call->acting & own, own);
 		errno = saved;
 	}
+}
+
+/*
+ * Looking at a target takes our own capabilities, also while we act with the caller's: CAP_SYS_PTRACE must not count
+ * for the paths that the caller opens under /proc.
+ */
+void vu_inspect(struct vu_call *call, bool begin)
+{
+	struct vu_session *session = call->session;
+	bool borrows = session->borrows && atomic_load_explicit(&session->credentials_differ, memory_order_relaxed);
+	if (borrows && !begin)
+		vu_give_back(&call->borrowed);
+	vu_own_rights(call, begin);
+	if (borrows && begin)
+		vu_borrow(session->proc, call->tid, &call->borrowed);
 }
 
 static ssize_t try_transfer(struct vu_call *call, uint64_t address, void *data, size_t size, bool out)
@@ -157,16 +173,15 @@ int vu_target_credentials(struct vu_call *call)
 	if (error < 0)
 		return error;
 	const char *status = call->work->scratch, *line;
-	unsigned suid, sgid;
 	if (!(line = status_field(status, "\nUmask:")) || sscanf(line, "%o", &c->umask) != 1)
 		return -ESRCH;
 	if (!(line = status_field(status, "\nTgid:")) || sscanf(line, "%d", &c->tgid) != 1)
 		return -ESRCH;
 	if (!(line = status_field(status, "\nUid:")) ||
-	    sscanf(line, "%u %u %u %u", &c->ruid, &c->euid, &suid, &c->fsuid) != 4)
+	    sscanf(line, "%u %u %u %u", &c->ruid, &c->euid, &c->suid, &c->fsuid) != 4)
 		return -ESRCH;
 	if (!(line = status_field(status, "\nGid:")) ||
-	    sscanf(line, "%u %u %u %u", &c->rgid, &c->egid, &sgid, &c->fsgid) != 4)
+	    sscanf(line, "%u %u %u %u", &c->rgid, &c->egid, &c->sgid, &c->fsgid) != 4)
 		return -ESRCH;
 	if (!(line = status_field(status, "\nCapPrm:")) || sscanf(line, "%lx", &c->permitted) != 1)
 		return -ESRCH;
@@ -309,11 +324,11 @@ int vu_target_descriptor(struct vu_call *call, int fd)
 /* States --------------------------------------------------------------------------------------------------------------- */
 
 /* prlimit(2) of a process with other ids takes CAP_SYS_RESOURCE, which root has not in a container; procfs tells anybody. */
-static int read_limit(struct vu_call *call, int resource, struct rlimit *out)
+static int read_limit(const struct vu_session *session, pid_t pid, int resource, struct rlimit *out)
 {
 	char path[64], text[4096], *line;
-	snprintf(path, sizeof path, "%d/limits", call->tid);
-	VU_CLOSE int fd = openat(call->session->proc, path, O_RDONLY | O_CLOEXEC);
+	snprintf(path, sizeof path, "%d/limits", pid);
+	VU_CLOSE int fd = openat(session->proc, path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
 	if (n < 0)
 		return -errno;
@@ -330,12 +345,18 @@ static int read_limit(struct vu_call *call, int resource, struct rlimit *out)
 	return 0;
 }
 
+int vu_limit_of(const struct vu_session *session, pid_t pid, int resource, struct rlimit *out)
+{
+	int error = prlimit(pid, resource, NULL, out) < 0 ? -errno : 0;
+	return error == -EPERM ? read_limit(session, pid, resource, out) : error;
+}
+
 int vu_target_limit(struct vu_call *call, int resource, struct rlimit *out)
 {
 	vu_inspect(call, true);
-	int error = prlimit(call->tid, resource, NULL, out) < 0 ? -errno : 0;
+	int error = vu_limit_of(call->session, call->tid, resource, out);
 	vu_inspect(call, false);
-	return error == -EPERM ? read_limit(call, resource, out) : error;
+	return error;
 }
 
 const struct vu_state *vu_state_of(struct vu_call *call)
@@ -398,11 +419,16 @@ int vu_state_set(struct vu_call *call, const struct vu_state *wanted)
 		return number;
 	struct rlimit limit = { (call->session->options.tag & ~VU_STATE_MASK) | (unsigned)number, RLIM_INFINITY };
 	struct rlimit old;
+	struct vu_borrowed borrowed = {};
 	vu_inspect(call, true);
+	/* It would take CAP_SYS_RESOURCE, which fewer containers give than CAP_SYS_PTRACE. */
+	if (call->session->privileged && atomic_load(&call->session->credentials_differ) && !call->borrowed.taken)
+		vu_borrow(call->session->proc, call->tid, &borrowed);
 	int error = prlimit(call->tid, RLIMIT_LOCKS, NULL, &old) < 0 ? -errno : 0;
 	limit.rlim_max = old.rlim_max;
 	if (!error && prlimit(call->tid, RLIMIT_LOCKS, &limit, NULL) < 0)
 		error = -errno;
+	vu_give_back(&borrowed);
 	vu_inspect(call, false);
 	if (error < 0)
 		return error;

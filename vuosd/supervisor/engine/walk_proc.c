@@ -30,7 +30,8 @@ static bool names(const char *path, const struct stat *object)
 static bool is_member(const struct vu_call *call, pid_t pid)
 {
 	struct rlimit limit;
-	return !prlimit(pid, RLIMIT_LOCKS, NULL, &limit) && (limit.rlim_cur & VU_STATE_MASK) != VU_STATE_MASK &&
+	return !vu_limit_of(call->session, pid, RLIMIT_LOCKS, &limit) &&
+	       (limit.rlim_cur & VU_STATE_MASK) != VU_STATE_MASK &&
 	       limit.rlim_cur >> VU_STATE_BITS == call->session->options.tag >> VU_STATE_BITS;
 }
 
