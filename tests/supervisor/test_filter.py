@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vuosd.abi import constants as c
-from vuosd.abi.rows import LONG, WORD, Level, Row
+from vuosd.abi.rows import LONG, WORD, Level, Op, Row
 from vuosd.abi.syscalls import FIRST_GAP, LAST, ROWS
 from vuosd.supervisor.filter import COOKIE_ARGUMENT, build
 
@@ -161,21 +161,31 @@ def test_any_call(nr: int, args: Args, privileged: bool) -> None:
 REMOTE = [row for row in ROWS if row.remote]
 
 
+IDS = {row.name for row in ROWS if row.op is Op.CREDENTIALS}
+
+
+def concerned(row: Row, sixth: int, others: int = 9) -> Args:
+    """Arguments that meet the row's first condition, if it has any."""
+    args = [others] * 5 + [sixth]
+    if row.when:
+        args[row.when[0].arg] = row.when[0].value
+    first, second, third, fourth, fifth, last = args
+    return first, second, third, fourth, fifth, last
+
+
 def test_calls_made_remotely() -> None:
     files = "open openat openat2 chdir execve execveat inotify_add_watch fanotify_mark"
     sockets = "bind connect sendmsg sendmmsg"
-    assert {row.name for row in REMOTE} == {*files.split(), *sockets.split()}
+    assert {row.name for row in REMOTE} == {*files.split(), *sockets.split(), "prctl"} | IDS
 
 
 @pytest.mark.parametrize("row", REMOTE, ids=lambda row: row.name)
-def test_only_the_whole_cookie_passes(row: Row, program: bytes) -> None:
-    def sixth(value: int) -> Args:
-        return (9, 9, 9, 9, 9, value)
-
-    assert run(program, row.nr, sixth(COOKIE)) == ALLOW
+def test_only_the_whole_cookie_passes(row: Row, program: bytes, privileged: bool) -> None:
+    asked = NOTIFY if privileged or not row.privileged else ALLOW
+    assert run(program, row.nr, concerned(row, COOKIE)) == ALLOW
     for value in (0, COOKIE ^ 1, COOKIE ^ 1 << 32, COOKIE & WORD, COOKIE >> 32, 0x9E3779B1_85EBCA77, LONG):
-        assert run(program, row.nr, sixth(value)) == NOTIFY
-    assert run(program, row.nr, (COOKIE,) * 5 + (0,)) == NOTIFY
+        assert run(program, row.nr, concerned(row, value)) == asked
+    assert run(program, row.nr, concerned(row, 0, COOKIE)) == asked
 
 
 @given(cookie=st.integers(1, LONG))
@@ -296,8 +306,7 @@ def test_the_kernel_takes_it(call: tuple[int, ...], result: int) -> None:
 def test_under_enforcement_the_cookie_opens_only_what_landlock_governs(privileged: bool) -> None:
     program = build(cookie=COOKIE, privileged=privileged, enforce=True)
     sends = build(cookie=COOKIE, privileged=privileged, enforce=True, sends=True)
-    args = (0, 0, 0, 0, 0, COOKIE)
-    passing = {row.name for row in ROWS if row.remote and run(program, row.nr, args) == ALLOW}
-    assert passing == {"execve", "execveat", "bind"}
-    sending = {row.name for row in ROWS if row.remote and run(sends, row.nr, args) == ALLOW}
+    passing = {row.name for row in REMOTE if run(program, row.nr, concerned(row, COOKIE)) == ALLOW}
+    assert passing == {"execve", "execveat", "bind", "prctl"} | IDS
+    sending = {row.name for row in REMOTE if run(sends, row.nr, concerned(row, COOKIE)) == ALLOW}
     assert sending == passing | {"sendmsg"}
