@@ -155,6 +155,22 @@ def test_which_layer(made: Made) -> None:
     assert b"there is no layer in" in vuctl(made, "diff").stderr
 
 
+def test_a_path_in_the_place_of_the_layer(made: Made) -> None:
+    from vuosd.layers import branch
+
+    done = vuctl(made, "commit", "d/x")
+    assert done.returncode == 2
+    assert b"it is a path that layer it changed; `vuctl commit it d/x`" in done.stderr
+    assert b"`vuctl diff it a`" in vuctl(made, "diff", "a").stderr
+    assert b'no layer "b2" in ' in vuctl(made, "commit", "b2").stderr
+    assert b"is a path" not in vuctl(made, "commit", "b2").stderr
+    branch("it", "more", made.env)
+    os.mkdir(os.path.join(made.store, b"more/0/upper/new"))
+    done = vuctl(made, "commit", "new")
+    assert b"layers it, more changed; `vuctl commit it new` or `vuctl commit more new`" in done.stderr
+    assert "modified:" in said(vuctl(made, "commit", "--dry-run", "more"), 0)
+
+
 def test_a_store_elsewhere(made: Made, tmp_path: Path) -> None:
     os.rename(made.store, tmp_path / "store")
     assert "modified:   a\n" in said(vuctl(made, "diff", "--store", str(tmp_path / "store")), 1)

@@ -335,3 +335,35 @@ def test_changed_while_it_is_committed(tmp_path: Path) -> None:
     assert sorted(os.listdir(made.upper)) == [b"a", b"b", b"n"]
     assert [name for name in os.listdir(made.lower) if name.startswith(b".vuos")] == []
     assert sorted(conflicts(made)) == [b"a", b"b", b"n"]
+
+
+MOVED: Spec = {
+    b"moved": Dir(xattrs={"user.overlay.redirect": b"d"}),
+    b"moved/n": b"1",
+    b"d": Whiteout(),
+    b"b": b"changed",
+    b"new/n": b"2",
+    b"e/f": Dir(0o700),
+}
+
+
+@pytest.mark.parametrize("path", [b"moved", b"moved/n", b"d", b"d/x", b"moved/x", b""])
+def test_what_belongs_to_a_rename_by_reference_stays_together(tmp_path: Path, path: bytes) -> None:
+    made = make(tmp_path, LOWER, MOVED)
+    with pytest.raises(LayerError, match=r'moved.* was renamed by reference .* or other paths'):
+        commit(made, b"b", path)
+    assert summary(made.lower) == plain(merged(LOWER, {}))
+
+
+def test_what_a_rename_by_reference_leaves_alone(tmp_path: Path) -> None:
+    made = make(tmp_path, LOWER, MOVED)
+    with open_layer("it", made.env) as layer:
+        before = shown(layer.trees[0])
+    commit(made, b"b", b"new", b"e")
+    changed: Spec = {b"b": b"changed", b"new/n": b"2", b"e/f": Dir(0o700)}
+    assert summary(made.lower) == plain(merged(LOWER, changed))
+    with open_layer("it", made.env) as layer:
+        assert shown(layer.trees[0]) == before
+    commit(made)
+    assert summary(made.lower) == before
+    layer_is_empty(made)

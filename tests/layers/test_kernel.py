@@ -153,5 +153,11 @@ def test_a_directory_that_was_moved_goes_whole(tmp_path: Path) -> None:
     made = make(tmp_path, LOWER, {b"": Dir()}, book=False)
     with mounted(made, tmp_path, OPTIONS["redirect"]) as where:
         (where / "d").rename(where / "moved")
-    with pytest.raises(LayerError, match="only all of it can be committed"):
+        (where / "b").write_bytes(b"changed")
+    with pytest.raises(LayerError, match=r"moved.* was renamed by reference"):
         commit(made, b"moved/x")
+    commit(made, b"b")
+    assert (Path(os.fsdecode(made.lower)) / "b").read_bytes() == b"changed"
+    commit(made)
+    assert {b"d", b"moved"}.intersection(os.listdir(made.lower)) == {b"moved"}
+    assert (Path(os.fsdecode(made.lower)) / "moved/x").read_bytes() == b"x"

@@ -105,7 +105,7 @@ def test_what_a_patch_cannot_say(tmp_path: Path) -> None:
         b"a": File(LOWER[b"a"], mode=0o600),  # type: ignore[arg-type]
     }
     text = text_of(make(tmp_path, LOWER, upper))
-    assert b"Binary files /dev/null and b/bin differ\n" in text
+    assert b"Binary files /dev/null and b/bin differ\nvuctl: binary bin: 0 -> 2 bytes\n" in text
     assert b"vuctl: new pipe (prw-r--r--)\n" in text
     assert b"vuctl: new dir (drwxr-xr-x)\n" in text
     assert b"vuctl: other attributes of a: mode\n" in text

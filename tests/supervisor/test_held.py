@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vuosd.layers import open_layer
+from vuosd.layers import branch, open_layer
 from vuosd.supervisor.held import Layers
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.scratch import Scratch
@@ -205,3 +205,20 @@ def test_refusals(store: Store, tmp_path: Path) -> None:
     home = store.layers()
     home.give([Entry(Kind.COW, source, source)], "home", b"x")
     home.finish(None)
+
+
+def test_a_branch_tells_its_own_changes_from_its_parents(store: Store) -> None:
+    layers = store.layers()
+    layers.give([store.cow()], "it", b"x")
+    (tree,) = layers.trees()
+    Path(os.fsdecode(tree.upper), "new").touch()
+    store.finish(layers)
+    branch("it", "more", store.env)
+    layers = store.layers()
+    layers.give([store.cow()], "more", b"x")
+    (tree,) = layers.trees()
+    Path(os.fsdecode(tree.upper), "own").touch()
+    ((_, name, _, sentence, _),) = store.finish(layers)
+    assert name == "more"
+    said = "changes kept in layer more: 1 change upon those of its parent it; vuctl diff more"
+    assert sentence.startswith(said)

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     store = store_argument(arguments)
-    name = chosen(arguments.view, store)
+    name = chosen(arguments.view, store, "commit")
     with open_layer(name, os.environ, store=store, unfinished=True) as layer:
         paths = Paths(layer.trees)
         status = recovered(layer, recover(layer))

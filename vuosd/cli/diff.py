@@ -45,7 +45,7 @@ def _finish(name: str, store: bytes | None) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     store = store_argument(arguments)
-    name = chosen(arguments.view, store)
+    name = chosen(arguments.view, store, "diff")
     if interrupted(name, os.environ, store=store):
         _finish(name, store)
     with open_layer(name, os.environ, store=store, reading=True) as layer:

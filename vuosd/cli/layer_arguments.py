@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 
-from vuosd.layers import LayerError, Tree
+from vuosd.layers import LayerError, Tree, open_layer
 from vuosd.layers.errors import name_of
 from vuosd.layers.places import store_of
 from vuosd.layers.quoting import quoted
@@ -25,21 +26,44 @@ def store_argument(arguments: argparse.Namespace) -> bytes | None:
     return None if arguments.store is None else os.path.abspath(os.fsencode(arguments.store))
 
 
-def chosen(name: str | None, store: bytes | None) -> str:
+def chosen(name: str | None, store: bytes | None, command: str = "") -> str:
     """The layer's name: the one that was given, or the only one there is. LayerError.
 
     Never the newest of several: which one that is nobody sees, and `drop` is not to be taken back.
+    `command`: one that takes paths too, so that the word may have been meant for one.
     """
-    if name is not None:
-        return name
     place = store_of(os.environ, store)
     names = names_in(place)
+    if name is not None:
+        if command and name not in names and (having := _that_change(name, names, store)):
+            word = shlex.quote(name)
+            calls = " or ".join(f"`vuctl {command} {shlex.quote(layer)} {word}`" for layer in having[:4])
+            which = "layer" if len(having) == 1 else "layers"
+            raise LayerError(
+                f"no layer {name_of(os.fsencode(name))} in {name_of(place)}: it is a path that {which} "
+                f"{', '.join(having[:4])} changed; {calls}"
+            )
+        return name
     if len(names) == 1:
         return names[0]
     if not names:
         raise LayerError(f"there is no layer in {name_of(place)}: `vuos-run --cow` makes one")
     listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
     raise LayerError(f"which layer? there are {len(names)}: {listed}")
+
+
+def _that_change(word: str, names: Sequence[str], store: bytes | None) -> list[str]:
+    """The layers that have something at a path."""
+    found = []
+    for name in names:
+        try:
+            with open_layer(name, os.environ, store=store, reading=True, unfinished=True) as layer:
+                tree, path = Paths(layer.trees).parse(os.fsencode(word))
+                if path and os.path.lexists(os.path.join(tree.upper, path)):
+                    found.append(name)
+        except LayerError:
+            continue  # damaged, or not over it
+    return found
 
 
 class Paths:

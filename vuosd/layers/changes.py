@@ -86,7 +86,7 @@ class Comparison:
         self.stack = Stack([_level(tree.upper, tree.directory), *parents, *host])
         self.redirected = False  # whether the layer has something that is elsewhere in the trees below
         self.closed: list[tuple[bytes, int]] = []  # directories of the upper not to be written, with modes
-        self._changes: list[Change] = []
+        self.found: list[Change] = []  # by changes()
         self.covering: set[bytes] = set()  # directories that hide, and do not merge with, the one below
         self._linked: dict[tuple[int, int, int], list[tuple[bytes, Found, Found | None, int | None]]] = {}
 
@@ -109,7 +109,7 @@ class Comparison:
 
     def changes(self) -> list[Change]:
         """All of them, sorted by path, a directory before what is in it. OSError."""
-        self._changes, self._linked, self.closed, self.covering = [], {}, [], set()
+        self.found, self._linked, self.closed, self.covering = [], {}, [], set()
         pending = [_Visit(b"", self.stack.root(), self.stack.root(self._tops))]
         while pending:
             visit = pending.pop()
@@ -118,10 +118,10 @@ class Comparison:
         self._join_links()
         self.redirected = any(
             change.new is not None and (change.new.data or change.new.parts[-1][1] != change.path)
-            for change in self._changes
+            for change in self.found
         )
-        self._changes.sort(key=lambda change: change.path.replace(b"/", b"\0"))  # which no name has
-        return self._changes
+        self.found.sort(key=lambda change: change.path.replace(b"/", b"\0"))  # which no name has
+        return self.found
 
     def _entries(self, visit: _Visit, pending: list[_Visit]) -> None:
         new, old = visit.new, visit.old
@@ -210,19 +210,19 @@ class Comparison:
             directory = new if new and new.is_directory else None
             pending.append(_Visit(path, directory, old if old and old.is_directory else None))
         if new is None:
-            self._changes.append(Change(path, Kind.DELETED, None, old))
+            self.found.append(Change(path, Kind.DELETED, None, old))
             return
-        index: int | None = len(self._changes)
+        index: int | None = len(self.found)
         if old is None:
-            self._changes.append(Change(path, Kind.ADDED, new, None, covers=new.is_directory))
+            self.found.append(Change(path, Kind.ADDED, new, None, covers=new.is_directory))
         elif not same_type(new.st, old.st):
-            self._changes.append(Change(path, Kind.TYPE, new, old))
+            self.found.append(Change(path, Kind.TYPE, new, old))
         elif new.is_directory:
             return  # when it is gone through
         elif not (self._same_content(new, old) if same is None else same):
-            self._changes.append(Change(path, Kind.MODIFIED, new, old, self._cheap_attributes(new, old)))
+            self.found.append(Change(path, Kind.MODIFIED, new, old, self._cheap_attributes(new, old)))
         elif attributes := self._attributes(new, old, own):
-            self._changes.append(Change(path, Kind.METADATA, new, old, attributes))
+            self.found.append(Change(path, Kind.METADATA, new, old, attributes))
         else:
             index = None
         if new.st.st_nlink > 1 and stat.S_ISREG(new.st.st_mode):
@@ -242,7 +242,7 @@ class Comparison:
         attributes = tuple(name for name in self._attributes(new, old, None) if name != "times")
         if attributes:
             covers = visit.path in self.covering
-            self._changes.append(Change(visit.path, Kind.METADATA, new, old, attributes, covers=covers))
+            self.found.append(Change(visit.path, Kind.METADATA, new, old, attributes, covers=covers))
 
     def _cheap_attributes(self, new: Found, old: Found) -> tuple[str, ...]:
         found = []
@@ -288,9 +288,9 @@ class Comparison:
             for path, new, old, index in members:
                 others = tuple(other for other in paths if other != path)
                 if index is not None:
-                    self._changes[index].links = others
+                    self.found[index].links = others
                 elif len(below) > 1:
-                    self._changes.append(Change(path, Kind.METADATA, new, old, ("links",), others))
+                    self.found.append(Change(path, Kind.METADATA, new, old, ("links",), others))
 
 
 def _same_files(one: int, other: int, name: bytes, size: int, other_size: int) -> bool:

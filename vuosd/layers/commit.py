@@ -28,7 +28,7 @@ from vuosd.layers.clear import clear_all, clear_some
 from vuosd.layers.conflicts import Judge
 from vuosd.layers.errors import LayerError, name_of, reason
 from vuosd.layers.plan import Outlook, Planner
-from vuosd.layers.select import covered
+from vuosd.layers.select import covered, tied
 from vuosd.layers.stage import remove_temporaries, stage, undo
 from vuosd.layers.steps import Plan
 from vuosd.layers.store import Layer, Tree
@@ -84,10 +84,11 @@ def _check_changed(tree: Tree, roots: Sequence[bytes], of: Outlook, comparison: 
         if not any(covered(path, [root]) for path in paths):
             full = name_of(os.path.join(tree.target, root) if root else tree.target)
             raise LayerError(f"{full} is not changed in the layer: `vuctl diff` lists what is")
-    if comparison.redirected:
+    if comparison.redirected and (moved := tied(comparison, paths)) is not None:
         raise LayerError(
-            f"the layer has directories that were renamed by reference (overlay redirects), in "
-            f"{name_of(tree.target)}: only all of it can be committed"
+            f"{name_of(os.path.join(tree.target, moved))} was renamed by reference (an overlay redirect), "
+            "and what is to be committed has to do with it: only all of the layer can be committed, or "
+            "other paths"
         )
 
 

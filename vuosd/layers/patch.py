@@ -2,7 +2,7 @@
 
 A patch knows files (their content, and whether they may be executed) and symbolic links. Directories go
 and come with what is in them. What else has changed is told in lines that begin with "vuctl:", which those
-programs pass over; binary files are only named.
+programs pass over; binary files are only named, with their sizes.
 """
 
 import hashlib
@@ -89,6 +89,8 @@ def _one(comparison: Comparison, path: bytes, old: Found | None, new: Found | No
         if _binary(before) or _binary(after):
             yield b"".join(head)
             yield b"Binary files %s and %s differ\n" % (from_name, to_name)
+            was, now = (os.fstat(fd).st_size if fd >= 0 else 0 for fd in (before, after))
+            yield b"vuctl: binary %s: %d -> %d bytes\n" % (_quoted(path), was, now)
             return
         hunks = lines.hunks(before, after)
         first = next(hunks, None)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from vuosd.layers.beneath import ancestors
-from vuosd.layers.changes import Change, Kind
+from vuosd.layers.changes import Change, Comparison, Kind
 
 
 def covered(path: bytes, roots: Iterable[bytes]) -> bool:
@@ -33,6 +33,24 @@ def selected(changes: Sequence[Change], roots: Sequence[bytes] | None) -> list[C
             below = change.path + b"/"
             pending += [other for other in changes if other.path.startswith(below)]
     return [change for change in changes if change.path in taken]
+
+
+def tied(comparison: Comparison, paths: Iterable[bytes]) -> bytes | None:
+    """A path whose object lies elsewhere in the trees below, and would have to go together with one of
+    `paths`: these lie below it, lead to it, or belong to where it lies. None: there is none."""
+    moved = {}
+    for change in comparison.found:
+        if change.new is not None:
+            place = (change.new.data or change.new.parts[-1])[1]
+            if place != change.path:
+                moved[change.path] = (change.path, place)
+    for path in paths:
+        # A directory that covers the one below it changes for everything in it when something leaves it.
+        covering = [above for above in (b"", *ancestors(path)) if above in comparison.covering]
+        for name, places in moved.items():
+            if any(covered(path, [place]) or covered(place, [path, *covering[:1]]) for place in places):
+                return name
+    return None
 
 
 def left_out(changes: Sequence[Change], conflicting: Iterable[bytes]) -> set[bytes]:

@@ -215,8 +215,8 @@ class _Count(NamedTuple):
 
 
 def _count(trees: Collection[Tree]) -> _Count:
-    """How many paths `vuctl diff` would list. It looks into the files, for which nobody waits at the end of a
-    command: for much, what is in the layer is counted.
+    """How many paths `vuctl diff --alone` would list. It looks into the files, for which nobody waits at the
+    end of a command: for much, what is in the layer is counted.
     """
     number = size = 0
     for tree in trees:
@@ -240,8 +240,11 @@ def _sentence(held: _Held, changed: _Count) -> bytes:
     name = shlex.quote(held.layer.name)
     if held.store:
         name = f"--store={shlex.quote(os.fsdecode(held.store))} {name}"
+    # `vuctl diff` shows both; what the parent holds is not this run's.
+    parent = held.layer.parent
+    upon = "" if parent is None else f" upon those of its parent {quoted(os.fsencode(parent))}"
     return os.fsencode(
-        f"changes kept in layer {quoted(os.fsencode(held.layer.name))}: {changed}; "
+        f"changes kept in layer {quoted(os.fsencode(held.layer.name))}: {changed}{upon}; "
         f"vuctl diff {name} | commit {name} | drop {name}"
     )
 
