@@ -251,6 +251,7 @@ int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *
 	}
 	if ((error = end(&call, error)) < 0)
 		vu_close(&out->fd);
+	vu_callers_free(work);
 	free(work);
 	return error;
 }

@@ -287,6 +287,14 @@ struct vu_place {
 	char *view; /* canonical path in the view, of the object (or of parent/name) */
 };
 
+/* callers.c */
+enum vu_caller_file { VU_CALLER_CWD, VU_CALLER_DESCRIPTORS, VU_CALLER_STATUS, VU_CALLER_FILES };
+enum { VU_CALLERS = 16 };
+struct vu_caller {
+	pid_t tid;
+	int files[VU_CALLER_FILES]; /* 1 + the descriptor, so that 0 is none */
+};
+
 /* One thread's memory: nothing on the hot path allocates. */
 struct vu_work {
 	char path[2][PATH_MAX + 1];
@@ -297,6 +305,7 @@ struct vu_work {
 	char host[VU_TEXT];
 	char scratch[VU_TEXT];
 	_Alignas(16) char data[65536 + 64];
+	struct vu_caller callers[VU_CALLERS];
 };
 
 struct vu_credentials {
@@ -388,6 +397,12 @@ int vu_asked_park(struct vu_call *call);
 enum vu_warning { VU_WARN_BLIND, VU_WARN_FOREIGN, VU_WARN_OPAQUE };
 /* Tells the person "NAME (process N): …", once for each program and kind; before the call is answered. */
 void vu_warn(struct vu_call *call, enum vu_warning kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* callers.c: descriptors of what procfs has of the caller; -1: there is none yet, so open it by its path */
+int vu_caller_file(struct vu_call *call, enum vu_caller_file file);
+/* What they told was an error: the thread that they were of may have gone. */
+void vu_caller_forget(struct vu_call *call);
+void vu_callers_free(struct vu_work *work);
 
 /* target.c */
 /* With our own capabilities from `begin` on, then again with those that we act with. */

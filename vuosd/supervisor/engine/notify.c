@@ -311,6 +311,8 @@ static void *engine_thread(void *argument)
 		if (!lead(session, work, pin, turn))
 			break;
 	}
+	if (work)
+		vu_callers_free(work);
 	free(work);
 	return NULL;
 }

@@ -151,13 +151,20 @@ static const char *status_field(const char *status, const char *name)
 
 static int read_status(struct vu_call *call)
 {
-	char name[64];
-	snprintf(name, sizeof name, "%d/status", call->tid);
-	VU_CLOSE int fd = openat(call->session->proc, name, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
+	char name[64], *out = call->work->scratch;
+	size_t room = sizeof call->work->scratch - 1;
 	/* One read has all of it that there is room for: a file of single_open(), fs/seq_file.c seq_read_iter. */
-	ssize_t n = read(fd, call->work->scratch, sizeof call->work->scratch - 1);
+	int kept = vu_caller_file(call, VU_CALLER_STATUS);
+	ssize_t n = kept < 0 ? -1 : pread(kept, out, room, 0);
+	if (n <= 0) {
+		if (kept >= 0)
+			vu_caller_forget(call);
+		snprintf(name, sizeof name, "%d/status", call->tid);
+		VU_CLOSE int fd = openat(call->session->proc, name, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		n = read(fd, out, room);
+	}
 	if (n < 0)
 		return -errno;
 	call->work->scratch[n] = 0;
@@ -204,7 +211,14 @@ int vu_target_credentials(struct vu_call *call)
 
 mode_t vu_target_umask(struct vu_call *call)
 {
-	return vu_target_credentials(call) < 0 ? 077 : call->credentials.umask;
+	unsigned umask;
+	const char *line;
+	if (call->credentials.known)
+		return call->credentials.umask;
+	if (read_status(call) < 0 || !(line = status_field(call->work->scratch, "\nUmask:")) ||
+	    sscanf(line, "%o", &umask) != 1)
+		return 077;
+	return umask;
 }
 
 pid_t vu_tgid(struct vu_call *call)
@@ -281,9 +295,16 @@ const char *vu_descriptor_name(int fd, char buffer[24])
 int vu_target_link(struct vu_call *call, const char *name, char *out, size_t room)
 {
 	char path[64];
-	snprintf(path, sizeof path, "%d/%s", call->tid, name);
+	bool cwd = !strcmp(name, "cwd");
 	vu_inspect(call, true);
-	ssize_t n = readlinkat(call->session->proc, path, out, room - 1);
+	int kept = vu_caller_file(call, cwd ? VU_CALLER_CWD : VU_CALLER_DESCRIPTORS);
+	ssize_t n = kept < 0 ? -1 : readlinkat(kept, cwd ? "" : name + strlen("fd/"), out, room - 1);
+	if (n < 0) {
+		if (kept >= 0)
+			vu_caller_forget(call);
+		snprintf(path, sizeof path, "%d/%s", call->tid, name);
+		n = readlinkat(call->session->proc, path, out, room - 1);
+	}
 	vu_inspect(call, false);
 	if (n < 0) {
 		call->blind |= errno == EACCES; /* fs/proc/base.c proc_fd_access_allowed */
