@@ -158,6 +158,7 @@ static void answer(const struct seccomp_notif *n)
 reply:
 	if (fd >= 0)
 		close(fd);
+	fprintf(stderr, "call %d was not made: %s\n", n->data.nr, strerror(-resp.error));
 	__atomic_add_fetch(&errors, 1, __ATOMIC_RELAXED);
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 }
