@@ -1,0 +1,170 @@
+"""FileSystemType: a type of file system, and how the process that serves one is started.
+
+Whoever mounts gives a *mountpoint* as libfuse and pyfuse3 understand it: "/dev/fd/7", where descriptor 7 is
+a /dev/fuse that has been mounted already or an end of a SOCK_SEQPACKET socketpair; or, for a server that
+must call mount(2) itself (`needs_mount`), a directory that nobody else sees."""
+
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vuosd.api.options import MountOptions, Value, decode, join
+
+_DESCRIPTOR = re.compile(r"/dev/fd/(\d+)")
+
+
+class TypeProblem(Exception):
+    """Why a file system cannot be served: unknown type, missing program or package, for a person."""
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server process is started. It stays in the foreground, ends when the file system is unmounted,
+    and says on stderr why, with an exit status other than 0, when it cannot serve.
+
+    `environment` is to be added to that of the process. `kernel` are the options that mount(2) of type fuse
+    gets, beside fd, rootmode, user_id and group_id; `name` is what comes after "fuse." in the table of
+    mounts."""
+
+    argv: tuple[str, ...]
+    pass_fds: tuple[int, ...] = ()
+    environment: dict[str, str] = {}
+    kernel: tuple[str, ...] = ()
+    readonly: bool = False
+    name: str = ""
+    source: str = ""
+
+
+class FileSystemType(ABC):
+    """One type: its name, and what it can do."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    summary: str = ""
+
+    @property
+    def needs_mount(self) -> bool:
+        """Its server calls mount(2) itself and takes no descriptor."""
+        return False
+
+    @abstractmethod
+    def command(self, source: str, target: str, options: Mapping[str, Value] | str = "") -> Server:
+        """How a server of `source` is started; `target` is "/dev/fd/N" or a directory, see above. `options`
+        are those of the file system; what concerns the mount alone (noexec, noatime…) has been taken off.
+        OptionError, TypeProblem."""
+
+
+class PythonType(FileSystemType):
+    """A Filesystem, or a pyfuse3.Operations, served by vuosd.fuse.host. Its class is imported by that
+    process and no other."""
+
+    def __init__(self, name: str, spec: str, aliases: tuple[str, ...] = (), summary: str = "") -> None:
+        """`spec` is what `vuosd.fuse.host` takes: a type's name, module:Class, or a file's path."""
+        self.name, self.spec, self.aliases, self.summary = name, spec, aliases, summary
+
+    def command(self, source: str, target: str, options: Mapping[str, Value] | str = "") -> Server:
+        text = options if isinstance(options, str) else join(options)
+        fd = descriptor_of(target)
+        if fd is None:
+            raise TypeProblem(f"{self.name}: its server takes a descriptor, /dev/fd/N, not {target}")
+        if importlib.util.find_spec("pyfuse3") is None:
+            raise TypeProblem(f"type {self.name} needs the package pyfuse3: pip install 'vuosd[fuse]'")
+        argv = (
+            sys.executable,
+            "-P",
+            "-m",
+            "vuosd.fuse.host",
+            self.spec,
+            "--fd",
+            str(fd),
+            "--source",
+            source,
+            "-o",
+            text,
+        )
+        return Server(
+            argv=argv,
+            pass_fds=(fd,),
+            kernel=("default_permissions",),
+            readonly="ro" in text.split(","),
+            name=self.name,
+            source=source or self.name,
+        )
+
+
+class ProgramType(FileSystemType):
+    """An existing FUSE server: a program of the system."""
+
+    def __init__(
+        self,
+        name: str,
+        program: str,
+        package: str,
+        arguments: Callable[[str, str, Any], list[str]],
+        *,
+        options: type[MountOptions] = MountOptions,
+        kernel: tuple[str, ...] = ("default_permissions",),
+        readonly: bool = False,
+        aliases: tuple[str, ...] = (),
+        summary: str = "",
+        source_is_file: bool = True,
+    ) -> None:
+        """`package` is Debian's. `arguments(source, mountpoint, options)` are those of the program,
+        `options` an instance of the schema. `source_is_file`: the source is a path of the machine where the
+        program runs."""
+        self.name, self.program, self.package, self.arguments = name, program, package, arguments
+        self.options, self.kernel, self.readonly = options, kernel, readonly
+        self.aliases, self.summary, self.source_is_file = aliases, summary, source_is_file
+
+    @property
+    def needs_mount(self) -> bool:
+        return _library(self._path()) == 2
+
+    def command(self, source: str, target: str, options: Mapping[str, Value] | str = "") -> Server:
+        decoded = decode(self.options, options, self.name)
+        path = self._path()
+        fd = descriptor_of(target)
+        if fd is not None and self.needs_mount:
+            raise TypeProblem(
+                f"{self.name}: {self.program} is linked with libfuse 2, so it must mount itself"
+            )
+        if self.source_is_file and not os.path.exists(source):
+            raise TypeProblem(
+                f"{self.name}: {source or 'no source'}: {'no such file' if source else 'name an image, say'}"
+            )
+        return Server(
+            argv=(path, *self.arguments(source, target, decoded)),
+            pass_fds=() if fd is None else (fd,),
+            kernel=self.kernel,
+            readonly=self.readonly or decoded.ro,
+            name=self.name,
+            source=source,
+        )
+
+    def _path(self) -> str:
+        path = shutil.which(self.program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+        if path is None:
+            raise TypeProblem(
+                f"type {self.name} needs the program {self.program}: Debian's package {self.package}"
+            )
+        return path
+
+
+def descriptor_of(target: str) -> int | None:
+    """7 of "/dev/fd/7"."""
+    match = _DESCRIPTOR.fullmatch(target)
+    return int(match[1]) if match else None
+
+
+def _library(path: str) -> int:
+    """Which libfuse a program is linked with: 2 or 3. Their names stand in the file as they are, ELF(5):
+    DT_NEEDED."""
+    content = Path(path).read_bytes()
+    return 2 if b"libfuse.so.2\0" in content and b"libfuse3.so." not in content else 3

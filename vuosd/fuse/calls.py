@@ -1,0 +1,106 @@
+"""Calls of a plugin's methods: in turn, as task or in a thread, with a deadline; and what becomes of their
+errors.
+
+A plugin's OSError is the answer. Anything else that it raises, and every result that checks.py refuses, is
+EIO to the process and one line in the log that names the method, its path, and the last line of the
+plugin's code that ran."""
+
+import errno
+import inspect
+import os
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import pyfuse3
+import trio
+
+from vuosd.api import Filesystem
+from vuosd.fuse.checks import Nonsense
+from vuosd.supervisor.log import log
+
+_Checked = TypeVar("_Checked")
+_MOST = 511  # errnos from 512 on are the kernel's own; FUSE refuses the whole answer, fs/fuse/dev.c
+_HERE = os.path.dirname(__file__)
+
+
+class Calls:
+    """All calls of one file system. `deadline` is in seconds, None: no call is ever given up."""
+
+    def __init__(self, name: str, plugin: Filesystem, deadline: float | None = None) -> None:
+        self.name = name
+        self.plugin = plugin
+        self.deadline = float("inf") if deadline is None else deadline
+        self._threads = trio.CapacityLimiter(plugin.threads) if plugin.threads else None
+
+    async def __call__(
+        self, check: Callable[[Any], _Checked], method: Callable[..., Any], *arguments: Any
+    ) -> _Checked:
+        """What the method returns, checked. Raises pyfuse3.FUSEError and nothing else."""
+        try:
+            with trio.move_on_after(self.deadline):
+                if self._threads is not None and not inspect.iscoroutinefunction(method):
+                    return await trio.to_thread.run_sync(
+                        _checked, check, method, arguments, abandon_on_cancel=True, limiter=self._threads
+                    )
+                result = method(*arguments)
+                if inspect.isawaitable(result):
+                    result = await result
+                elif hasattr(result, "__aiter__"):
+                    result = [item async for item in result]
+                return check(result)
+            self._log(method, arguments, f"no answer within {self.deadline:g} s")
+            raise pyfuse3.FUSEError(errno.EIO)
+        except pyfuse3.FUSEError as error:
+            raise pyfuse3.FUSEError(self._errno(error.errno, method, arguments)) from None
+        except OSError as error:
+            raise pyfuse3.FUSEError(self._errno(error.errno, method, arguments, error)) from None
+        except Nonsense as error:
+            self._log(method, arguments, str(error))
+        except Exception as error:
+            self._log(method, arguments, described(error))
+        raise pyfuse3.FUSEError(errno.EIO)
+
+    def _errno(
+        self,
+        number: object,
+        method: Callable[..., Any],
+        arguments: Iterable[Any],
+        error: OSError | None = None,
+    ) -> int:
+        if number == errno.ENOSYS:  # would tell the kernel never to ask again
+            return errno.EOPNOTSUPP
+        if isinstance(number, int) and 0 < number <= _MOST:
+            return number
+        said = described(error) if error is not None else f"FUSEError with errno {number}"
+        self._log(method, arguments, f"raised an error without an errno that there is: {said}")
+        return errno.EIO
+
+    def _log(self, method: Callable[..., Any], arguments: Iterable[Any], what: str) -> None:
+        shown = ", ".join(_shown(argument) for argument in arguments)
+        log.error("%s", f"{self.name}: {method.__name__}({shown}): {what}".replace("\n", " "))
+
+
+def _checked(
+    check: Callable[[Any], _Checked], method: Callable[..., Any], arguments: tuple[Any, ...]
+) -> _Checked:
+    return check(method(*arguments))
+
+
+def described(error: BaseException) -> str:
+    """One line: the exception, and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if not frame.filename.startswith(_HERE)]
+    text = "".join(traceback.format_exception_only(error)[-1:]).strip()
+    if not ours:
+        return text
+    last = ours[-1]
+    return f"{text} ({os.path.basename(last.filename)}:{last.lineno} in {last.name})"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        value = value if len(value) <= 80 else value[:77] + b"..."
+        return repr(value)[1:]
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
