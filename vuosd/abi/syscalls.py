@@ -198,7 +198,7 @@ _ROWS = (
         note="never the kernel's: the mounter changes the view"),
     row(166, "umount2", Op.UMOUNT, Path, Flags, unmounted=EPERM,
         note="never the kernel's: the mounter changes the view"),
-    *refused(ENOSYS, "as on kernels before Linux 5.2 (5.12, 6.15): libmount and libfuse go on with mount(2)",
+    *refused(ENOSYS, "as on kernels before Linux 5.2 (5.12, 6.15), for which libmount goes on with mount(2)",
              "429 move_mount 428 open_tree 467 open_tree_attr 430 fsopen 431 fsconfig 432 fsmount 433 fspick "
              "442 mount_setattr", unmounted=EPERM),
     *refused(EPERM, "would change the kernel's mounts under the view; as for a process without privilege",

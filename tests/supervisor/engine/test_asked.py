@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -114,6 +115,36 @@ def test_without_a_mounter() -> None:
         assert session.take() is None
 
     run(body, View(), attend=attend)
+
+
+def test_the_ordinary_commands() -> None:
+    """libmount finds no new mount interface, or does not look for it, and makes the classic calls."""
+
+    def body() -> None:
+        mounted = subprocess.run(
+            ["mount", "-t", "ext4", "-o", "ro,nosuid,port=2", "nothing", "/mnt"], check=False
+        )
+        assert mounted.returncode == (0 if os.geteuid() == 0 else 1), "else it refuses itself"
+        if os.geteuid() == 0:
+            subprocess.run(["umount", "-l", "/"], check=True)
+
+    def attend(session: Session) -> None:
+        if os.geteuid():
+            return
+        asked = take(session)
+        texts = [session.read_string(asked.tid, asked.id, asked.args[i]) for i in (0, 1, 2, 4)]
+        assert (asked.op, texts, asked.args[3]) == (
+            "mount",
+            [b"nothing", b"/mnt", b"ext4", b"port=2"],
+            1 | 2,
+        )
+        assert session.answer(asked.id)
+        asked = take(session)
+        path = session.read_string(asked.tid, asked.id, asked.args[0])
+        assert (asked.op, path, asked.args[1]) == ("umount", b"/", 2)
+        assert session.answer(asked.id)
+
+    run(body, View(mounts=True), attend=attend)
 
 
 def test_the_new_mount_calls_do_not_exist() -> None:

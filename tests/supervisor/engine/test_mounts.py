@@ -1,16 +1,19 @@
 """Mounts that come and go while processes run: who sees what, stacking, and what becomes of those inside."""
 
+import ctypes
 import errno
 import os
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from supervisor.engine.driver import Attend, View, bind, directory, errno_of, hide, lib, run
+from supervisor.engine.driver import Attend, View, bind, directory, errno_of, hide, lib, run, syscall
 
+from vuosd.supervisor.scratch import Scratch, Sized
 from vuosd.supervisor.session import Placed, Session
 
 pytestmark = pytest.mark.kernel
@@ -247,3 +250,137 @@ def test_while_threads_look(tree: Path, steps: Steps) -> None:
         assert anchors(tree / "one") == 0
 
     run(body, View([hide("/nowhere")]), attend=steps.attend(change))
+
+
+def getcwd() -> bytes:
+    """As the kernel says it, which glibc does not pass on."""
+    buffer = ctypes.create_string_buffer(4096)
+    syscall(79, buffer, 4096)
+    return buffer.value
+
+
+@pytest.mark.parametrize("shown", [False, True], ids=["shown once", "shown elsewhere too"])
+def test_who_stands_in_what_goes(tree: Path, steps: Steps, shown: bool) -> None:
+    """As after umount2(MNT_DETACH): the tree goes on for those in it, and there is nothing above it."""
+    numbers: list[int] = []
+    (tree / "one/sub/run").write_text("#!/bin/sh\necho ran\n")
+    (tree / "one/sub/run").chmod(0o755)
+
+    def body() -> None:
+        steps.go()
+        os.chdir(tree / "mnt/sub")
+        fd = os.open(tree / "mnt/sub", os.O_RDONLY)
+        assert getcwd() == bytes(tree / "mnt/sub")
+        steps.go()
+        assert os.listdir() == ["run"]
+        assert Path("run").read_text() == Path("./run").read_text() == Path("../sub/run").read_text()
+        assert Path("../who").read_text() == "one"
+        Path("made").write_text("here")
+        os.unlink("made")
+        assert subprocess.run(["./run"], capture_output=True, check=True).stdout == b"ran\n"
+        assert getcwd() == b"(unreachable)/sub"
+        assert os.readlink("/proc/self/cwd") == ("/sub" if not shown else str(tree / "one/sub"))
+        for path in ("../../mnt", "../../one/who", "../sub/../../who"):
+            assert errno_of(os.stat, path) == errno.ENOENT, path
+        assert os.stat("run", dir_fd=fd).st_size == 19
+        assert who(tree / "mnt") == "mnt"
+        os.chdir("..")
+        assert getcwd() == b"(unreachable)/"
+        assert errno_of(os.stat, "../mnt") == errno.ENOENT
+        os.chdir(tree / "mnt")
+        assert getcwd() == bytes(tree / "mnt")
+        assert Path("who").read_text() == "mnt"
+
+    attend = steps.attend(
+        lambda session: numbers.append(session.mount(placed(tree / "mnt", tree / "one"))),
+        lambda session: session.unmount(numbers[0]),
+    )
+    run(body, View([hide("/nowhere") if shown else hide(tree / "one")]), attend=attend)
+
+
+def test_who_stands_in_what_the_kernel_has_detached(tree: Path, steps: Steps) -> None:
+    """A mount in another namespace: when that has gone, the kernel's links do not tell where it was."""
+    scratch = Scratch(os.getpid())
+    numbers: list[int] = []
+
+    def body() -> None:
+        steps.go()
+        os.chdir(tree / "mnt")
+        os.mkdir("etc")
+        Path("etc/hosts").write_text("ours")
+        assert Path("/etc/hosts").read_text() != "ours"
+        os.chdir("etc")
+        fd = os.open(".", os.O_RDONLY)
+        steps.go()
+        assert Path("hosts").read_text() == "ours"
+        assert Path("../etc/hosts").read_text() == "ours"
+        assert os.stat("hosts", dir_fd=fd).st_size == 4
+        assert getcwd() == b"(unreachable)/etc"
+        assert errno_of(os.stat, "../../etc") == errno.ENOENT
+        assert errno_of(os.stat, "../mnt") == errno.ENOENT
+        assert Path("/etc/hosts").read_text() == "a bind", "the entry of that name is not meant"
+        os.chdir("/etc")
+        assert getcwd() == b"/etc"
+
+    def mount(session: Session) -> None:
+        path = scratch.make(0o777)
+        (fd,) = scratch.mount([Sized(path, 1 << 20, 0o777)])
+        at = os.readlink(b"/proc/self/fd/%d" % fd)
+        numbers.append(session.mount(Placed(lib.VU_BIND, False, bytes(tree / "mnt"), fd, at)))
+
+    def unmount(session: Session) -> None:
+        assert session.unmount(numbers[0])
+        scratch.remove()
+
+    (tree / "bind").write_text("a bind")
+    run(body, View([bind("/etc/hosts", tree / "bind")]), attend=steps.attend(mount, unmount))
+
+
+def test_lists_of_mounts(tree: Path, steps: Steps) -> None:
+    more = {"type": b"fuse.sshfs", "name": b"me@host:/a b"}
+
+    def lines(name: str) -> list[list[str]]:
+        return [line.split(" ") for line in Path(name).read_text().splitlines() if str(tree) in line]
+
+    def body() -> None:
+        assert lines("/proc/self/mountinfo") == lines("/proc/mounts") == []
+        steps.go()
+        first, second, inner = lines("/proc/self/mountinfo")
+        mnt = str(tree / "mnt")
+        st = os.stat(tree / "one")
+        device = f"{os.major(st.st_dev)}:{os.minor(st.st_dev)}"
+        assert first[2:] == [device, "/", mnt, "rw,nosuid,relatime", "-", "fuse.sshfs", "me@host:/a\\040b",
+                             "rw,user_id=0,max_read=10"]  # fmt: skip
+        assert second[3:] == ["/", mnt, "ro,noexec", "-", "ext4", "none", "ro"]
+        assert inner[4] == f"{mnt}/sub"
+        assert inner[5:] == native[5:]
+        assert (second[1], inner[1]) == (first[0], second[0]), "each lies on the one before"
+        assert [line[:4] for line in lines("/proc/self/mounts")[:2]] == [
+            ["me@host:/a\\040b", mnt, "fuse.sshfs", "rw,nosuid,relatime,user_id=0,max_read=10"],
+            ["none", mnt, "ext4", "ro,noexec"],
+        ]
+        assert len({line[0] for line in lines("/proc/self/mountinfo")}) == 3
+        steps.go()
+        assert lines("/proc/self/mountinfo") == [first]
+        steps.go()
+        assert lines("/proc/self/mountinfo") == []
+
+    numbers: list[int] = []
+
+    def mount(session: Session) -> None:
+        one = placed(tree / "mnt", tree / "one", options=b"rw,nosuid,relatime,user_id=0,max_read=10", **more)
+        two = placed(tree / "mnt", tree / "two", readonly=True, type=b"ext4", options=b"rw,noexec")
+        for entry in (one, two, placed(tree / "mnt/sub", tree / "one/sub")):
+            numbers.append(session.mount(entry))
+
+    def unmount(count: int) -> Callable[[Session], None]:
+        def step(session: Session) -> None:
+            for _ in range(count):
+                session.unmount(numbers.pop())
+
+        return step
+
+    table = [line.split(" ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    native = max((line for line in table if f"{tree}/".startswith(line[4].rstrip("/") + "/")),
+                 key=lambda line: len(line[4]))  # fmt: skip
+    run(body, View(), attend=steps.attend(mount, unmount(2), unmount(1)))

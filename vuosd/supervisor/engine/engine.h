@@ -274,6 +274,7 @@ struct vu_place {
 	bool held; /* one of the caller's own descriptors: judged when it was opened */
 	bool covered; /* nameless, because the view shows something else there */
 	bool nameless; /* no path leads there: see vu_walk */
+	bool lost; /* nameless, because its mount is gone; `view` is the path below that */
 	bool readonly;
 	bool hidden; /* VU_WANT_PARENT: the last name is hidden by the view */
 	bool mountpoint; /* the place is an entry's own target */

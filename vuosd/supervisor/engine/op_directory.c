@@ -110,19 +110,20 @@ int vu_op_getcwd(struct vu_call *call)
 		return error;
 	if (place.covered)
 		return -ENOENT;
-	if (place.nameless)
+	if (place.nameless && !place.lost)
 		return VU_CONTINUE; /* a deleted one, or one that is too deep to be named */
 	const char *root = vu_state_of(call)->root, *path = place.view;
 	size_t length = strlen(root);
-	if (length && !strncmp(path, root, length) && (!path[length] || path[length] == '/')) {
+	bool below = !strncmp(path, root, length) && (!path[length] || path[length] == '/');
+	if (length && below && !place.lost) {
 		path += length;
-	} else if (length) {
+	} else if (length || place.lost) {
 		/* As fs/d_path.c says of what lies outside the root. */
 		path = strcat(strcpy(call->work->text, "(unreachable)"), place.view);
 	}
 	if (!*path)
 		path = "/";
-	if (place.mount->identity && !length &&
+	if (place.mount->identity && !length && !place.lost &&
 	    (!place.mount->stack || vu_stack_is_bottom(place.mount->stack, &place.seen)))
 		return VU_CONTINUE;
 	size_t size = strlen(path) + 1;

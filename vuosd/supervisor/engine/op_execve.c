@@ -360,6 +360,8 @@ int vu_op_execve(struct vu_call *call)
 		call, (at & AT_SYMLINK_NOFOLLOW ? 0 : VU_FOLLOW) | (at & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &place);
 	if (error < 0)
 		return error;
+	if (place.nameless && *call->work->path[0])
+		return VU_CONTINUE; /* from a directory that only the kernel can go on from */
 	if (place.held && place.fd < 0) {
 		char name[24];
 		place.fd = vu_target_open(call, vu_descriptor_name(dirfd, name));

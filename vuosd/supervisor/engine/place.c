@@ -250,8 +250,63 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 	}
 }
 
+enum { ONLY_KERNEL = 1, LOST = 2 };
+
+/* Is the object that this link of the caller leads to what we find at `host`? */
+static bool is_there(struct vu_call *call, const char *name, const char *host)
+{
+	struct statx theirs, ours;
+	char link[64];
+	const int quick = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT; /* no server is asked */
+	snprintf(link, sizeof link, "%d/%s", call->tid, name);
+	vu_inspect(call, true);
+	int error = (int)syscall(SYS_statx, call->session->proc, link, quick, STATX_INO, &theirs);
+	vu_inspect(call, false);
+	return error < 0 || (!syscall(SYS_statx, AT_FDCWD, host, quick | AT_SYMLINK_NOFOLLOW, STATX_INO, &ours) &&
+			     theirs.stx_ino == ours.stx_ino && theirs.stx_dev_major == ours.stx_dev_major &&
+			     theirs.stx_dev_minor == ours.stx_dev_minor);
+}
+
 /*
- * Where a relative path starts. 1: only the kernel can go on from there (see engine.h). With `object` that is opened first
+ * The directory work->host, found as walk->start or (`error`) not at all: is it in what has been unmounted? Then its path
+ * below that goes to walk->view. Where the kernel's mount has gone as well, that is all that its links tell.
+ */
+static bool is_lost(struct vu_walk *walk, int dirfd, const char *name, int error)
+{
+	struct vu_call *call = walk->call;
+	const char *host = call->work->host;
+	const struct vu_mount *hint = dirfd == AT_FDCWD ? walk->state->cwd_mount : NULL, *gone = NULL;
+	if (hint)
+		gone = vu_namespace_lost(&call->session->names, call->table, host, hint);
+	if (!gone && error < 0)
+		gone = vu_namespace_lost(&call->session->names, call->table, host, NULL);
+	bool detached =
+		!gone && !error && call->table->detached && !walk->start->private && !is_there(call, name, host);
+	if (!gone && !detached)
+		return false;
+	strcpy(walk->view, gone ? host + gone->source_length : host);
+	if (!*walk->view)
+		strcpy(walk->view, "/");
+	return true;
+}
+
+/* Does a path that begins at `start` lead above the root? As its text says. */
+static bool climbs(const char *start, const char *path)
+{
+	int depth = 0;
+	for (const char *end; *(start += strspn(start, "/")); start = end) {
+		end = start + strcspn(start, "/");
+		depth++;
+	}
+	for (const char *end; depth >= 0 && *(path += strspn(path, "/")); path = end) {
+		end = path + strcspn(path, "/");
+		depth += vu_walk_is_dot_dot(path, end) ? -1 : !vu_walk_is_dot(path, end);
+	}
+	return depth < 0;
+}
+
+/*
+ * Where a relative path starts. ONLY_KERNEL can go on from there (see engine.h); so it is where the mount is LOST. With `object` that is opened first
  * (or is already), so that it is what was judged, whatever the number means to the caller by then.
  */
 static int start(struct vu_walk *walk, int dirfd, int *object)
@@ -271,11 +326,11 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 	if (n == -ENOENT && dirfd != AT_FDCWD)
 		return -EBADF;
 	if (n == -ENAMETOOLONG)
-		return 1;
+		return ONLY_KERNEL;
 	if (n < 0)
 		return n;
 	if (*work->host != '/')
-		return 1; /* a pipe, a socket: ENOTDIR, as the kernel will say */
+		return ONLY_KERNEL; /* a pipe, a socket: ENOTDIR, as the kernel will say */
 	const char *deleted = " (deleted)";
 	size_t tail = strlen(deleted);
 	if ((size_t)n > tail && !strcmp(work->host + n - tail, deleted)) {
@@ -283,12 +338,14 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 		VU_CLOSE int opened = object ? -1 : vu_target_open(call, name);
 		int fd = object ? *object : opened;
 		if (fd < 0 || fstat(fd, &st) < 0 || st.st_nlink == 0 || S_ISREG(st.st_mode))
-			return 1;
+			return ONLY_KERNEL;
 		if (lstat(work->host, &st) < 0)
-			return 1;
+			return ONLY_KERNEL;
 	}
 	int tree;
 	int error = vu_table_reverse(call->table, work->host, walk->state->cwd_mount, walk->view, &walk->start, &tree);
+	if (call->table->reduced && is_lost(walk, dirfd, name, error))
+		return LOST;
 	if (error < 0)
 		return error; /* ENOENT, EACCES: a directory that the view does not show */
 	walk->seen = (struct vu_seen){ .tree = (int8_t)tree, .lowest = (int8_t)tree };
@@ -326,7 +383,8 @@ static int walk_descriptor(struct vu_call *call, int slot, int fd, int *object, 
 	clear(place, walk.view);
 	int result = start(&walk, fd, object);
 	place->covered = result == -ENOENT || result == -EACCES;
-	if (result == 1 || place->covered) { /* nothing of the view's tree */
+	place->lost = result == LOST;
+	if (result > 0 || place->covered) { /* nothing of the view's tree */
 		place->held = place->native = place->nameless = true;
 		place->mount = call->table->root;
 		return 0;
@@ -428,7 +486,10 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 			result = -ENOENT; /* what is hidden is not there */
 		if (result < 0)
 			return result;
-		if (result == 1)
+		/* A process in what has been unmounted stays there, and above that there is nothing. */
+		if (result == LOST && climbs(walk.view, path))
+			return -ENOENT;
+		if (result > 0)
 			return only_kernel(call, dirfd, place);
 		walk.scope = walk.length;
 		walk.trailing = *path == '/'; /* the start itself, which must be a directory then */

@@ -59,6 +59,11 @@ int vu_proc_link(struct vu_call *call, const struct vu_place *place, char *out, 
 		host[n - (ssize_t)tail] = 0;
 	const struct vu_state *state = vu_state_of(call);
 	int error = vu_table_reverse(call->table, host, state->cwd_mount, view, &mount, NULL);
+	const struct vu_mount *lost = error < 0 && call->table->reduced
+					      ? vu_namespace_lost(&call->session->names, call->table, host, NULL)
+					      : NULL;
+	if (lost) /* as fs/d_path.c says it of what has been detached */
+		return snprintf(out, room, "%s", host[lost->source_length] ? host + lost->source_length : "/");
 	if (error < 0) /* hidden; or an object of its own that entries lie over, which keeps its name */
 		return error == -EACCES || !strcmp(name, "cwd") ? -EACCES : 0;
 	size_t root = strlen(state->root);

@@ -139,16 +139,21 @@ static int parse(struct vu_call *call, int fd, bool translate, struct lines *out
 	return 0;
 }
 
-/* The mount that `path` lies on, other than at its own place `self`: the last of the longest. */
-static int parent_of(const struct lines *lines, const struct line *self, int otherwise)
+/*
+ * The mount that `self` lies on: the last of the longest. Of those at its own place only an entry, from line `first` on,
+ * that came before.
+ */
+static int parent_of(const struct lines *lines, const struct line *self, unsigned first, int otherwise)
 {
 	const struct line *best = NULL;
 	for (unsigned i = 0; i < lines->count; i++) {
 		const struct line *line = &lines->lines[i];
-		if (line == self || !line->target || line->length >= self->length ||
-		    (best && line->length < best->length))
+		if (line == self || !line->target || line->length > self->length ||
+		    (best && line->length < best->length) ||
+		    (line->length == self->length && (i < first || line > self)))
 			continue;
-		if (!strncmp(line->target, self->target, line->length) && self->target[line->length] == '/')
+		const char *rest = self->target + line->length;
+		if (!strncmp(line->target, self->target, line->length) && (*rest == '/' || !*rest))
 			best = line;
 	}
 	return best ? best->id : otherwise;
@@ -162,49 +167,123 @@ static bool listed(const struct lines *lines, int id)
 	return false;
 }
 
-/* What is told of an entry: that of the host's mount on which its source lies. */
+/* What is told of an entry: that of the host's mount on which its source lies, or what the mounter says. */
 struct facts {
-	char device[32], *root, options[256], type[64], *source, super[256];
+	char device[32], *root, *options, *type, *source, *super;
 };
+
+static void free_facts(struct facts *facts)
+{
+	free(facts->root);
+	free(facts->options);
+	free(facts->type);
+	free(facts->source);
+	free(facts->super);
+}
+
+/* Options of the mount and not of the file system: show_mnt_opts and show_vfsmnt in fs/proc_namespace.c. */
+static bool is_of_mount(const char *option, size_t length)
+{
+	static const char *const names[] = { "ro",      "rw",         "nosuid",   "nodev",      "noexec",
+					     "noatime", "nodiratime", "relatime", "nosymfollow" };
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (strlen(names[i]) == length && !memcmp(option, names[i], length))
+			return true;
+	return false;
+}
+
+static char *with_escapes(const char *text)
+{
+	size_t size;
+	char *out = NULL;
+	FILE *file = open_memstream(&out, &size);
+	if (!file)
+		return NULL;
+	escape(file, text);
+	fclose(file);
+	return out;
+}
+
+/* The options of a mount at run time, which are one text, in the two parts of mountinfo. */
+static void split_options(const char *text, bool readonly, struct facts *facts)
+{
+	size_t sizes[2];
+	FILE *parts[2] = { open_memstream(&facts->options, &sizes[0]), open_memstream(&facts->super, &sizes[1]) };
+	size_t length;
+	for (const char *next = text; *next; next += length + (next[length] == ',')) {
+		length = strcspn(next, ",");
+		readonly |= length == 2 && !memcmp(next, "ro", 2);
+	}
+	for (int i = 0; i < 2; i++)
+		if (parts[i])
+			fputs(readonly ? "ro" : "rw", parts[i]);
+	for (; *text; text += length + (text[length] == ',')) {
+		length = strcspn(text, ",");
+		bool access = length == 2 && (!memcmp(text, "ro", 2) || !memcmp(text, "rw", 2));
+		FILE *part = parts[!is_of_mount(text, length)];
+		char *option = length && !access && part ? strndup(text, length) : NULL;
+		if (option) {
+			fputc(',', part);
+			escape(part, option);
+		}
+		free(option);
+	}
+	for (int i = 0; i < 2; i++)
+		if (parts[i])
+			fclose(parts[i]);
+}
+
+/* As the host's mountinfo tells of the mount `base`. */
+static void copy_line(const struct line *base, struct facts *facts)
+{
+	const char *rest = strstr(base->rest, " - ");
+	char *text = strdup(rest ? rest + 3 : ""), *next = text, *name;
+	snprintf(facts->device, sizeof facts->device, "%s", base->device);
+	facts->options = strndup(base->rest, strcspn(base->rest, " "));
+	if (text && (name = word(&next)) && *name) {
+		facts->type = strdup(name);
+		facts->source = strdup(word(&next));
+		facts->super = strdup(next);
+	}
+	free(text);
+}
 
 static void gather(const struct vu_mount *mount, const struct lines *host, struct facts *facts)
 {
 	struct statx stx = {};
 	const struct line *base = NULL;
-	*facts = (struct facts){ .options = "rw,relatime", .type = "none", .super = "rw" };
-	statx(mount->fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &stx);
+	*facts = (struct facts){};
+	statx(mount->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID, &stx); /* no server is asked */
 	snprintf(facts->device, sizeof facts->device, "%u:%u", stx.stx_dev_major, stx.stx_dev_minor);
 	for (unsigned i = 0; (stx.stx_mask & STATX_MNT_ID) && i < host->count; i++)
 		if ((uint64_t)host->lines[i].id == stx.stx_mnt_id)
 			base = &host->lines[i];
-	if (mount->stack) {
-		strcpy(facts->type, "overlay");
+	if (mount->type) {
+		facts->type = with_escapes(mount->type);
+		facts->source = with_escapes(mount->name ? mount->name : "none");
+		split_options(mount->options ? mount->options : "", mount->readonly, facts);
+		base = NULL;
+	} else if (mount->stack) {
+		facts->type = strdup("overlay");
 		facts->source = strdup("overlay");
-		snprintf(facts->super, sizeof facts->super, mount->readonly ? "ro" : "rw");
-	} else if (base && mount->kind != VU_TMPFS) {
-		const char *rest = strstr(base->rest, " - ");
-		char *type = strdup(rest ? rest + 3 : ""), *next = type, *name;
-		snprintf(facts->device, sizeof facts->device, "%s", base->device);
-		snprintf(facts->options, sizeof facts->options, "%.*s", (int)strcspn(base->rest, " "), base->rest);
-		if (type && (name = word(&next)) && *name) {
-			snprintf(facts->type, sizeof facts->type, "%s", name);
-			facts->source = strdup(word(&next));
-			snprintf(facts->super, sizeof facts->super, "%s", next);
-		}
-		free(type);
+		facts->super = strdup(mount->readonly ? "ro" : "rw");
+		base = NULL;
 	} else if (mount->kind == VU_TMPFS) {
-		strcpy(facts->type, "tmpfs");
+		facts->type = strdup("tmpfs");
 		facts->source = strdup("tmpfs");
+		base = NULL;
+	} else if (base) {
+		copy_line(base, facts);
 	}
-	if (mount->readonly)
+	if (!facts->options)
+		facts->options = strdup("rw,relatime");
+	if (mount->readonly && facts->options)
 		memcpy(facts->options, "ro", 2);
 	size_t size;
 	FILE *root = open_memstream(&facts->root, &size);
 	if (!root)
 		return;
-	bool below =
-		base && mount->kind != VU_TMPFS && !mount->stack && !strncmp(mount->source, base->target, base->length);
-	if (below) {
+	if (base && !strncmp(mount->source, base->target, base->length)) {
 		fputs(strcmp(base->root, "/") ? base->root : "", root);
 		escape(root, strcmp(mount->source, "/") ? mount->source + base->length : "");
 	}
@@ -213,23 +292,34 @@ static void gather(const struct vu_mount *mount, const struct lines *host, struc
 	fclose(root);
 }
 
+static const char * or (const char *text, const char *otherwise)
+{
+	return text ? text : otherwise;
+}
+
 static void print_entry(FILE *file, enum vu_proc_format format, const struct line *line, const struct facts *facts)
 {
-	const char *source = facts->source ? facts->source : "none";
+	const char *source = or (facts->source, "none"), *type = or (facts->type, "none");
+	const char *options = or (facts->options, "rw"), *super = or (facts->super, "rw");
 	if (format == VU_PROC_MOUNTINFO) {
-		fprintf(file, "%d %d %s %s ", line->id, line->parent, facts->device, facts->root ? facts->root : "/");
+		fprintf(file, "%d %d %s %s ", line->id, line->parent, facts->device, or (facts->root, "/"));
 		escape(file, line->target);
-		fprintf(file, " %s - %s %s %s\n", facts->options, facts->type, source, facts->super);
+		fprintf(file, " %s - %s %s %s\n", options, type, source, super);
 	} else if (format == VU_PROC_MOUNTS) {
 		fprintf(file, "%s ", source);
 		escape(file, line->target);
-		const char *super = strchr(facts->super, ',');
-		fprintf(file, " %s %s%s 0 0\n", facts->type, facts->options, super ? super : "");
+		fprintf(file, " %s %s%s 0 0\n", type, options, or (strchr(super, ','), ""));
 	} else {
 		fprintf(file, "device %s mounted on ", source);
 		escape(file, line->target);
-		fprintf(file, " with fstype %s\n", facts->type);
+		fprintf(file, " with fstype %s\n", type);
 	}
+}
+
+/* What lies below another mount at the same place is listed, as the kernel does. */
+static bool is_listed(const struct vu_mount *mount, const struct vu_mount *top)
+{
+	return mount->kind != VU_HIDE && top->kind != VU_HIDE && !strcmp(mount->target, top->target);
 }
 
 /* The entries of the view that can be seen, in its order. */
@@ -256,11 +346,11 @@ static int print_entries(struct vu_call *call, FILE *file, enum vu_proc_format f
 		struct vu_spot spot;
 		vu_table_find(table, mount->target, &spot);
 		const char *target = mount->target + head;
-		if (spot.mount != mount || mount->kind == VU_HIDE || strncmp(mount->target, root, head) ||
+		if (!is_listed(mount, spot.mount) || strncmp(mount->target, root, head) ||
 		    (head && *target && *target != '/'))
 			continue;
 		struct line *line = &lines[shown->count];
-		*line = (struct line){ .id = (int)(highest + i), .target = strdup(*target ? target : "/") };
+		*line = (struct line){ .id = (int)(highest + mount->index), .target = strdup(*target ? target : "/") };
 		if (!line->target)
 			break;
 		line->length = strcmp(line->target, "/") ? strlen(line->target) : 0;
@@ -269,11 +359,10 @@ static int print_entries(struct vu_call *call, FILE *file, enum vu_proc_format f
 	for (unsigned i = old; i < shown->count; i++) {
 		struct facts facts;
 		if (format == VU_PROC_MOUNTINFO)
-			lines[i].parent = parent_of(shown, &lines[i], top);
+			lines[i].parent = parent_of(shown, &lines[i], old, top);
 		gather(mounts[i - old], host, &facts);
 		print_entry(file, format, &lines[i], &facts);
-		free(facts.root);
-		free(facts.source);
+		free_facts(&facts);
 	}
 	free(mounts);
 	return 0;
@@ -286,8 +375,9 @@ static void print_mountinfo(FILE *file, const struct lines *shown)
 		if (!line->target)
 			continue;
 		bool orphan = line->length && !listed(shown, line->parent);
-		fprintf(file, "%d %d %s %s ", line->id, orphan ? parent_of(shown, line, line->parent) : line->parent,
-			line->device, line->root);
+		fprintf(file, "%d %d %s %s ", line->id,
+			orphan ? parent_of(shown, line, shown->count, line->parent) : line->parent, line->device,
+			line->root);
 		escape(file, line->target);
 		fprintf(file, " %s\n", line->rest);
 	}
