@@ -118,7 +118,7 @@ def fill(fd):
     end = time.monotonic() + 30
     while time.monotonic() < end:
         try:
-            os.write(fd, bytes(1 << 16))
+            os.write(fd, bytes(1 << 12))  # some MiB a second: it must be stopped before that fills the layer
         except OSError as error:
             return errno.errorcode[error.errno]
         time.sleep(0.001)
