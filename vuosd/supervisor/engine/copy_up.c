@@ -21,14 +21,17 @@ void vu_stack_temporary(struct vu_stack *stack, char name[32])
 int vu_stack_note_origin(struct vu_stack *stack, const char *path, const struct stat *st)
 {
 	char record[VU_TEXT + 160];
-	if (stack->origins < 0)
+	if (stack->origins < 0 || vu_facts_noted(stack, path)) /* the first record counts */
 		return 0;
 	int n = snprintf(record, sizeof record, "%llu %llu %o %llu %lld %lld %s", (unsigned long long)st->st_dev,
 			 (unsigned long long)st->st_ino, st->st_mode, (unsigned long long)st->st_size,
 			 (long long)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec,
 			 (long long)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec, path);
 	ssize_t written = write(stack->origins, record, (size_t)n + 1);
-	return written == n + 1 ? 0 : written < 0 ? -errno : -ENOSPC;
+	if (written != n + 1)
+		return written < 0 ? -errno : -ENOSPC;
+	vu_facts_note(stack, path);
+	return 0;
 }
 
 int vu_stack_set_opaque(int fd)
@@ -136,6 +139,7 @@ static int make_directory(struct vu_call *call, struct vu_stack *stack, const ch
 	if (!error)
 		error = place_directory(stack, temporary, fd, parent, name);
 	restore_times(parent, &before);
+	vu_facts_changed(stack, path);
 	struct vu_dir *dir = error < 0 ? NULL : vu_dirs_add(stack->trees[0].dirs, path);
 	if (dir)
 		dir->closed = stack->has_owners && vu_owner_closes(fd);
@@ -278,6 +282,7 @@ static int copy_up(struct vu_call *call, struct vu_stack *stack, const char *pat
 	} else {
 		error = copy_special(call, stack, path, parent, name, fd, &st);
 	}
+	vu_facts_changed(stack, path);
 	pthread_mutex_unlock(&stack->lock);
 	return error;
 }

@@ -68,9 +68,18 @@ static void detach(struct vu_dir *dir)
 	dir->parent = dir->next = NULL;
 }
 
+struct vu_dir *vu_dirs_new(void)
+{
+	static atomic_uint_fast64_t last;
+	struct vu_dir *dir = calloc(1, sizeof *dir);
+	if (dir)
+		dir->number = atomic_fetch_add(&last, 1) + 1;
+	return dir;
+}
+
 static struct vu_dir *new_child(struct vu_dir *parent, const char *name, size_t length)
 {
-	struct vu_dir *child = calloc(1, sizeof *child);
+	struct vu_dir *child = vu_dirs_new();
 	if (!child || !(child->name = strndup(name, length)))
 		goto no_memory;
 	child->length = (unsigned)length;
@@ -80,11 +89,6 @@ static struct vu_dir *new_child(struct vu_dir *parent, const char *name, size_t 
 no_memory:
 	free(child);
 	return NULL;
-}
-
-struct vu_dir *vu_dirs_new(void)
-{
-	return calloc(1, sizeof(struct vu_dir));
 }
 
 void vu_dirs_free(struct vu_dir *dir)
@@ -109,6 +113,8 @@ struct vu_dir *vu_dirs_find(struct vu_dir *root, const char *path, struct vu_way
 	const char *at = path;
 	*way = (struct vu_way){ .opaque = root->opaque, .attribute_whiteouts = root->attribute_whiteouts };
 	for (;;) {
+		way->number = dir->number;
+		way->changes = dir->changes;
 		at += strspn(at, "/");
 		size_t length = strcspn(at, "/");
 		if (!length) {

@@ -118,6 +118,8 @@ static int make_room(struct vu_call *call, struct vu_place *place)
 	int error = vu_room_open(call, place, &room);
 	if (error < 0)
 		return error == -EEXIST ? -EADDRINUSE : error;
+	if (room.locked && place->mount->stack->layered && !room.bottom)
+		vu_facts_end(place->mount->stack, vu_stack_rest(place));
 	if (room.covered && unlinkat(place->parent, place->name, 0) < 0)
 		error = -errno;
 	if (room.own >= 0 && room.bottom) {

@@ -204,8 +204,10 @@ int vu_room_close(struct vu_call *call, struct vu_place *place, struct vu_room *
 		unlinkat(room->dir, room->temporary, 0);
 		unlinkat(room->dir, room->temporary, AT_REMOVEDIR);
 	}
-	if (room->locked)
+	if (room->locked) {
+		vu_facts_changed(place->mount->stack, vu_stack_rest(place));
 		pthread_mutex_unlock(&place->mount->stack->lock);
+	}
 	room->locked = false;
 	vu_close(&room->own);
 	return result;

@@ -22,6 +22,7 @@ void vu_stack_free(struct vu_stack *stack)
 	for (unsigned i = 0; i < VU_LISTINGS; i++)
 		vu_names_put(stack, stack->listings[i]);
 	vu_links_free(stack);
+	vu_facts_free(stack);
 	vu_close(&stack->handles.fd);
 	free(stack->handles.path);
 	vu_close(&stack->work);
@@ -47,12 +48,15 @@ bool vu_stack_is_whiteout(int fd, const struct stat *st, bool attributes)
 	       getxattr(vu_fd_path(fd, path), "user.overlay.whiteout", NULL, 0) >= 0;
 }
 
+/* *fact (may be NULL) is what is known of the name where the way stops. */
 static int find_way(struct vu_stack *stack, const struct vu_tree *tree, const char *path, struct vu_way *way,
-		    char *below)
+		    enum vu_fact_kind *fact, char *below)
 {
 	int error = 0;
 	pthread_mutex_lock(&stack->lock);
 	vu_dirs_find(tree->dirs, path, way);
+	if (fact)
+		*fact = vu_facts_find(stack, path, way);
 	if (way->redirected)
 		error = vu_dirs_below(tree->dirs, path, below);
 	pthread_mutex_unlock(&stack->lock);
@@ -105,7 +109,8 @@ static int open_in(struct vu_stack *stack, unsigned index, const char *path, uin
 	*below = 0;
 	for (unsigned tries = 0; tree->dirs && tries < 1000; tries++) {
 		struct vu_way way;
-		int error = find_way(stack, tree, path, &way, below);
+		enum vu_fact_kind fact;
+		int error = find_way(stack, tree, path, &way, &fact, below);
 		if (error < 0)
 			return error;
 		*covers = way.opaque;
@@ -113,7 +118,11 @@ static int open_in(struct vu_stack *stack, unsigned index, const char *path, uin
 			*directory = true;
 			return open_directory(tree, path);
 		}
+		if (fact != VU_FACT_NONE)
+			return fact == VU_FACT_WHITEOUT ? COVERED : -ENOENT;
 		int fd = open_stop(tree, path, &way, flags);
+		if (fd == -ENOENT || fd == COVERED)
+			vu_facts_add(stack, index, path, &way, fd == COVERED ? VU_FACT_WHITEOUT : VU_FACT_ABSENT);
 		if (fd != -EAGAIN)
 			return fd;
 	}
@@ -204,7 +213,7 @@ int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path,
 		struct vu_way way;
 		if (!stack->trees[i].dirs)
 			continue;
-		int error = find_way(stack, &stack->trees[i], above, &way, below);
+		int error = find_way(stack, &stack->trees[i], above, &way, NULL, below);
 		if (error < 0)
 			return error;
 		if (way.opaque)
@@ -215,7 +224,7 @@ int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path,
 				return fd < 0 ? -ENOENT : (close(fd), -ENOENT);
 		}
 		if (way.redirected) {
-			if ((error = find_way(stack, &stack->trees[i], path, &way, below)) < 0)
+			if ((error = find_way(stack, &stack->trees[i], path, &way, NULL, below)) < 0)
 				return error;
 			return open_from(stack, from, strcpy(above, below), O_NOFOLLOW, false, seen);
 		}
@@ -231,7 +240,7 @@ int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct 
 		struct vu_way way;
 		if (!stack->trees[i].dirs)
 			continue;
-		int error = find_way(stack, &stack->trees[i], path, &way, texts[turn]);
+		int error = find_way(stack, &stack->trees[i], path, &way, NULL, texts[turn]);
 		if (error < 0)
 			return error;
 		if (way.redirected) {
@@ -319,7 +328,7 @@ bool vu_stack_judge(struct vu_stack *stack, const char *path, const struct vu_se
 	const struct vu_tree *tree = &stack->trees[seen->tree < 0 ? 0 : seen->tree];
 	for (const struct vu_tree *above = stack->trees; above < tree; above++) {
 		struct vu_way way;
-		if (!above->dirs || find_way(stack, above, path, &way, texts[turn]) < 0 || !way.redirected)
+		if (!above->dirs || find_way(stack, above, path, &way, NULL, texts[turn]) < 0 || !way.redirected)
 			continue;
 		path = texts[turn];
 		turn = !turn;

@@ -2,6 +2,7 @@
  * Several trees shown as one: copy-on-write layers (VU_COW) and merged directories (VU_MERGE).
  *
  *	dirs.c		which directories a layer has, in memory, so that what a layer does not touch costs one look-up
+ *	facts.c		and which names are no directories and known, so that it costs none
  *	stack.c		a path below a stack → the object that it shows
  *	copy_up.c	bring an object, and the directories that lead to it, into the topmost tree, with copy.c
  *	links.c		files with several names
@@ -37,6 +38,8 @@ struct vu_dir {
 	bool alone; /* nothing was below it when it was made: no need to look, and nothing to say on disk */
 	bool attribute_whiteouts; /* whiteouts in it may be files with an attribute */
 	bool closed; /* its kept owner lets the user not search it, which the kernel would permit */
+	uint64_t number; /* that no other has; 0: others make names in it, so nothing is kept of them (facts.c) */
+	unsigned changes; /* of its names */
 	char *redirect; /* the trees below have it by another name: one of the same directory, or a path from the root */
 };
 
@@ -84,6 +87,9 @@ struct vu_stack {
 	unsigned next_listing;
 	struct vu_link *links[256];
 	bool has_links;
+	struct vu_fact *facts;
+	uint64_t *noted; /* hashes of the paths that the book has from this session */
+	unsigned noted_count, noted_room;
 	struct vu_quota quota;
 	bool has_owners; /* objects of the topmost tree may have an owner that is kept in an attribute */
 };
@@ -96,6 +102,8 @@ struct vu_way { /* how far the directories of a layer lead along a path */
 	bool attribute_whiteouts; /* of the last directory */
 	bool redirected;
 	bool closed; /* one of the directories that lead there is */
+	uint64_t number; /* of the last directory, and its changes */
+	unsigned changes;
 };
 
 struct vu_dir *vu_dirs_new(void);
@@ -108,6 +116,22 @@ int vu_dirs_below(const struct vu_dir *root, const char *path, char out[VU_TEXT]
 struct vu_dir *vu_dirs_add(struct vu_dir *root, const char *path);
 void vu_dirs_remove(struct vu_dir *root, const char *path);
 void vu_dirs_move(struct vu_dir *root, const char *from, const char *to);
+
+/* facts.c. The lock is held, but for vu_facts_add(). */
+enum vu_fact_kind { VU_FACT_NONE, VU_FACT_ABSENT, VU_FACT_WHITEOUT };
+/* What is where the directories of the layer end along `path`? */
+enum vu_fact_kind vu_facts_find(const struct vu_stack *stack, const char *path, const struct vu_way *way);
+/* That has been seen, after `seen` was found. */
+void vu_facts_add(struct vu_stack *stack, unsigned tree, const char *path, const struct vu_way *seen,
+		  enum vu_fact_kind kind);
+/* A name of the topmost tree has been made, moved or removed. */
+void vu_facts_changed(struct vu_stack *stack, const char *path);
+/* It may be made at any time from now on, without a word. */
+void vu_facts_end(struct vu_stack *stack, const char *path);
+/* Whether the book has a record of the path; that it has. */
+bool vu_facts_noted(const struct vu_stack *stack, const char *path);
+void vu_facts_note(struct vu_stack *stack, const char *path);
+void vu_facts_free(struct vu_stack *stack);
 
 /* stack.c */
 void vu_stack_free(struct vu_stack *stack);

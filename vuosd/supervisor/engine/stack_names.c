@@ -113,10 +113,12 @@ static int check_empty(struct vu_stack *stack, const char *path, const struct vu
 				continue;
 			if (length + strlen(entry->d_name) + 2 > sizeof below)
 				error = -ENAMETOOLONG;
-			else if (clear && tree == 0)
-				error = unlinkat(own, entry->d_name, 0) < 0 ? -errno : 0;
-			else if (!clear) {
+			else
 				snprintf(below, sizeof below, "%s%s%s", path, length ? "/" : "", entry->d_name);
+			if (!error && clear && tree == 0) {
+				error = unlinkat(own, entry->d_name, 0) < 0 ? -errno : 0;
+				vu_facts_changed(stack, below);
+			} else if (!error && !clear) {
 				int object = vu_stack_open(stack, below, O_NOFOLLOW, &found);
 				if (object >= 0)
 					close(object);
@@ -207,6 +209,7 @@ int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory
 	pthread_mutex_lock(&stack->lock);
 	vu_own_rights(call, true);
 	error = remove_locked(call, place, &st);
+	vu_facts_changed(stack, vu_stack_rest(place));
 	vu_quota_freed(stack);
 	vu_own_rights(call, false);
 	pthread_mutex_unlock(&stack->lock);
@@ -428,6 +431,8 @@ int vu_stack_rename(struct vu_call *call, struct vu_place *old, struct vu_place 
 	pthread_mutex_lock(&m.stack->lock);
 	vu_own_rights(call, true);
 	error = rename_locked(&m);
+	vu_facts_changed(m.stack, vu_stack_rest(old));
+	vu_facts_changed(m.stack, vu_stack_rest(new));
 	vu_quota_freed(m.stack);
 	if (!error && m.stack->handles.fd >= 0)
 		move_handles(&m);
