@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 
+#include "paths.h"
 #include "walk.h"
 
 enum { NOREPLACE = 1, LARGE = 1 << 20 /* bytes: nobody should wait for that */ };
@@ -46,16 +47,6 @@ int vu_stack_set_opaque(int fd)
 		return -EACCES; /* but a directory of ours that may not be written can be for a moment */
 	int error = vu_result(setxattr(path, "user.overlay.opaque", "y", 1, 0));
 	return chmod(path, st.st_mode & 07777) < 0 && !error ? -errno : error;
-}
-
-/* "a/b/c" → "a/b" in out; returns the name. */
-static const char *split(const char *path, char out[VU_TEXT])
-{
-	const char *slash = strrchr(path, '/');
-	size_t length = slash ? (size_t)(slash - path) : 0;
-	memcpy(out, path, length);
-	out[length] = 0;
-	return slash ? slash + 1 : path;
 }
 
 /*
@@ -261,7 +252,7 @@ static int copy_up(struct vu_call *call, struct vu_stack *stack, const char *pat
 {
 	char above[VU_TEXT];
 	struct stat st;
-	const char *name = split(path, above);
+	const char *name = vu_split(path, above);
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	pthread_mutex_lock(&stack->lock);

@@ -4,17 +4,11 @@
 #include <dirent.h>
 #include <sys/xattr.h>
 
-static unsigned hash(const char *name, size_t length)
-{
-	unsigned h = 2166136261u; /* FNV-1a */
-	for (size_t i = 0; i < length; i++)
-		h = (h ^ (unsigned char)name[i]) * 16777619u;
-	return h;
-}
+#include "paths.h"
 
 static struct vu_dir **slot(const struct vu_dir *dir, const char *name, size_t length)
 {
-	return &dir->buckets[hash(name, length) & (dir->bucket_count - 1)];
+	return &dir->buckets[vu_hash_name(name, length) & (dir->bucket_count - 1)];
 }
 
 static struct vu_dir *child_of(const struct vu_dir *dir, const char *name, size_t length)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/syscall.h>
 
+#include "paths.h"
 #include "walk.h"
 
 enum { EXCHANGE = 2 };
@@ -15,14 +16,6 @@ static bool is_plain(const char *name)
 {
 	return strcmp(name, "/") && strcmp(name, ".") && strcmp(name, "..") && strcmp(name, "./") &&
 	       strcmp(name, "../");
-}
-
-static void parent_of(const char *path, char out[VU_TEXT])
-{
-	const char *slash = strrchr(path, '/');
-	size_t length = slash ? (size_t)(slash - path) : 0;
-	memcpy(out, path, length);
-	out[length] = 0;
 }
 
 /* Of a minimal stack: the bottom's directory, if it may be written and nothing in the layer has the name. */
@@ -70,7 +63,7 @@ static int find_room(struct vu_call *call, struct vu_place *place, struct vu_roo
 	struct vu_stack *stack = place->mount->stack;
 	const char *path = vu_stack_rest(place);
 	char above[VU_TEXT];
-	parent_of(path, above);
+	vu_split(path, above);
 	if (stack->minimal && (room->own = bottom_of(stack, path, above)) >= 0) {
 		room->dir = room->own;
 		room->bottom = true;

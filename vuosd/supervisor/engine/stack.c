@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
+#include "paths.h"
 #include "walk.h"
 
 enum { COVERED = -1000 }; /* a whiteout: nothing is there, whatever the trees below have */
@@ -205,10 +206,8 @@ int vu_stack_open_first(struct vu_stack *stack, const char *path, uint64_t flags
 int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path, struct vu_seen *seen)
 {
 	char above[VU_TEXT], below[VU_TEXT];
-	const char *slash = strrchr(path, '/');
-	size_t length = slash ? (size_t)(slash - path) : 0;
-	memcpy(above, path, length);
-	above[length] = 0;
+	vu_split(path, above);
+	size_t length = strlen(above);
 	for (unsigned i = 0; i < from; i++) {
 		struct vu_way way;
 		if (!stack->trees[i].dirs)

@@ -6,15 +6,14 @@
 
 #include <dirent.h>
 
+#include "paths.h"
 #include "walk.h"
 
 enum { SPREAD = 0x1fffffff }; /* positions: 29 bits, see op_getdents.c */
 
 static uint32_t hash(const char *name)
 {
-	uint32_t h = 2166136261u; /* FNV-1a */
-	while (*name)
-		h = (h ^ (unsigned char)*name++) * 16777619u;
+	uint32_t h = vu_hash_name(name, strlen(name));
 	return (h ^ h >> 29) & SPREAD;
 }
 

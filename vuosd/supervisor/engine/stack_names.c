@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
+#include "paths.h"
 #include "walk.h"
 
 enum { RENAME_NOREPLACE_ = 1, RENAME_EXCHANGE_ = 2, RENAME_WHITEOUT_ = 4 };
@@ -64,14 +65,6 @@ int vu_stack_make_whiteout(struct vu_stack *stack, int parent, char temporary[32
 	    setxattr(path, "user.overlay.opaque", "x", 1, 0) < 0)
 		return -errno;
 	return 0;
-}
-
-static void parent_of(const char *path, char out[VU_TEXT])
-{
-	const char *slash = strrchr(path, '/');
-	size_t length = slash ? (size_t)(slash - path) : 0;
-	memcpy(out, path, length);
-	out[length] = 0;
 }
 
 static void plain_name(const struct vu_place *place, char name[NAME_MAX + 8])
@@ -159,7 +152,7 @@ static int remove_locked(struct vu_call *call, struct vu_place *place, const str
 	if (error < 0)
 		return error;
 	plain_name(place, name);
-	parent_of(path, above);
+	vu_split(path, above);
 	if (!stack->layered)
 		return !present ? -EROFS : vu_result(unlinkat(place->parent, name, directory ? AT_REMOVEDIR : 0));
 	if (stack->minimal && !present && vu_stack_is_bottom(stack, &place->seen)) {
@@ -336,11 +329,11 @@ static int rename_locked(struct move *m)
 		return error;
 	if (new_shows && (error = vu_stack_note_origin(stack, new, &below_new)) < 0)
 		return error;
-	parent_of(old, above);
+	vu_split(old, above);
 	VU_CLOSE int from = vu_stack_take_directory(m->call, stack, above);
 	if (m->from_directory || m->to_directory)
 		atomic_fetch_add(&m->call->session->moves, 1);
-	parent_of(new, above);
+	vu_split(new, above);
 	VU_CLOSE int to = vu_stack_take_directory(m->call, stack, above);
 	if (from < 0 || to < 0)
 		return from < 0 ? from : to;
@@ -355,7 +348,7 @@ static void move_handles(const struct move *m)
 	const char *old = vu_stack_rest(m->old), *new = vu_stack_rest(m->new);
 	struct vu_place above = *m->new;
 	char text[VU_TEXT];
-	parent_of(m->new->view, text);
+	vu_split(m->new->view, text);
 	above.view = text;
 	if (faccessat(fd, old, F_OK, 0) < 0 && !(m->flags & RENAME_EXCHANGE_))
 		return; /* nobody has had one */

@@ -5,6 +5,7 @@
  * whose source holds it (for getcwd, /proc magic links, the working directory). Both cost one hash look-up a component,
  * however many entries there are. A table is made anew for each change at run time, so its memory comes in large pieces.
  */
+#include "paths.h"
 #include "stack.h"
 
 enum { FIRST_CHUNK = 2048, LARGEST_CHUNK = 256 * 1024 };
@@ -37,19 +38,11 @@ static void *take(struct vu_table *table, size_t size)
 	return memory;
 }
 
-static unsigned hash(const char *name, size_t length)
-{
-	unsigned h = 2166136261u; /* FNV-1a */
-	for (size_t i = 0; i < length; i++)
-		h = (h ^ (unsigned char)name[i]) * 16777619u;
-	return h;
-}
-
 const struct vu_node *vu_node_child(const struct vu_node *node, const char *name, size_t length)
 {
 	if (!node->bucket_count)
 		return NULL;
-	const struct vu_node *child = node->buckets[hash(name, length) & (node->bucket_count - 1)];
+	const struct vu_node *child = node->buckets[vu_hash_name(name, length) & (node->bucket_count - 1)];
 	while (child && !(child->length == length && !memcmp(child->name, name, length)))
 		child = child->next;
 	return child;
@@ -62,7 +55,7 @@ static int grow(struct vu_table *table, struct vu_node *node)
 	if (!buckets)
 		return -ENOMEM;
 	for (struct vu_node *child = node->first; child; child = child->sibling) {
-		struct vu_node **bucket = &buckets[hash(child->name, child->length) & (count - 1)];
+		struct vu_node **bucket = &buckets[vu_hash_name(child->name, child->length) & (count - 1)];
 		child->next = *bucket;
 		*bucket = child;
 	}
@@ -83,7 +76,7 @@ static struct vu_node *add_child(struct vu_table *table, struct vu_node *node, c
 	memcpy(child->name, name, length);
 	child->length = length;
 	child->parent = node;
-	struct vu_node **bucket = &node->buckets[hash(name, length) & (node->bucket_count - 1)];
+	struct vu_node **bucket = &node->buckets[vu_hash_name(name, length) & (node->bucket_count - 1)];
 	child->next = *bucket;
 	*bucket = child;
 	*(node->last ? &node->last->sibling : &node->first) = child;
