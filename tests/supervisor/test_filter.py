@@ -59,7 +59,7 @@ def run(
 def wanted(nr: int, args: Args, privileged: bool, cookie: int = COOKIE, mounts: bool = False) -> int:
     """What the table says."""
     for row in (row for row in ROWS if row.nr == nr):
-        if row.level is Level.NATIVE or row.stacked or (row.privileged and not privileged):
+        if row.level is Level.NATIVE or row.stacked or row.carries or (row.privileged and not privileged):
             continue
         if row.remote and args[COOKIE_ARGUMENT] == cookie:
             continue

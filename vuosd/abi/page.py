@@ -48,6 +48,7 @@ def _cells(row: Row) -> Iterator[str]:
     conditions = ", ".join(when.says for when in row.when)
     marks = ["*root*" if row.privileged else "", "*entries*" if row.entries else ""]
     marks.append("*trees*" if row.stacked else "")
+    marks.append("*root without CAP_SYS_PTRACE*" if row.carries else "")
     yield " ".join(filter(None, [conditions, *marks]))
     becomes = row.op.name.lower() if row.level is Level.HANDLED else errno.errorcode.get(row.errno, "")
     yield f"{becomes}, else {errno.errorcode[row.unmounted]}" if row.unmounted else becomes

@@ -75,6 +75,7 @@ class Op(enum.IntEnum):
     MOUNT = enum.auto()
     UMOUNT = enum.auto()
     CREDENTIALS = enum.auto()
+    IDS = enum.auto()
 
 
 class Arg(enum.IntEnum):
@@ -133,6 +134,8 @@ class Row(NamedTuple):
     """Matters only where the view has an entry or enforces: else every such call would go on."""
     stacked: bool = False
     """Matters only where an entry of the view shows several trees as one."""
+    carries: bool = False
+    """Matters only to a supervisor that is root without CAP_SYS_PTRACE: engine/op_ids.c."""
     errno: int = 0
     unmounted: int = 0
     """In a session without a mounter the filter answers with this errno instead."""
@@ -195,6 +198,7 @@ _NEEDS = {
     Op.MOUNT: {Arg.PATH},
     Op.UMOUNT: {Arg.PATH},
     Op.CREDENTIALS: set(),
+    Op.IDS: set(),
 }
 
 
@@ -229,5 +233,5 @@ def check(rows: "tuple[Row, ...]") -> None:
             assert not row.remote or len(row.args) < 6, f"{who}: no room for the cookie"
         else:
             assert row.level is Level.REFUSED or not row.unmounted, f"{who}: passes"
-            unused = (row.args, row.implied, row.remote, row.privileged, row.entries, row.stacked)
+            unused = (row.args, row.implied, row.remote, row.privileged, row.entries, row.stacked, row.carries)
             assert not any(unused), f"{who}: nothing decodes this"

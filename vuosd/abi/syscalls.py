@@ -39,6 +39,7 @@ def row(
     privileged: bool = False,
     entries: bool = False,
     stacked: bool = False,
+    carries: bool = False,
     unmounted: int = 0,
     note: str = "",
 ) -> Row:
@@ -55,6 +56,7 @@ def row(
         privileged,
         entries,
         stacked,
+        carries,
         unmounted=unmounted,
         note=note,
     )
@@ -190,6 +192,8 @@ _ROWS = (
     *(row(nr, name, Op.CREDENTIALS, privileged=True, remote=True) for nr, name in _pairs(
         "105 setuid 106 setgid 113 setreuid 114 setregid 117 setresuid 119 setresgid 122 setfsuid "
         "123 setfsgid 116 setgroups 126 capset")),
+    *(row(nr, name, Op.IDS, entries=True, carries=True) for nr, name in _pairs(
+        "107 geteuid 108 getegid 118 getresuid 120 getresgid")),
     row(272, "unshare", Op.CREDENTIALS, privileged=True, remote=True,
         when=(When(0, c.CLONE_NEWUSER, c.CLONE_NEWUSER, "CLONE_NEWUSER"),)),
 
@@ -266,8 +270,8 @@ _ROWS = (
             "225 timer_getoverrun 226 timer_delete 227 clock_settime 228 clock_gettime 229 clock_getres "
             "230 clock_nanosleep 305 clock_adjtime"),
     *native("identity of the process, as the kernel has it",
-            "39 getpid 102 getuid 104 getgid 107 geteuid 108 getegid 109 setpgid 110 getppid 111 getpgrp "
-            "112 setsid 115 getgroups 118 getresuid 120 getresgid 121 getpgid 124 getsid 125 capget "
+            "39 getpid 102 getuid 104 getgid 109 setpgid 110 getppid 111 getpgrp "
+            "112 setsid 115 getgroups 121 getpgid 124 getsid 125 capget "
             "186 gettid"),
     *native("scheduling, limits and accounting",
             "98 getrusage 140 getpriority 141 setpriority 142 sched_setparam 143 sched_getparam "

@@ -54,6 +54,7 @@ def build(
     entries: bool = True,
     stacked: bool = False,
     mounts: bool = False,
+    carries: bool = False,
 ) -> bytes:
     """The program of one session.
 
@@ -68,12 +69,13 @@ def build(
     descriptor changes what the kernel lets it change, so nobody asks.
     `stacked`: an entry shows several trees as one, and a descriptor of a directory does not tell everything.
     `mounts`: the session has a mounter, who is asked about mount(2) and umount2(2).
+    `carries`: the supervisor is root without CAP_SYS_PTRACE.
     """
     assert 0 < cookie <= LONG
     assert entries or not enforce
     program = bytearray()
     for code, yes, no, value in _INSTRUCTION.iter_unpack(
-        _template(privileged, enforce, sends, entries, stacked, mounts)
+        _template(privileged, enforce, sends, entries, stacked, mounts, carries)
     ):
         if code & 0x7 == 0x5:  # a jump: the placeholder's halves are compared, never loaded or returned
             value = {_PLACEHOLDER >> 32: cookie >> 32, _PLACEHOLDER & 0xFFFFFFFF: cookie & 0xFFFFFFFF}.get(
@@ -85,9 +87,9 @@ def build(
 
 @functools.cache
 def _template(
-    privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool, mounts: bool
+    privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool, mounts: bool, carries: bool
 ) -> bytes:
-    program = _prologue() + _body(privileged, enforce, sends, entries, stacked, mounts)
+    program = _prologue() + _body(privileged, enforce, sends, entries, stacked, mounts, carries)
     values = [value for _, _, _, value in _INSTRUCTION.iter_unpack(program)]
     high, low = values.count(_PLACEHOLDER >> 32), values.count(_PLACEHOLDER & 0xFFFFFFFF)
     assert high == low > 0, "the cookie is compared in halves, each as often as the other"
@@ -123,7 +125,9 @@ def _remote(row: Row, enforce: bool, sends: bool) -> bool:
     return row.remote and (not enforce or row.op in _GOVERNED or (sends and row.op is Op.SENDMSG))
 
 
-def _body(privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool, mounts: bool) -> bytes:
+def _body(
+    privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool, mounts: bool, carries: bool
+) -> bytes:
     import pyseccomp
 
     program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
@@ -131,7 +135,7 @@ def _body(privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: 
     for row in ROWS:
         if row.level is Level.NATIVE or (row.privileged and not privileged):
             continue
-        if (row.entries and not entries) or (row.stacked and not stacked):
+        if (row.entries and not entries) or (row.stacked and not stacked) or (row.carries and not carries):
             continue
         errno = row.errno if mounts else row.unmounted or row.errno
         action = pyseccomp.ERRNO(errno) if errno else pyseccomp.NOTIFY

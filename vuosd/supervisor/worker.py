@@ -69,6 +69,7 @@ class Running:
             enforce=enforce,
             sends=sends,
             stacked=bool(prepared.stacked),
+            carries=self.privileged and not _may_trace_others(),
         )
         self._take(program)
 
@@ -136,6 +137,13 @@ def _main(number: int, channel: socket.socket | None, connection: socket.socket 
                 log.warning("session %x: some processes do not die", number)
     _tear_down(running)
     return 0
+
+
+def _may_trace_others() -> bool:
+    """CAP_SYS_PTRACE."""
+    with open("/proc/self/status") as file:
+        effective = next(line for line in file if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> 19 & 1)
 
 
 def _rehearse(number: int) -> None:

@@ -47,11 +47,12 @@ void vu_borrow(int proc, pid_t tid, struct vu_borrowed *borrowed)
 		return;
 	if (uid[0] != uid[1] || uid[0] != uid[2] || gid[0] != gid[1] || gid[0] != gid[2])
 		return;
-	if (uid[0] == getuid() && gid[0] == getgid())
-		return;
-	borrowed->taken = true;
 	borrowed->fsgid = (int)syscall(SYS_setfsgid, -1);
 	borrowed->fsuid = (int)syscall(SYS_setfsuid, -1);
+	if (uid[0] == getuid() && gid[0] == getgid() && (int)uid[0] == borrowed->fsuid &&
+	    (int)gid[0] == borrowed->fsgid)
+		return;
+	borrowed->taken = true;
 	set_real(uid[0], gid[0]);
 	syscall(SYS_setfsgid, gid[0]);
 	syscall(SYS_setfsuid, uid[0]);

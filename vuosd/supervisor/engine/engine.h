@@ -212,6 +212,7 @@ const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struc
 struct vu_state {
 	char *root; /* view path of the root directory; "" for "/" */
 	const struct vu_mount *cwd_mount; /* where one host directory is seen twice: the mount it was entered by */
+	int64_t euid, egid; /* what it believes to be its effective ids, or -1: op_ids.c */
 	bool undumpable; /* it has been told so: see vu_op_dumpable */
 };
 
@@ -495,6 +496,7 @@ bool vu_is_procfs(int fd, const struct stat *st);
 /* Open the object of an O_PATH descriptor anew with real flags; never blocks on a FIFO (checked by the caller). */
 int vu_reopen(struct vu_session *session, int fd, int flags);
 
+int vu_ids_may_execute(struct vu_call *call); /* op_ids.c: 0 or -EPERM */
 /* op_*.c: the table of operations is in notify.c */
 /* walk_proc.c. Under enforcement: is this of procfs, and tells of a process that is none of the view's what ptrace(2) rights guard? */
 bool vu_proc_guarded(struct vu_call *call, int fd, bool writes);
@@ -506,6 +508,7 @@ vu_operation vu_op_open, vu_op_openat2, vu_op_stat, vu_op_statx, vu_op_access, v
 	vu_op_file_getattr, vu_op_file_setattr, vu_op_chdir, vu_op_chroot, vu_op_getcwd, vu_op_execve, vu_op_inotify,
 	vu_op_fanotify, vu_op_name_to_handle, vu_op_open_by_handle, vu_op_bind, vu_op_connect, vu_op_sendto,
 	vu_op_sendmsg, vu_op_sendmmsg, vu_op_getdents64, vu_op_getdents, vu_op_descriptor_write, vu_op_fstat,
-	vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable, vu_op_mount, vu_op_umount, vu_op_credentials;
+	vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable, vu_op_mount, vu_op_umount, vu_op_credentials,
+	vu_op_ids;
 
 #endif

@@ -92,6 +92,7 @@ static const struct {
 	[VU_OP_MOUNT] = { "mount", vu_op_mount, false },
 	[VU_OP_UMOUNT] = { "umount", vu_op_umount, false },
 	[VU_OP_CREDENTIALS] = { "credentials", vu_op_credentials, false },
+	[VU_OP_IDS] = { "ids", vu_op_ids, false },
 };
 
 const char *vu_op_name(int op)
@@ -382,6 +383,7 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 		vu_session_stop(session);
 		return NULL;
 	}
+	session->states[0]->euid = session->states[0]->egid = -1;
 	return session;
 }
 

@@ -349,6 +349,9 @@ int vu_op_execve(struct vu_call *call)
 		vu_memory_execve(call);
 	if (call->table->empty && atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
 		return VU_CONTINUE;
+	int error = vu_ids_may_execute(call);
+	if (error < 0)
+		return error;
 	if (vu_state_of(call)->undumpable) {
 		struct vu_state wanted = *vu_state_of(call);
 		wanted.undumpable = false; /* fs/exec.c begin_new_exec */
@@ -356,7 +359,7 @@ int vu_op_execve(struct vu_call *call)
 	}
 	if (at & ~(unsigned)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | EXECVE_CHECK))
 		return VU_CONTINUE; /* EINVAL */
-	int error = vu_walk_argument(
+	error = vu_walk_argument(
 		call, (at & AT_SYMLINK_NOFOLLOW ? 0 : VU_FOLLOW) | (at & AT_EMPTY_PATH ? VU_EMPTY_OK : 0), &place);
 	if (error < 0)
 		return error;

@@ -172,6 +172,8 @@ static int guided_call(struct tracee *t, struct vu_remote *call, uint8_t *saved,
 		clean_up(t, call, saved, *result);
 		if (!failed && result_in_scratch(call) && !(call->flags & VU_REMOTE_AGAIN))
 			lower_descriptor(t, call, result);
+		if (call->flags & VU_REMOTE_ZERO && *result >= 0)
+			*result = 0;
 		t->regs.rax = *result;
 		if (broken) {
 			/* A handler that comes now decides, SA_RESTART or not, whether the thread's own call is made anew. */

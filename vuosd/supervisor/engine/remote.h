@@ -22,6 +22,7 @@ enum {
 	VU_REMOTE_INT =
 		32, /* what counts, after a success, is the int at the end of the scratch: the number of a received descriptor */
 	VU_REMOTE_DUMPABLE = 64, /* after a success the process is made dumpable, which changing its ids has ended */
+	VU_REMOTE_ZERO = 128, /* a success is 0 to the caller, whatever the call says */
 	VU_REMOTE_BREAK =
 		16, /* the call may wait for ever: after a while break it off and have the thread make its own anew */
 };

@@ -399,8 +399,8 @@ const struct vu_state *vu_state_of(struct vu_call *call)
 
 static bool same(const struct vu_state *one, const struct vu_state *other)
 {
-	return one->cwd_mount == other->cwd_mount && one->undumpable == other->undumpable &&
-	       !strcmp(one->root, other->root);
+	return one->cwd_mount == other->cwd_mount && one->undumpable == other->undumpable && one->euid == other->euid &&
+	       one->egid == other->egid && !strcmp(one->root, other->root);
 }
 
 /* The number of such a state, made if it is new. Rare: chroot, and chdir into a tree that the view shows twice. */
@@ -423,6 +423,8 @@ static int intern(struct vu_session *session, const struct vu_state *wanted)
 		} else {
 			state->cwd_mount = wanted->cwd_mount;
 			state->undumpable = wanted->undumpable;
+			state->euid = wanted->euid;
+			state->egid = wanted->egid;
 			session->states[i] = state;
 			atomic_store_explicit(&session->state_count, count + 1, memory_order_release);
 		}
