@@ -1,4 +1,4 @@
-"""The FUSE client (engine/fuse_*.c) by itself: fuse_shell.c is built with it and its sanitizers, and spoken to."""
+"""The FUSE client (engine/fuse_*.c) by itself: fuse_shell.c is built with it, sanitized, and spoken to."""
 
 import json
 import os

@@ -160,8 +160,10 @@ static void settle(struct vu_fuse *fuse, struct vu_fuse_request *request, int er
 		request->error = -EIO;
 	} else if (!error && !own) {
 		size_t ahead = size < split ? size : split;
-		memcpy(request->reply, first, ahead);
-		memcpy((char *)request->reply + ahead, fuse->overflow, size - ahead);
+		if (ahead)
+			memcpy(request->reply, first, ahead);
+		if (size > ahead)
+			memcpy((char *)request->reply + ahead, fuse->overflow, size - ahead);
 	}
 	request->done = true;
 }

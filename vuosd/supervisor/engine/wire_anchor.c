@@ -1,0 +1,193 @@
+/*
+ * What of a mount lies in the cache directory: for each name that is known an object of the same type, with the server's mode,
+ * times and size. The lock is held; nothing here asks the server.
+ *
+ * The modes are the server's, and may shut us out where we are not root: then an object is opened up for the moment.
+ */
+#include "wire_inside.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+
+/* A chmod that lasts as long as a call takes. -1: there was nothing to do. */
+static int open_up(struct vu_wire *wire, const char *path, mode_t wanted)
+{
+	struct stat st;
+	if (fstatat(wire->tree, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISLNK(st.st_mode) ||
+	    (st.st_mode & wanted) == wanted || fchmodat(wire->tree, path, (st.st_mode & 07777) | wanted, 0) < 0)
+		return -1;
+	return (int)(st.st_mode & 07777);
+}
+
+static void close_up(struct vu_wire *wire, const char *path, int mode)
+{
+	int error = errno;
+	if (mode >= 0)
+		fchmodat(wire->tree, path, (mode_t)mode, 0);
+	errno = error;
+}
+
+/* The directories on the way to `path` may refuse us as well: the nearest is given, the rest must be searchable. */
+static void directory_of(const char *path, char out[PATH_MAX])
+{
+	const char *slash = strrchr(path, '/');
+	snprintf(out, PATH_MAX, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+}
+
+/* Make `call`, once more with the directory of `path` open to us if it is refused. */
+#define IN_DIRECTORY(wire, path, call)                                                                                 \
+	__extension__({                                                                                                \
+		long result_ = (call);                                                                                 \
+		if (result_ < 0 && errno == EACCES) {                                                                  \
+			char directory_[PATH_MAX];                                                                     \
+			directory_of((path), directory_);                                                              \
+			int mode_ = open_up((wire), directory_, 0700);                                                 \
+			result_ = (call);                                                                              \
+			close_up((wire), directory_, mode_);                                                           \
+		}                                                                                                      \
+		result_;                                                                                               \
+	})
+
+int vu_wire_open_anchor(struct vu_wire *wire, const char *path, int flags)
+{
+	flags |= O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK;
+	int fd = openat(wire->tree, path, flags);
+	if (fd < 0 && errno == EACCES) {
+		int mode = open_up(wire, path, 0700);
+		fd = (int)IN_DIRECTORY(wire, path, openat(wire->tree, path, flags));
+		close_up(wire, path, mode);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+void vu_wire_retime(struct vu_wire *wire, struct vu_wire_node *node)
+{
+	char path[PATH_MAX];
+	struct timespec times[] = { node->attr.atime, node->attr.mtime };
+	if (node->settled && !vu_wire_node_path(wire, node, path))
+		utimensat(wire->tree, path, times, AT_SYMLINK_NOFOLLOW);
+}
+
+int vu_wire_make(struct vu_wire *wire, struct vu_wire_name *name, const struct vu_fuse_attr *attr, const char *text)
+{
+	char path[PATH_MAX];
+	mode_t type = attr->mode & S_IFMT;
+	int error = vu_wire_path(name, path);
+	long result;
+	if (error < 0)
+		return error;
+	switch (type) {
+	case S_IFDIR: result = IN_DIRECTORY(wire, path, mkdirat(wire->tree, path, 0700)); break;
+	case S_IFLNK: result = IN_DIRECTORY(wire, path, symlinkat(text, wire->tree, path)); break;
+	case S_IFCHR:
+	case S_IFBLK:
+		/* What no user may make is told by a device that any may: to open it is ENXIO. */
+		result = IN_DIRECTORY(wire, path,
+				      wire->options.gives_owners ? mknodat(wire->tree, path, type | 0600, attr->rdev)
+								 : mknodat(wire->tree, path, S_IFCHR | 0600, 0));
+		break;
+	default: result = IN_DIRECTORY(wire, path, mknodat(wire->tree, path, type | 0600, 0)); break;
+	}
+	if (result < 0)
+		return -errno;
+	name->type = type;
+	return 0;
+}
+
+int vu_wire_make_link(struct vu_wire *wire, struct vu_wire_name *name, const struct vu_wire_name *same)
+{
+	char path[PATH_MAX], other[PATH_MAX];
+	int error = vu_wire_path(name, path);
+	if (error < 0 || (error = vu_wire_path(same, other)) < 0)
+		return error;
+	if (IN_DIRECTORY(wire, path, linkat(wire->tree, other, wire->tree, path, 0)) < 0)
+		return -errno;
+	name->type = same->type;
+	return 0;
+}
+
+static void drop_children(struct vu_wire *wire, struct vu_wire_node *directory)
+{
+	for (unsigned i = 0; i < directory->bucket_count; i++)
+		while (directory->buckets[i]) {
+			struct vu_wire_name *child = directory->buckets[i];
+			vu_wire_drop(wire, child);
+			vu_wire_forget_name(wire, child);
+		}
+}
+
+void vu_wire_drop(struct vu_wire *wire, struct vu_wire_name *name)
+{
+	char path[PATH_MAX];
+	if (name->type) {
+		if (name->type == S_IFDIR && name->node)
+			drop_children(wire, name->node);
+		if (!vu_wire_path(name, path))
+			IN_DIRECTORY(wire, path, unlinkat(wire->tree, path, name->type == S_IFDIR ? AT_REMOVEDIR : 0));
+		name->type = 0;
+	}
+	if (name->node && S_ISDIR(name->node->attr.mode))
+		vu_wire_unhash(wire, name->node); /* it may be in use, but is none of the tree's */
+	vu_wire_detach(wire, name);
+	name->until = 0;
+}
+
+int vu_wire_rename_anchor(struct vu_wire *wire, const char *from, const char *to, unsigned flags)
+{
+	long result = IN_DIRECTORY(wire, from, syscall(SYS_renameat2, wire->tree, from, wire->tree, to, flags));
+	if (result < 0 && errno == EACCES)
+		result = IN_DIRECTORY(wire, to, syscall(SYS_renameat2, wire->tree, from, wire->tree, to, flags));
+	return result < 0 ? -errno : 0;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const struct vu_fuse_attr *attr, int64_t until)
+{
+	char path[PATH_MAX];
+	struct vu_fuse_attr old = node->attr;
+	bool fresh = !node->settled, ours = node->data && node->data->writing;
+	int error = vu_wire_node_path(wire, node, path);
+	node->attr = *attr;
+	node->attr_until = until;
+	if (ours) { /* what has been written and is not back yet counts */
+		node->attr.size = old.size;
+		node->attr.mtime = old.mtime;
+	}
+	if (error < 0)
+		return error == -ENOENT ? 0 : error; /* it has no name any more */
+	bool resized = S_ISREG(attr->mode) && !ours && (fresh || attr->size != old.size);
+	bool rewritten = S_ISREG(attr->mode) && !ours && !same_time(&attr->mtime, &old.mtime);
+	if (node->data && (resized || rewritten) &&
+	    !(node->data->size == attr->size && same_time(&node->data->mtime, &attr->mtime)))
+		node->data->filled = false;
+	if (wire->options.gives_owners && (fresh || attr->uid != old.uid || attr->gid != old.gid) &&
+	    fchownat(wire->tree, path, attr->uid, attr->gid, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (resized && (attr->size || !fresh)) {
+		int fd = vu_wire_open_anchor(wire, path, O_WRONLY);
+		if (fd < 0)
+			return fd;
+		error = ftruncate(fd, (off_t)attr->size) < 0 ? -errno : 0;
+		close(fd);
+		if (error < 0)
+			return error;
+	}
+	/* After the owner: chown(2) takes set-id bits away. */
+	if ((fresh || attr->mode != old.mode || attr->uid != old.uid) && !S_ISLNK(attr->mode) &&
+	    IN_DIRECTORY(wire, path, fchmodat(wire->tree, path, attr->mode & 07777, 0)) < 0)
+		return -errno;
+	node->settled = true;
+	if (fresh || resized || (!ours && !same_time(&attr->mtime, &old.mtime)) ||
+	    !same_time(&attr->atime, &old.atime)) {
+		struct timespec times[] = { attr->atime, attr->mtime };
+		if (ours)
+			times[1].tv_nsec = UTIME_OMIT;
+		utimensat(wire->tree, path, times, AT_SYMLINK_NOFOLLOW);
+	}
+	return 0;
+}
