@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from app.test_layers import run, state, tree
+from harness import places
 from harness.box import Box, Result
 
 pytestmark = pytest.mark.app
@@ -105,6 +106,7 @@ def test_several_names_count_once(box: Box) -> None:
     assert done.stdout == "fits\n", done.stderr
 
 
+@pytest.mark.places(*places.ALL)
 def test_who_writes_on_is_stopped(box: Box) -> None:
     """A child that it has made meanwhile is, too; both may go on when there is room."""
     top = tree(box)

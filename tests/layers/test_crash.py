@@ -14,7 +14,22 @@ from typing import Any
 import pytest
 from harness import identities
 from layers.model import merged, plain
-from layers.trees import OPAQUE, WHEN, Dir, File, Link, Made, Pipe, Spec, Whiteout, commit, make, summary
+from layers.test_several import Several
+from layers.trees import (
+    OPAQUE,
+    WHEN,
+    Dir,
+    File,
+    Link,
+    Made,
+    Pipe,
+    Spec,
+    Whiteout,
+    build,
+    commit,
+    make,
+    summary,
+)
 
 from vuosd.layers import drop, open_layer
 from vuosd.layers.commit import recover
@@ -186,3 +201,41 @@ def test_drop_finishes_first(identity: identities.Identity, place: Path) -> None
         if status == 0:
             break
     assert len(states) == 2, "as it was, or all of it committed"
+
+
+def test_over_several_trees(identity: identities.Identity, place: Path) -> None:
+    """Of all real trees together: everything, or nothing."""
+    top: Spec = {b"a": b"top", b"d/x": b"x"}
+    bottom: Spec = {b"b": b"bottom", b"d/y": b"y", b"e/f": b"f"}
+    upper: Spec = {b"a": b"1", b"b": b"2", b"d": Whiteout(), b"e/new": b"3", b"new": b"4", b"e/f": Dir()}
+    before = [summary(build(place / name, spec)) for name, spec in (("top", top), ("bottom", bottom))]
+    after: list[object] = []
+    undone = completed = 0
+    for number in range(1000):  # 0: the whole of it, to see what it makes
+        where = place / str(number)
+        where.mkdir(mode=0o755)
+        several = Several(where, top, bottom, upper)
+        given_to(identity, several.layer, where)
+        status = in_child(identity, several.commit, number)
+        if not number:
+            assert status == 0
+            after = several.summaries()
+            assert [sorted(summary(tree)) for tree in (several.lower, several.bottom)] == [
+                [b"", b"a", b"new"],
+                [b"", b"b", b"e", b"e/f", b"e/new"],
+            ]
+            continue
+        if status == 0:
+            break
+        assert status == signal.SIGKILL
+        assert in_child(identity, lambda made=several.layer: _finish(made)) == 0
+        found = several.summaries()
+        assert found in (before, after), number
+        undone += found == before
+        completed += found == after
+        assert in_child(identity, several.commit) == 0
+        assert several.summaries() == after, number
+        assert os.listdir(several.layer.upper) == []
+        shutil.rmtree(where)
+    assert several.summaries() == after
+    assert min(undone, completed) > 3
