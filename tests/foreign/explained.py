@@ -34,7 +34,7 @@ class Explained:
 
 
 EXPLAINED = [
-    Explained("No mounts", "ltp", said=r"[Mm]ount.*EPERM"),
+    Explained("No mounts", "ltp", said=r"[Mm]ount.*(EPERM|ENODEV)"),
     Explained("Refused calls", "ltp", said=r"tst_fd\.c:\d+: TCONF: ", inside=r"(\d+x(TPASS|TCONF) ?)+|-"),
     Explained("No new privileges", "ltp", r"prctl02 .*|seccomp01"),
     Explained("What the kernel writes", "ltp", r"ioctl_loop0[12]", views=frozenset({"bind"})),

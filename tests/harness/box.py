@@ -72,7 +72,7 @@ class Box:
         """What puts a program in this box's place, as its identity."""
         words = [*self.place.around, *self.identity.wrapper]
         # The mount namespace is made with the privilege, the filters are put on without.
-        first = [word for word in words if word == "no-fuse"]
+        first = [word for word in words if word in ("no-fuse", "fuse")]
         last = [word for word in words if word not in first and not word.startswith("user=")]
         return [self.programs.confine, *first, *self.identity.wrapper, *last, "--"] if words else []
 

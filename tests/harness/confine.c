@@ -3,6 +3,7 @@
  *
  * no-userns   user namespaces cannot be made (as under user.max_user_namespaces=0)
  * no-fuse     /dev has no fuse (a private mount namespace; needs root or a user namespace)
+ * fuse        everybody may open /dev/fuse, as on most machines (the same; needs root where it is not so)
  * docker      Docker's default seccomp profile and, for root, its capabilities
  * ancestors   memory and ptrace of others are refused, as Yama's ptrace_scope 1 does to one who is no ancestor. For the
  *             daemon, which is no ancestor of anything in a view; the launcher, which is, runs outside of this
@@ -372,6 +373,29 @@ static void no_fuse(void)
 	rmdir(place);
 }
 
+/* ---- fuse ---- */
+
+static void fuse(void)
+{
+	char place[] = "/tmp/confine-fuse-XXXXXX", node[PATH_MAX];
+	struct stat st;
+
+	if (stat("/dev/fuse", &st) < 0)
+		die("/dev/fuse");
+	if ((st.st_mode & 0666) == 0666)
+		return;
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		die("private");
+	if (!mkdtemp(place) || mount("confine", place, "tmpfs", MS_NOSUID, "mode=755") < 0)
+		die(place);
+	snprintf(node, sizeof node, "%s/fuse", place);
+	if (mknod(node, S_IFCHR, st.st_rdev) < 0 || chmod(node, 0666) < 0 ||
+	    mount(node, "/dev/fuse", NULL, MS_BIND, NULL) < 0)
+		die(node);
+	if (umount2(place, MNT_DETACH) < 0 || rmdir(place) < 0)
+		die(place);
+}
+
 /* ---- who ---- */
 
 static void become(const char *ids)
@@ -393,6 +417,8 @@ int main(int argc, char **argv)
 			no_userns();
 		else if (!strcmp(argv[i], "no-fuse"))
 			no_fuse();
+		else if (!strcmp(argv[i], "fuse"))
+			fuse();
 		else if (!strcmp(argv[i], "docker"))
 			docker();
 		else if (!strcmp(argv[i], "ancestors"))
@@ -404,7 +430,8 @@ int main(int argc, char **argv)
 	}
 	if (i + 1 >= argc || strcmp(argv[i], "--")) {
 		fprintf(stderr,
-			"usage: confine [no-fuse] [user=UID:GID] [no-userns] [docker] [ancestors] -- COMMAND [ARG…]\n");
+			"usage: confine [no-fuse|fuse] [user=UID:GID] [no-userns] [docker] [ancestors] -- COMMAND "
+			"[ARG…]\n");
 		return 125;
 	}
 	execvp(argv[i + 1], argv + i + 1);

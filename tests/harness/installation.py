@@ -18,7 +18,7 @@ from pathlib import Path
 from harness.identities import Identity
 
 REPOSITORY = Path(__file__).parent.parent.parent
-SCRIPTS = ("vuosd", "vuctl")
+SCRIPTS = ("vuosd", "vuctl", "vumount", "vuumount", "vu_insmod", "vu_rmmod", "vu_lsmod")
 
 
 @dataclass(frozen=True)

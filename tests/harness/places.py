@@ -19,7 +19,8 @@ class Place:
 PLAIN = Place("plain")
 NO_USERNS = Place("no-userns", around=("no-userns",))
 NO_FUSE = Place("no-fuse", around=("no-fuse",))
+FUSE = Place("fuse", around=("fuse",))
 DOCKER = Place("docker", around=("docker",))
 ANCESTORS = Place("ancestors", daemon=("ancestors",))
 ALL = (PLAIN, NO_USERNS, NO_FUSE, DOCKER, ANCESTORS)
-BY_NAME = {place.name: place for place in ALL}
+BY_NAME = {place.name: place for place in (*ALL, FUSE)}

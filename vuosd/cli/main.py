@@ -10,6 +10,9 @@ from types import ModuleType
 COMMANDS = {
     "ps": "list the views that run",
     "show": "show one view: its entries, its environment, its counts",
+    "mount": "mount a file system in a view that runs",
+    "umount": "unmount what was mounted in a view that runs",
+    "mounts": "list what has been mounted in a view since it runs",
     "check": "find all mistakes in a profile",
     "layers": "list the layers that copy-on-write runs have left",
     "diff": "say what a layer changes",

@@ -35,9 +35,10 @@ def connect() -> socket.socket:
     return sock
 
 
-def ask(command: str, **arguments: Any) -> dict[str, Any]:
-    """The daemon's reply to one request."""
+def ask(command: str, *, seconds: float = _SECONDS, **arguments: Any) -> dict[str, Any]:
+    """The daemon's reply to one request, for which it may take so long."""
     with connect() as sock:
+        sock.settimeout(seconds)
         return exchange(sock, command, **arguments)
 
 
@@ -46,7 +47,7 @@ def exchange(sock: socket.socket, command: str, **arguments: Any) -> dict[str, A
         messages.send(sock, Type.CONTROL, json.dumps({"command": command, **arguments}).encode())
         message = messages.receive(sock)
     except TimeoutError:
-        raise ControlError(f"vuosd does not answer within {_SECONDS:.0f} s") from None
+        raise ControlError(f"vuosd does not answer within {sock.gettimeout():.0f} s") from None
     except messages.VersionError as error:
         raise ControlError(
             f"vuosd speaks {error}: it is of another version; end it and start this one"

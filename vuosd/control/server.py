@@ -14,6 +14,8 @@ from vuosd.supervisor.daemon import Daemon, Worker
 
 Reply = dict[str, Any]
 
+_MOUNT_SECONDS = 60.0
+
 
 async def answer(daemon: Daemon, request: bytes) -> bytes:
     """The reply to a request, both JSON."""
@@ -27,7 +29,10 @@ async def answer(daemon: Daemon, request: bytes) -> bytes:
         return msgspec.json.encode(
             {"error": f"unknown command {command!r}: vuctl and vuosd are of different versions"}
         )
-    return msgspec.json.encode(await handler(daemon, asked))
+    try:
+        return msgspec.json.encode(await handler(daemon, asked))
+    except Unclear as error:
+        return msgspec.json.encode({"error": str(error)})
 
 
 async def ping(daemon: Daemon, asked: Reply) -> Reply:
@@ -42,7 +47,7 @@ async def ping(daemon: Daemon, asked: Reply) -> Reply:
 async def ps(daemon: Daemon, asked: Reply) -> Reply:
     """All sessions of the daemon, and the numbers of those that others supervise."""
     tags = list(members.tagged())
-    count = Counter(tag.session for _, tag in tags if tag.state != members.SUPERVISOR)
+    count = Counter(tag.session for _, tag in tags if tag.state < members.SERVER)
     supervisors = {tag.session: pid for pid, tag in tags if tag.state == members.SUPERVISOR}
     sessions: list[Reply] = []
     async with trio.open_nursery() as nursery:
@@ -69,27 +74,43 @@ async def _add_stats(row: Reply, worker: Worker) -> None:
     row["stats"] = await worker.ask("stats")
 
 
-async def show(daemon: Daemon, asked: Reply) -> Reply:
-    """One session, by name, by its number, or by the number of any process in it."""
-    wanted = asked.get("view")
+def _find(daemon: Daemon, wanted: object) -> Worker:
+    """The one session meant by name, by its number, or by the number of any process in it; or Unclear."""
     found = [worker for worker in daemon.sessions if worker.about and _matches(worker.about, wanted)]
     if not found:
-        return {
-            "error": "no view is running"
+        raise Unclear(
+            "no view is running"
             if wanted is None
             else f"no view named {wanted!r}, and no process of that number in one"
-        }
+        )
     if len(found) > 1:
         listed = ", ".join(
             f"{worker.about['name']} ({worker.about['pid']})" for worker in found if worker.about
         )
-        return {"error": f"which one? {listed}: give the number of a process"}
-    shown = await found[0].ask("show")
+        raise Unclear(f"which one? {listed}: give the number of a process")
+    return found[0]
+
+
+class Unclear(Exception):
+    """Which session is meant; the text is for the person."""
+
+
+async def show(daemon: Daemon, asked: Reply) -> Reply:
+    """One session."""
+    found = _find(daemon, asked.get("view"))
+    shown = await found.ask("show")
     if shown is None:
         return {"error": "the view's worker does not answer"}
-    shown["since"] = found[0].since
+    shown["since"] = found.since
     shown["processes"] = members.of_session(shown["session"])
     return shown
+
+
+async def mounting(daemon: Daemon, asked: Reply) -> Reply:
+    """What concerns the mounts of one session: its worker knows."""
+    found = _find(daemon, asked.pop("view", None))
+    answer = await found.ask(asked.pop("ask"), seconds=_MOUNT_SECONDS, **asked)
+    return {"error": "the view's worker does not answer"} if answer is None else answer
 
 
 def _matches(about: Reply, wanted: object) -> bool:
@@ -112,4 +133,4 @@ async def stop(daemon: Daemon, asked: Reply) -> Reply:
     return {"pid": os.getpid(), "sessions": running}
 
 
-_COMMANDS = {"ping": ping, "ps": ps, "show": show, "stop": stop}
+_COMMANDS = {"ping": ping, "ps": ps, "show": show, "mounting": mounting, "stop": stop}

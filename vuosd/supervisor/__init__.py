@@ -15,6 +15,7 @@
     stacks.py     its cows and merges: what --cow adds, what is opened of them
     held.py       its layers: held while it lives, told of when it ends
     scratch.py    private directories of a session, and their removal
+    mounting/     what is mounted while the session runs
     session.py    the engine's session        filter.py, floor.py   BPF program, Landlock ruleset
     engine/       C: answers the notifications        log.py   lines on stderr
 

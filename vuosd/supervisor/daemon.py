@@ -89,39 +89,45 @@ class Worker:
         self.about: dict[str, Any] | None = None
         self.since = 0.0
         self.busy = False
-        self._asking = trio.Lock()
         self._number = 0
-        self._answers, self._questions = trio.open_memory_channel[dict[str, Any]](1)
+        self._waiting: dict[int, trio.MemorySendChannel[dict[str, Any]]] = {}
 
     async def listen(self) -> None:
         """Takes in what the worker says, until it has gone."""
         try:
-            with self._answers:
-                while (message := await receive(self.channel)) is not None:
-                    said = msgspec.json.decode(messages.large(message), type=dict[str, Any])
-                    if said["number"] == 0:
-                        self.about = said["answer"]
-                    elif said["number"] == self._number:  # not a late answer to somebody who has given up
-                        self._answers.send_nowait(said["answer"])
+            while (message := await receive(self.channel)) is not None:
+                said = msgspec.json.decode(messages.large(message), type=dict[str, Any])
+                if said["number"] == 0:
+                    self.about = said["answer"]
+                elif waiting := self._waiting.pop(said["number"], None):  # else who asked has given up
+                    waiting.send_nowait(said["answer"])
         except (OSError, messages.ProtocolError, msgspec.DecodeError) as error:
             log.warning("a worker's channel broke: %s", error)
+        finally:
+            for waiting in self._waiting.values():
+                waiting.close()
+            self._waiting.clear()
 
-    async def ask(self, question: str) -> dict[str, Any] | None:
+    async def ask(
+        self, question: str, *, seconds: float = _ANSWER_SECONDS, **fields: Any
+    ) -> dict[str, Any] | None:
         """The worker's answer; None when it gives none in time."""
-        async with self._asking:
-            self._number += 1
-            try:
-                self.tell(question)
-                with trio.move_on_after(_ANSWER_SECONDS):
-                    return await self._questions.receive()
-            except (OSError, trio.EndOfChannel):
-                pass
-            self._number += 1
+        self._number += 1
+        number = self._number
+        self._waiting[number], answers = trio.open_memory_channel[dict[str, Any]](1)
+        try:
+            self.tell(question, number, **fields)
+            with trio.move_on_after(seconds):
+                return await answers.receive()
+        except (OSError, trio.EndOfChannel):
+            pass
+        finally:
+            self._waiting.pop(number, None)
         return None
 
-    def tell(self, what: str) -> None:
-        request = msgspec.json.encode({"ask": what, "number": self._number})
-        messages.send(self.channel, Type.CONTROL, request, flags=socket.MSG_DONTWAIT)
+    def tell(self, what: str, number: int = 0, **fields: Any) -> None:
+        request = msgspec.json.encode({**fields, "ask": what, "number": number})
+        messages.send_large(self.channel, Type.CONTROL, request, flags=socket.MSG_DONTWAIT)
 
 
 class Daemon:

@@ -17,6 +17,8 @@ RLIMIT_LOCKS = 10
 STATE_BITS = 24
 SUPERVISOR = (1 << STATE_BITS) - 1
 """State of a worker itself; no process in a view gets this far."""
+SERVER = SUPERVISOR - 1
+"""State of what a worker has started: its helper for mounts, servers of file systems."""
 _SESSION_BITS = 38
 
 
@@ -60,9 +62,14 @@ def _limit(pid: int, anybody: bool) -> int:
 
 def mark_supervisor(session: int) -> None:
     """This process is the worker of a session."""
+    mark(session, SUPERVISOR)
+
+
+def mark(session: int, state: int) -> None:
+    """Tag this process, and what it will start."""
     _, hard = resource.getrlimit(RLIMIT_LOCKS)
     try:
-        resource.setrlimit(RLIMIT_LOCKS, (session << STATE_BITS | SUPERVISOR, hard))
+        resource.setrlimit(RLIMIT_LOCKS, (session << STATE_BITS | state, hard))
     except (OSError, ValueError):
         pass  # under a hard limit only the launcher's message can tell
 
@@ -79,7 +86,7 @@ def tagged() -> Iterator[tuple[int, Tag]]:
 
 def of_session(session: int) -> list[int]:
     """The members of a session that are alive."""
-    found = [pid for pid, tag in tagged() if tag.session == session and tag.state != SUPERVISOR]
+    found = [pid for pid, tag in tagged() if tag.session == session and tag.state < SERVER]
     return [pid for pid in found if not _dead(pid)]
 
 

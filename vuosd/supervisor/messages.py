@@ -127,14 +127,14 @@ def receive(sock: socket.socket, *, flags: int = 0) -> Message | None:
     return Message(type, data[HEADER.size :], tuple(fds))
 
 
-def send_large(sock: socket.socket, type: int, payload: bytes) -> None:
+def send_large(sock: socket.socket, type: int, payload: bytes, *, flags: int = 0) -> None:
     """The payload by a memfd when a packet cannot hold it; read it with `large`."""
     if len(payload) <= LARGEST:
-        send(sock, type, payload)
+        send(sock, type, payload, flags=flags)
         return
     fd = memfd("reply", payload)
     try:
-        send(sock, type, b"", [fd])
+        send(sock, type, b"", [fd], flags=flags)
     finally:
         os.close(fd)
 

@@ -14,6 +14,7 @@ import trio
 from vuosd.supervisor import messages
 from vuosd.supervisor.log import log
 from vuosd.supervisor.messages import Message, Type
+from vuosd.supervisor.mounting.mounter import Mounter
 
 if TYPE_CHECKING:
     from vuosd.supervisor.worker import Running
@@ -49,6 +50,7 @@ class _Watch:
         self.ended = Ended("")
         self.said_goodbye = trio.Event()
         self.scope = trio.CancelScope()
+        self.mounter = None if running.prepared.enforce else Mounter(running)
 
     async def run(self) -> Ended:
         with self.scope:
@@ -61,6 +63,8 @@ class _Watch:
                 ]
                 if self.running.channel is not None:
                     tasks.append(self.daemon)
+                if self.mounter is not None:
+                    tasks.append(self.mounter.run)
                 for task in tasks:
                     nursery.start_soon(task)
         return self.ended
@@ -111,26 +115,43 @@ class _Watch:
                 self.end("the worker was told to end")
 
     async def daemon(self) -> None:
+        async with trio.open_nursery() as nursery:
+            await self.listen_to_daemon(nursery)
+
+    async def listen_to_daemon(self, nursery: trio.Nursery) -> None:
         """Answers the daemon. Without one the session goes on."""
         import msgspec
 
         channel = self.running.channel
         assert channel is not None
-        encode = msgspec.json.encode
         try:
-            about = encode({"number": 0, "answer": self.about()})
+            about = msgspec.json.encode({"number": 0, "answer": self.about()})
             messages.send_large(channel, Type.REPLY, about)
             while (message := await receive(channel)) is not None:
                 question = msgspec.json.decode(messages.large(message), type=dict[str, Any])
                 if question["ask"] == "end":
                     self.end("vuosd ends")
                     return
-                answer = self.show() if question["ask"] == "show" else self.running.session.stats()
-                messages.send_large(
-                    channel, Type.REPLY, encode({"number": question["number"], "answer": answer})
-                )
+                nursery.start_soon(self.answer, channel, question)
         except OSError:
             return
+
+    async def answer(self, channel: socket.socket, question: dict[str, Any]) -> None:
+        import msgspec
+
+        if question["ask"] == "show":
+            answer = self.show()
+        elif question["ask"] == "stats":
+            answer = self.running.session.stats()
+        elif self.mounter is None:
+            answer = {"error": "the view enforces its rules: nothing can be mounted in it"}
+        else:
+            answer = await self.mounter.outside.answer(question)
+        try:
+            encoded = msgspec.json.encode({"number": question["number"], "answer": answer})
+            messages.send_large(channel, Type.REPLY, encoded)
+        except OSError:
+            pass  # the daemon has gone; the session goes on
 
     def about(self) -> dict[str, Any]:
         """What the daemon keeps."""

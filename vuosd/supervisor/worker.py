@@ -1,7 +1,8 @@
 """One session, from the launcher's request to the end of its last process.
 
     receive RUN ─▶ prepare ─▶ SETUP ─▶ LISTENER ─▶ the engine starts ─▶ READY      (blocking)
-    then trio: the keeper's socket, the listener's hang-up, the engine's log, the daemon's questions
+    then trio: the keeper's socket, the listener's hang-up, the engine's log, the daemon's questions,
+             what is mounted
     the end: members killed, engine stopped, directories removed, os._exit
 
 The worker exits 0 when it has cleaned up itself; whatever else it ends with, the zygote (or the private
@@ -28,9 +29,12 @@ from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.session import Session
 
 if TYPE_CHECKING:
+    from vuosd.supervisor.mounting.mounts import Mounts
+
+if TYPE_CHECKING:
     from vuosd.supervisor.quota import Watcher
 
-_TEARDOWN_SECONDS = 20
+_TEARDOWN_SECONDS = 30
 _SHORT_MILLISECONDS = 50
 _PIDFD_GETFD = 438
 
@@ -54,7 +58,8 @@ class Running:
         self.report: socket.socket | None = None
         self.cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
         self.privileged = os.geteuid() == 0
-        self._take(filter.build(cookie=self.cookie, privileged=self.privileged, entries=False))
+        self.mounts: Mounts | None = None
+        self._take(filter.build(cookie=self.cookie, privileged=self.privileged, entries=False, mounts=True))
 
     def fit(self, prepared: Prepared) -> None:
         """The filter that was made while we were a spare is for views without entries."""
@@ -70,6 +75,7 @@ class Running:
             sends=sends,
             stacked=bool(prepared.stacked),
             carries=self.privileged and not _may_trace_others(),
+            mounts=not enforce,
         )
         self._take(program)
 
@@ -169,7 +175,11 @@ def _ends_soon(running: Running) -> bool:
     """Most commands are short: such a session ends here, and needs no event loop (5 ms of CPU)."""
     poller = select.poll()
     poller.register(running.connection, select.POLLIN)
-    while poller.poll(_SHORT_MILLISECONDS):
+    if not running.prepared.enforce:
+        poller.register(running.session.asked_fd(), select.POLLIN)
+    while ready := poller.poll(_SHORT_MILLISECONDS):
+        if ready[0][0] != running.connection.fileno():
+            return False
         message = messages.receive(running.connection, flags=socket.MSG_PEEK)
         if message is None or message.type not in (Type.EXITED, Type.BYE):
             return False
@@ -208,6 +218,7 @@ def _establish(running: Running, message: Message) -> None:
         keeper=connection.fileno(),
         protected_links=bool(prepared.view) and _is_protected("symlinks"),
         protected_hardlinks=bool(prepared.view) and _is_protected("hardlinks"),
+        mounts=not prepared.enforce,
     )
     for entry in prepared.placed:
         session.add(entry)
@@ -338,6 +349,8 @@ def _tear_down(running: Running) -> None:
     signal.alarm(_TEARDOWN_SECONDS)
     if running.quota is not None:
         running.quota.stop()
+    if running.mounts is not None:
+        running.mounts.finish()
     running.session.stop()
     signal.alarm(0)
     if running.prepared.layers is not None:

@@ -241,7 +241,8 @@ struct vu_session {
 	atomic_bool credentials_differ; /* a privileged member has changed its ids: read them for each call */
 	atomic_bool stopping;
 	atomic_uint leader, taken; /* number of the turn at receiving, and of the last turn that a thread has taken */
-	atomic_uint beat; /* counts calls received and calls answered by the leader: odd while it serves one */
+	atomic_uint beat; /* counts calls received */
+	atomic_uint serving; /* the last turn to have begun a call, times 2; odd while that call is being served */
 	atomic_uint guard_asleep;
 	pthread_t *threads;
 	unsigned thread_count;

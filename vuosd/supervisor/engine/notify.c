@@ -267,6 +267,20 @@ void vu_notify_step_aside(struct vu_session *session)
 	futex_wake(&session->leader);
 }
 
+/* A thread that has been the leader may still receive one call: it does not speak for its successor. */
+static void begin_serving(struct vu_session *session, unsigned turn)
+{
+	unsigned now = turn << 1 | 1, was = atomic_load_explicit(&session->serving, memory_order_relaxed);
+	while ((int)(now - was) > 0 && !atomic_compare_exchange_weak(&session->serving, &was, now))
+		;
+}
+
+static void end_serving(struct vu_session *session, unsigned turn)
+{
+	unsigned now = turn << 1 | 1;
+	atomic_compare_exchange_strong(&session->serving, &now, turn << 1);
+}
+
 /* Receive and serve for as long as `turn` is the leader's. Returns false when there is nothing left to receive. */
 static bool lead(struct vu_session *session, struct vu_work *work, struct vu_pin *pin, unsigned turn)
 {
@@ -275,14 +289,14 @@ static bool lead(struct vu_session *session, struct vu_work *work, struct vu_pin
 	       !atomic_load(&session->stopping)) {
 		memset(&notification, 0, sizeof notification);
 		if (!ioctl(session->listener, SECCOMP_IOCTL_NOTIF_RECV, &notification)) {
+			begin_serving(session, turn);
 			atomic_fetch_add_explicit(&session->beat, 1, memory_order_relaxed);
 			if (atomic_load_explicit(&session->guard_asleep, memory_order_relaxed)) {
 				atomic_store(&session->guard_asleep, 0);
 				futex_wake(&session->guard_asleep);
 			}
 			serve(session, work, pin, &notification);
-			if (atomic_load_explicit(&session->leader, memory_order_relaxed) == turn)
-				atomic_fetch_add_explicit(&session->beat, 1, memory_order_relaxed);
+			end_serving(session, turn);
 		} else if (errno == ENOENT ? hung_up(session->listener) : errno != EINTR) {
 			return false;
 		}
@@ -308,7 +322,6 @@ static void *engine_thread(void *argument)
 			futex_wait(&session->leader, turn, NULL);
 			continue;
 		}
-		atomic_fetch_and(&session->beat, ~1u); /* an odd beat is a call being served */
 		if (!lead(session, work, pin, turn))
 			break;
 	}
@@ -336,7 +349,7 @@ static void *guard_thread(void *argument)
 		unsigned beat = atomic_load(&session->beat);
 		if (beat != last)
 			idle = 0;
-		else if (beat & 1)
+		else if (atomic_load(&session->serving) == (atomic_load(&session->leader) << 1 | 1))
 			vu_notify_step_aside(session);
 		else if (++idle > GUARD_IDLE_TICKS) {
 			atomic_store(&session->guard_asleep, 1);

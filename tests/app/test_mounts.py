@@ -1,0 +1,275 @@
+"""File systems mounted while a view runs, by real FUSE servers of Debian's: as VUOS's users do it, by the
+ordinary commands, from outside.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness import places, processes
+from harness.box import Box
+
+pytestmark = [pytest.mark.app, pytest.mark.places(places.FUSE)]
+
+
+@pytest.fixture
+def image(box: Box) -> Path:
+    """An ext2 image with a file."""
+    tree = box.directory("tree")
+    (tree / "file").write_text("in the image\n")
+    box.give(tree)
+    path = box.scratch / "image"
+    subprocess.run(["truncate", "-s", "4M", path], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext2", "-d", tree, path], check=True, capture_output=True)
+    os.chown(path, box.identity.uid, box.identity.gid)
+    return path
+
+
+@pytest.fixture
+def mnt(box: Box) -> Path:
+    return box.directory("mnt")
+
+
+def shell(box: Box, script: str, *arguments: object, profile: str | None = None) -> list[str]:
+    """The lines that a script prints in a view; it must succeed."""
+    words = ["sh", "-ec", script, "sh", *map(str, arguments)]
+    return box.view(words, profile, timeout=30).check().stdout.splitlines()
+
+
+def test_vuos_readme_fuse_ext2(box: Box, image: Path, mnt: Path) -> None:
+    script = """
+        vu_insmod fuse
+        ls $2
+        echo --; fuse-ext2 -o ro $1 $2
+        ls $2; cat $2/file
+        echo --; vuumount $2
+        ls $2
+    """
+    assert shell(box, script, image, mnt) == ["--", "file", "lost+found", "in the image", "--"]
+
+
+def test_vuos_readme_vufuse(box: Box, image: Path, mnt: Path) -> None:
+    script = """
+        vu_insmod vufuse
+        vumount -t fuse.fuse-ext2 -o ro $1 $2
+        cat $2/file
+        vuumount $2
+        ls $2
+    """
+    assert shell(box, script, image, mnt) == ["in the image"]
+
+
+def test_seen_by_the_view_and_by_nobody_else(box: Box, image: Path, mnt: Path) -> None:
+    fifo = box.scratch / "go"
+    os.mkfifo(fifo)
+    box.give(box.scratch)
+    script = """
+        (read x <$3; cat $2/file) &
+        fuse-ext2 -o ro $1 $2
+        mount_point=$(findmnt -n -o TARGET $2)
+        echo $mount_point
+        ls /proc/1/root$2 2>/dev/null || ls $2 >/dev/null
+        echo >$3; wait %1
+    """
+    assert shell(box, script, image, mnt, fifo) == [str(mnt), "in the image"]
+    assert os.listdir(mnt) == []
+
+
+def test_an_unmodified_server_is_unmounted_by_the_ordinary_commands(box: Box, mnt: Path) -> None:
+    tree = box.directory("source")
+    (tree / "file").write_text("bound\n")
+    script = """
+        bindfs $1 $2; cat $2/file; umount $2; ls $2
+        bindfs $1 $2; cat $2/file; fusermount3 -u $2; ls $2
+        bindfs $1 $2; cd $2; fusermount3 -u $2 2>/dev/null || echo busy; cd /
+        fusermount3 -u -z $2; ls $2
+    """
+    assert shell(box, script, tree, mnt) == ["bound", "bound", "busy"]
+
+
+def test_what_is_on_a_mount_can_be_run_mapped_and_written(box: Box, mnt: Path) -> None:
+    tree = box.directory("source")
+    script = """
+        bindfs $1 $2
+        cp /bin/true $2/true; $2/true && echo runs
+        python3 -c 'if True:
+            import mmap, sys
+            file = open(sys.argv[1], "rb")
+            print(mmap.mmap(file.fileno(), 4, prot=mmap.PROT_READ)[:])' $2/true
+        mkdir -p $2/a/b; echo x >$2/a/b/c; mv $2/a/b/c $2/a/d; rm -r $2/a/b
+        cd $2/a; pwd; cat d; stat -c %n $2/a/d
+        cd /; vuumount $2; cat $1/a/d
+    """.replace("python3", "/usr/bin/python3")
+    expected = ["runs", r"b'\x7fELF'", f"{mnt}/a", "x", f"{mnt}/a/d", "x"]
+    assert shell(box, script, tree, mnt) == expected
+
+
+def test_mounts_stack_and_go_in_the_order_in_which_they_came(box: Box, mnt: Path) -> None:
+    for name in ("one", "two"):
+        (box.directory(name) / name).write_text("")
+    script = """
+        vumount -t fuse.bindfs $1/one $2; vumount -t fuse.bindfs $1/two $2; ls $2
+        vuumount $2; ls $2; vuumount $2; ls $2
+    """
+    assert shell(box, script, box.scratch, mnt) == ["two", "one"]
+
+
+def test_in_use(box: Box, mnt: Path) -> None:
+    tree = box.directory("source")
+    (tree / "file").write_text("kept\n")
+    script = """
+        vumount -t fuse.bindfs $1 $2
+        exec 3<$2/file
+        vuumount $2 2>&1 && exit 1
+        vuumount -l $2; ls $2; cat <&3
+    """
+    said, kept = shell(box, script, tree, mnt)
+    assert said.startswith(f"vuumount: {mnt} is in use: sh (")
+    assert kept == "kept"
+
+
+def test_a_server_that_dies(box: Box, mnt: Path) -> None:
+    script = """
+        bindfs -f $1 $2 & until test -e $2/file; do :; done
+        kill -9 $!; wait $! || true
+        cat $2/file 2>&1 || true
+        vuumount $2; ls $2
+    """
+    tree = box.directory("source")
+    (tree / "file").write_text("")
+    assert shell(box, script, tree, mnt) == [f"cat: {mnt}/file: Transport endpoint is not connected"]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("vumount -t fuse.fuse-ext2 -o ro /etc/passwd {mnt}", "/etc/passwd"),
+        ("vumount -t fuse.nosuch x {mnt}", "type fuse.nosuch needs the program nosuch"),
+        ("vumount -t fuse.bindfs /nosuch {mnt}", "/nosuch: No such file or directory"),
+        ("vumount -t fuse.bindfs /usr {mnt}/nosuch", "{mnt}/nosuch: No such file or directory"),
+        ("vumount -t nosuch /usr {mnt}", '"nosuch"'),
+        ("vumount /usr {mnt}", "which type of file system? (-t TYPE)"),
+        ("vuumount {mnt}", "{mnt} is not mounted"),
+        ("vu_insmod fusee", "no module fusee; did you mean fuse?"),
+        ("vu_rmmod fuse", "module fuse is not loaded"),
+    ],
+)
+def test_refused_with_a_sentence(box: Box, mnt: Path, command: str, said: str) -> None:
+    result = box.view(["sh", "-c", command.format(mnt=mnt)])
+    assert result.returncode == 1
+    assert said.format(mnt=mnt) in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not result.stdout
+
+
+def test_modules_as_in_vuos(box: Box, mnt: Path) -> None:
+    script = """
+        vu_insmod fuse vufuse; vu_lsmod
+        vumount -t fuse.bindfs /usr $1
+        vu_rmmod vufuse 2>&1 && exit 1
+        vu_rmmod fuse; vu_insmod -p fuse; vu_rmmod fuse 2>&1 && exit 1
+        vuumount $1; vu_rmmod vufuse; vu_lsmod
+    """
+    lines = shell(box, script, mnt)
+    assert [line.partition(":")[0] for line in lines] == ["fuse", "vufuse", "vu_rmmod", "vu_rmmod", "fuse"]
+    assert f"in use: {mnt}" in lines[2]
+
+
+def test_servers_end_with_the_last_other_process(box: Box, mnt: Path) -> None:
+    """The box finds out what is left behind."""
+    assert shell(box, "bindfs $1 $2; ls $2", box.directory("source"), mnt) == []
+
+
+def test_what_is_mounted_at_the_end_is_written(box: Box, image: Path, mnt: Path) -> None:
+    script = "vumount -t fuse.fuse2fs -o fakeroot,uid=$(id -u),gid=$(id -g) $1 $2; echo new >$2/new"
+    shell(box, script, image, mnt)
+    said = subprocess.run(["debugfs", "-R", "cat new", image], capture_output=True, text=True, check=True)
+    assert said.stdout == "new\n"
+
+
+@pytest.mark.private
+def test_in_a_session_of_its_own_daemon(box: Box, image: Path, mnt: Path) -> None:
+    assert shell(box, "fuse-ext2 -o ro $1 $2; cat $2/file", image, mnt) == ["in the image"]
+
+
+def test_readonly_where_the_source_is(box: Box, mnt: Path) -> None:
+    """A server outside of the view must not write to what the view may not."""
+    source = box.directory("source")
+    places = {"ro": source, "cow": box.directory("cow")}
+    profile = "".join(f'[[mount]]\ntype = "{kind}"\ntarget = "{path}"\n' for kind, path in places.items())
+    script = """
+        for place in source cow; do
+            vumount -t fuse.bindfs $1/$place $2
+            touch $2/x 2>/dev/null && echo written
+            vuumount $2
+        done
+    """
+    assert shell(box, script, box.scratch, mnt, profile=profile) == []
+    assert os.listdir(source) == os.listdir(box.scratch / "cow") == []
+
+
+def test_bind_move_and_remount(box: Box, mnt: Path) -> None:
+    tree = box.directory("source")
+    (tree / "file").write_text("bound\n")
+    other = box.directory("other")
+    script = """
+        vumount -B $1 $2; cat $2/file
+        vumount -o remount,bind,ro none $2; touch $2/x 2>/dev/null || echo read-only
+        vumount -M $2 $3; ls $2; cat $3/file
+        vuumount $3; ls $3
+    """
+    assert shell(box, script, tree, mnt, other) == ["bound", "read-only", "bound"]
+
+
+def test_an_enforcing_view_lets_nothing_be_mounted(box: Box, mnt: Path) -> None:
+    result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], "[view]\nenforce = true\n")
+    assert result.returncode == 1
+    assert "lets nothing be mounted" in result.stderr
+
+
+def test_from_outside(box: Box, image: Path, mnt: Path) -> None:
+    """On a running view: seen at once by its processes, and by nobody else."""
+    fifo = box.scratch / "go"
+    os.mkfifo(fifo)
+    box.give(box.scratch)
+    script = "while read x; do cat $1/file 2>&1; done <$2"
+    vuctl = box.installation.bin / "vuctl"
+    with open(box.scratch / "said", "w+") as said:
+        process = box.popen(
+            [*box.vuos_run(None, "--name=job"), "sh", "-c", script, "sh", mnt, fifo], stdout=said
+        )
+        with open(fifo, "w", buffering=1) as go:
+            mounted = box.native([vuctl, "mount", "job", "-t", "fuse.fuse-ext2", "-o", "ro", "image", mnt])
+            mounted.check()
+            listed = json.loads(box.native([vuctl, "mounts", "job", "--json"]).check().stdout)["mounts"]
+            go.write("\n")
+            assert processes.until(lambda: os.fstat(said.fileno()).st_size > 0)
+            assert os.listdir(mnt) == []
+            again = box.native([vuctl, "umount", str(process.pid + 10**6), mnt])
+            busy = box.native([vuctl, "mount", "job", "-t", "fuse.fuse-ext2", "nosuch", mnt])
+            missing = box.native([vuctl, "mount", "job", "-t", "fuse.fuse-ext2", "image", f"{mnt}/nosuch"])
+            box.native([vuctl, "umount", "job", mnt]).check()
+            go.write("\n")
+        process.wait(10)
+        said.seek(0)
+        assert said.read() == f"in the image\ncat: {mnt}/file: No such file or directory\n"
+    assert [(one["target"], one["transport"], one["ours"]) for one in listed] == [(str(mnt), "kernel", True)]
+    assert again.returncode == busy.returncode == missing.returncode == 1
+    assert "nosuch" in busy.stderr
+    assert f"{mnt}/nosuch: No such file or directory" in missing.stderr
+
+
+def test_a_server_of_the_view_for_many_at_once(box: Box, mnt: Path) -> None:
+    """The view's root, served from inside the view: each look at it makes the server ask in turn."""
+    script = """
+        bindfs / $1
+        for i in 1 2 3 4 5 6 7 8; do
+            find $1/usr/include -name '*.h' | wc -l &
+        done; wait %2 %3 %4 %5 %6 %7 %8 %9
+    """
+    counts = shell(box, script, mnt)
+    assert len(counts) == 8
+    assert len(set(counts)) == 1
+    assert int(counts[0]) > 10

@@ -1,0 +1,26 @@
+"""Mounting while a session runs: what a view's processes and `vuctl` ask for becomes an entry of the
+mount table.
+
+    mount(2), umount2(2), open("/dev/fuse") in the view ──▶ asked.py ─┐
+    vuctl mount, umount, mounts ──daemon──▶ watch.py ─────────────────┴─▶ mounts.py ──▶ the session's
+    mount table
+                                                                              │
+    helper.py: mounts FUSE in a namespace of its own, starts servers ◀── namespace.py
+
+    mounts.py     the mounts of a session: what is where, whose, since when; EBUSY, stacking, the end
+    mounter.py    puts the following together; runs as long as the session
+    asked.py      answers the calls that the engine asks about
+    door.py       what our own commands ask inside a view, by a mount(2) of type "vuos:…"
+    outside.py    what vuctl asks for
+    inside.py     servers that are processes of the view
+    options.py    words and flags of mount(2)
+    output.py     what servers of ours say
+    types.py      from a file system's type to the program that serves it
+    modules.py    VUOS's names of modules
+    users.py      who uses a mount
+    namespace.py  the worker's side of the helper; helper.py, native.py are the helper
+
+The nouns: a *mount* is a file system, or part of a tree, that appeared while the session runs; its
+*server* is the process that answers for it, *ours* when we have started it, else a process of the view;
+its *transport* is how the two meet: "kernel" is a FUSE mount of the helper's, "none" a bind.
+"""

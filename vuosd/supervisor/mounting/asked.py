@@ -1,0 +1,266 @@
+"""Answers what the engine asks: a view's mount(2), umount2(2) and opens of /dev/fuse.
+
+An unmodified FUSE server opens /dev/fuse, calls mount(2) with that descriptor's number in the options,
+and serves; fusermount3 does the first two for one that lacks the right, and hands the descriptor over.
+Here the device is one of the helper's, and the mount is made there.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import stat
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from vuosd.supervisor.log import log
+from vuosd.supervisor.mounting import options
+from vuosd.supervisor.mounting.door import Door
+from vuosd.supervisor.mounting.errors import MountError
+from vuosd.supervisor.mounting.inside import Inside
+from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, Mounts, Wanted
+from vuosd.supervisor.session import Asked, Resolved, Session
+
+_AT_FDCWD = -100
+_MNT_EXPIRE, _UMOUNT_NOFOLLOW = 4, 8
+_PAGE = 4096
+_PIDFD_GETFD = 438
+_DEAD = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED)
+REPLY = "vuos.reply="
+"""A descriptor of the caller's that the reason, or what was asked for, is written to: `vumount` and its
+like.
+"""
+
+
+class Answerer:
+    """Takes and answers, in trio, until it is cancelled."""
+
+    def __init__(self, session: Session, mounts: Mounts, writable: Callable[[bytes], bool]) -> None:
+        """`writable(path in the view)`: a server outside of the view may write to what is there. Not what
+        lies in a copy-on-write entry: it would be changed itself.
+        """
+        self.session = session
+        self.mounts = mounts
+        self.inside = Inside(mounts)
+        self.door = Door(mounts)
+        self.writable = writable
+
+    async def run(self) -> None:
+        fd = self.session.asked_fd()
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            while (asked := self.session.take()) is not None:
+                self.mounts.nursery.start_soon(self._answer, asked)
+
+    async def _answer(self, asked: Asked) -> None:
+        answers: dict[str, Callable[[Asked], Awaitable[None]]] = {
+            "open_fuse": self._open,
+            "mount": self._mount,
+            "umount": self._umount,
+        }
+        number = 0
+        try:
+            await answers[asked.op](asked)
+        except MountError as error:
+            log.info("%s by process %d: %s", asked.op, asked.tgid, error)
+            number = error.errno
+        except OSError as error:
+            number = error.errno or errno.EIO
+        except Exception:
+            log.exception(f"{asked.op} by process {asked.tgid} failed")
+            number = errno.EIO
+        if asked.op != "open_fuse" or number:
+            self.session.answer(asked.id, error=number)
+
+    # /dev/fuse
+
+    async def _open(self, asked: Asked) -> None:
+        namespace = await self.mounts.namespace()
+        fd = await namespace.open_device(asked.flags & (os.O_ACCMODE | os.O_NONBLOCK))
+        try:
+            self.session.answer_descriptor(asked.id, fd, bool(asked.flags & os.O_CLOEXEC))
+        finally:
+            os.close(fd)
+
+    # mount(2)
+
+    def _string(self, asked: Asked, argument: int) -> bytes:
+        address = asked.args[argument]
+        return self.session.read_string(asked.tid, asked.id, address, _PAGE) if address else b""
+
+    async def _resolve(self, asked: Asked, path: bytes, follow: bool = True) -> Resolved:
+        """In a thread: it may wait for a server."""
+        return await trio.to_thread.run_sync(self.session.resolve, asked.id, _AT_FDCWD, path, follow)
+
+    async def _mount(self, asked: Asked) -> None:
+        source, target, kind, data = (os.fsdecode(self._string(asked, number)) for number in (0, 1, 2, 4))
+        own = options.split(data)
+        reply = next((word[len(REPLY) :] for word in own if word.startswith(REPLY)), "")
+        own = [word for word in own if not word.startswith(REPLY)]
+        try:
+            said: object = {}
+            if kind == "vuos:umount":  # umount2(2) has no room for the reason
+                await self._unmount(asked, os.fsencode(target), asked.args[3])
+            elif kind.startswith("vuos:"):
+                said = await self.door.command(kind.removeprefix("vuos:"), source, own)
+            else:
+                flags, words = options.parse(own, options.plain(asked.args[3]))
+                await self._do_mount(asked, kind, source, target, flags, words)
+        except (MountError, OSError) as error:
+            self._reply(
+                asked, reply, {"error": str(error) if isinstance(error, MountError) else error.strerror}
+            )
+            raise
+        self._reply(asked, reply, said)
+
+    def _reply(self, asked: Asked, number: str, said: object) -> None:
+        """To the memfd that our own commands give us the number of."""
+        if not number.isdigit():
+            return
+        try:
+            fd = os.open(f"/proc/{asked.tgid}/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.write(fd, json.dumps(said).encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            log.info("process %d takes no reply: %s", asked.tgid, error)
+
+    async def _do_mount(
+        self, asked: Asked, kind: str, source: str, target: str, flags: int, words: list[str]
+    ) -> None:
+        try:
+            place = await self._resolve(asked, os.fsencode(target))
+        except OSError as error:
+            raise MountError(error.errno or errno.EIO, f"{target}: {error.strerror}") from None
+        try:
+            directory = stat.S_ISDIR(await trio.to_thread.run_sync(lambda: os.stat(place.fd).st_mode))
+        finally:
+            os.close(place.fd)
+        if flags & options.MS_REMOUNT:
+            self.mounts.remount(place.view, flags)
+        elif flags & options.MS_BIND:
+            await self._bind(asked, source, place.view, directory, flags)
+        elif flags & options.MS_MOVE:
+            await self._move(asked, source, place.view)
+        elif flags & options.PROPAGATION:
+            if flags & options.MS_SHARED:
+                raise MountError(errno.EINVAL, "mounts of a view are never shared")
+        elif (device := next((word[3:] for word in words if word.startswith("fd=")), "")).isdigit():
+            await self._mount_device(asked, kind, source, place.view, directory, flags, words, int(device))
+        else:
+            await self._serve(asked, kind, source, place.view, directory, flags, words)
+
+    async def _mount_device(
+        self,
+        asked: Asked,
+        kind: str,
+        source: str,
+        target: bytes,
+        directory: bool,
+        flags: int,
+        words: list[str],
+        number: int,
+    ) -> None:
+        """The last step of a FUSE server's start."""
+        if kind.partition(".")[0] not in ("fuse", "fuseblk"):
+            raise MountError(errno.ENODEV, f'type "{kind}" takes no descriptor')
+        device = _device(asked.tgid, number)
+        data = ",".join(word for word in words if not word.startswith("fd="))
+        mount = await self.mounts.mount_device(kind, source, target, directory, flags, data, device)
+        mount.pid = asked.tgid
+        self.mounts.nursery.start_soon(self.inside.watch, mount)
+
+    async def _serve(
+        self,
+        asked: Asked,
+        kind: str,
+        source: str,
+        target: bytes,
+        directory: bool,
+        flags: int,
+        words: list[str],
+    ) -> None:
+        """A file system of a type of ours."""
+        if not kind:
+            raise MountError(errno.EINVAL, "which type of file system? (-t TYPE)")
+        path, fd = source, -1
+        try:
+            found = await self._resolve(asked, os.fsencode(source)) if source else None
+        except OSError as error:
+            if source.startswith("/"):
+                raise MountError(error.errno or errno.EIO, f"{source}: {error.strerror}") from None
+            found = None  # no path: the server knows what it is
+        fds = {}
+        try:
+            if found is not None:
+                fd = found.fd
+                path = os.fsdecode(found.view)
+                if os.readlink(b"/proc/self/fd/%d" % fd) != found.view:
+                    fds = {fd: fd}  # the server is outside of the view, where that path leads elsewhere
+                    path = f"/proc/self/fd/{fd}"
+                if found.readonly or not self.writable(found.view):
+                    flags |= options.MS_RDONLY
+            wanted = Wanted(kind, source, path, target, directory, flags, ",".join(words), fds)
+            await self.mounts.mount(wanted)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    async def _bind(self, asked: Asked, source: str, target: bytes, directory: bool, flags: int) -> None:
+        try:
+            found = await self._resolve(asked, os.fsencode(source))
+        except OSError as error:
+            raise MountError(error.errno or errno.EIO, f"{source}: {error.strerror}") from None
+        try:
+            if stat.S_ISDIR(os.stat(found.fd).st_mode) != directory:
+                raise MountError(errno.ENOTDIR, f"one of {source} and {os.fsdecode(target)} is no directory")
+            if not self.writable(found.view):
+                text = "lies in an entry of several trees (cow, merge), which cannot be bound"
+                raise MountError(errno.EINVAL, f"{source} {text}")
+            fd = os.dup(found.fd)
+        finally:
+            os.close(found.fd)
+        self.mounts.bind(source, fd, target, flags | (options.MS_RDONLY if found.readonly else 0))
+
+    async def _move(self, asked: Asked, source: str, target: bytes) -> None:
+        found = await self._resolve(asked, os.fsencode(source))
+        os.close(found.fd)
+        await self.mounts.move(found.view, target)
+
+    # umount2(2)
+
+    async def _umount(self, asked: Asked) -> None:
+        await self._unmount(asked, self._string(asked, 0), asked.args[1])
+
+    async def _unmount(self, asked: Asked, path: bytes, flags: int) -> None:
+        known = MNT_FORCE | MNT_DETACH | _MNT_EXPIRE | _UMOUNT_NOFOLLOW
+        if flags & ~known or flags & _MNT_EXPIRE:
+            raise OSError(errno.EINVAL, "flags")  # a mount of a view does not expire
+        try:
+            found = await self._resolve(asked, path, not flags & _UMOUNT_NOFOLLOW)
+            os.close(found.fd)
+            target = found.view
+        except OSError as error:
+            target = os.path.normpath(path)
+            if error.errno not in _DEAD or self.mounts.at(target) is None:
+                raise
+        await self.mounts.unmount(target, flags)
+
+
+def _device(pid: int, number: int) -> int:
+    """A copy of a process's descriptor, if that is a /dev/fuse; else EINVAL, as from the kernel."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        fd = int(libc.syscall(_PIDFD_GETFD, pidfd, number, 0))
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(pidfd)
+    if os.readlink(f"/proc/self/fd/{fd}") != "/dev/fuse":
+        os.close(fd)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    os.set_inheritable(fd, False)
+    return fd

@@ -1,0 +1,126 @@
+"""Servers that are processes of the view: which process serves a mount, when it has died, and that a
+session does not go on for nobody but them.
+
+The one who serves has the /dev/fuse of the mount open, of which fdinfo tells the connection; a kernel
+that does not tell it (before 6.15) leaves several candidates, and whoever ends of them makes us look
+whether the mount still answers.
+"""
+
+import errno
+import os
+
+import trio
+
+from vuosd.supervisor import members
+from vuosd.supervisor.mounting.errors import MountError
+from vuosd.supervisor.mounting.mounts import MNT_DETACH, Mount, Mounts
+from vuosd.supervisor.mounting.namespace import NamespaceUnavailable
+
+_HANDOVER_SECONDS = 0.05
+_HANDOVERS = 20
+
+
+class Inside:
+    """Those of one session."""
+
+    def __init__(self, mounts: Mounts) -> None:
+        self.mounts = mounts
+        self._waits = False
+
+    async def watch(self, mount: Mount) -> None:
+        """Until the server of a mount has died, or it is unmounted."""
+        if not self._waits:
+            self._waits = True
+            self.mounts.nursery.start_soon(self._wait_for_last)
+        nobody = 0
+        while mount in self.mounts.all():
+            serving = await trio.to_thread.run_sync(self._serving, mount)
+            if serving:
+                nobody = 0
+                mount.pid = serving[0]
+                await _first_to_end(serving)
+            elif nobody < _HANDOVERS or await self._answers(mount):
+                nobody += 1  # the descriptor is on its way from fusermount3 to the server
+                await trio.sleep(_HANDOVER_SECONDS * max(1, nobody - _HANDOVERS))
+            else:
+                self.mounts.died(mount, "no process serves it any more")
+                return
+
+    def _serving(self, mount: Mount) -> list[int]:
+        return [pid for pid in members.of_session(self.mounts.session) if _has_device(pid, mount.device)]
+
+    async def _answers(self, mount: Mount) -> bool:
+        """Whether the kernel still waits for somebody to answer."""
+        try:
+            fd = await (await self.mounts.namespace()).root(mount.path)
+        except (OSError, NamespaceUnavailable, MountError):
+            return False
+        try:
+            with trio.move_on_after(1.0):
+                await trio.to_thread.run_sync(os.statvfs, fd, abandon_on_cancel=True)
+        except OSError as error:
+            return error.errno != errno.ENOTCONN
+        finally:
+            os.close(fd)
+        return True
+
+    async def _wait_for_last(self) -> None:
+        """When nobody is left but servers, nobody can use what they serve: they are unmounted, and
+        end.
+        """
+        while True:
+            served = [mount for mount in self.mounts.all() if mount.path and not mount.mark]
+            if not served:
+                self._waits = False
+                return
+            pids = await trio.to_thread.run_sync(members.of_session, self.mounts.session)
+            others = [pid for pid in pids if not _has_device(pid, "")]
+            if not others and all(mount.pid in pids or mount.dead for mount in served):
+                for mount in reversed(served):
+                    try:
+                        await self.mounts.unmount(mount.target, MNT_DETACH)
+                    except MountError:
+                        pass  # the server has just done it
+            elif others:
+                await _first_to_end(others[:1])
+            await trio.sleep(_HANDOVER_SECONDS)
+
+
+async def _first_to_end(pids: list[int]) -> None:
+    """Returns when one of the processes has ended."""
+
+    async def wait(fd: int) -> None:
+        await trio.lowlevel.wait_readable(fd)
+        nursery.cancel_scope.cancel()
+
+    fds = []
+    try:
+        for pid in pids:
+            try:
+                fds.append(os.pidfd_open(pid))
+            except ProcessLookupError:
+                return
+        async with trio.open_nursery() as nursery:
+            for fd in fds:
+                nursery.start_soon(wait, fd)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _has_device(pid: int, device: str) -> bool:
+    """Whether a process has the /dev/fuse of this MAJOR:MINOR open, or any of "" ."""
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for name in names:
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{name}") == "/dev/fuse":
+                with open(f"/proc/{pid}/fdinfo/{name}", "rb") as file:
+                    told = [line.split()[1] for line in file if line.startswith(b"fuse_connection:")]
+                if not device or not told or told[0].decode() == device.partition(":")[2]:
+                    return True
+        except OSError:
+            continue
+    return False

@@ -1,0 +1,427 @@
+"""The mounts of a session: made, listed, taken away.
+
+A mount is in the engine's table by its number, in the helper's namespace at a directory of the session's
+scratch place, and here. They stack: at one place the last is seen, and goes first.
+"""
+
+import errno
+import os
+import secrets
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import trio
+
+from vuosd.supervisor import members
+from vuosd.supervisor.log import log
+from vuosd.supervisor.mounting import options, types, users
+from vuosd.supervisor.mounting.errors import MountError, from_os
+from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable, Program, Root
+from vuosd.supervisor.mounting.output import Output
+from vuosd.supervisor.scratch import Scratch
+from vuosd.supervisor.session import Placed
+
+MNT_FORCE, MNT_DETACH = 1, 2
+KERNEL, NONE = "kernel", "none"
+
+_BIND = 1
+_START_SECONDS = 30.0
+_FLUSH_SECONDS = 15.0
+_END_SECONDS = 10.0
+_BUSY_PATIENCE = 0.2
+"""Seconds for calls in flight to let go of a mount that has left the table."""
+
+
+class Table(Protocol):
+    """What of the engine's session is needed here."""
+
+    def mount(self, entry: Placed) -> int: ...
+    def unmount(self, number: int) -> bool: ...
+
+
+class Wanted(NamedTuple):
+    """What is to be mounted.
+
+    source: as it was said; path: for the server, b"" where the source is no path
+    target: canonical path in the view; directory: whether one is there
+    flags, data: of mount(2)
+    """
+
+    type: str
+    source: str
+    path: str
+    target: bytes
+    directory: bool
+    flags: int
+    data: str
+    fds: Mapping[int, int] = {}
+
+
+class Mount:
+    """One that is there."""
+
+    def __init__(
+        self, type: str, source: str, target: bytes, flags: int, data: str, *, transport: str, path: bytes
+    ) -> None:
+        self.type, self.source, self.target, self.flags, self.data = type, source, target, flags, data
+        self.transport = transport
+        self.path = path
+        """In the helper's namespace."""
+        self.fd = -1
+        """Of a bind: what it shows."""
+        self.number = 0
+        self.device = ""
+        self.mount_id = -1
+        self.mark = ""
+        """Of a server of ours."""
+        self.pid: int | None = None
+        self.dead = ""
+        """Why its server serves no more."""
+        self.since = time.time()
+        self.gone = trio.Event()
+        """No process of its server is left."""
+
+    @property
+    def options(self) -> str:
+        return options.shown(self.flags, self.data)
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "type": self.type,
+            "source": self.source,
+            "target": os.fsencode(self.target).decode("utf-8", "backslashreplace"),
+            "options": self.options,
+            "transport": self.transport,
+            "server": self.pid,
+            "ours": bool(self.mark),
+            "since": self.since,
+            "dead": self.dead,
+        }
+
+
+class Mounts:
+    """Those of one session. All but `finish` in trio."""
+
+    def __init__(self, session: int, table: Table, scratch: Scratch, env: Mapping[str, str]) -> None:
+        """`env` is the environment of servers."""
+        self.session = session
+        self.table = table
+        self.scratch = scratch
+        self.env = env
+        self.nursery: trio.Nursery
+        self._mounts: list[Mount] = []
+        self._served: dict[str, Mount] = {}
+        """By the marks of servers of ours, from their start to their end."""
+        self._namespace: Namespace | None = None
+        self._starting = trio.Lock()
+        self._changing = trio.Lock()
+
+    def all(self) -> list[Mount]:
+        """In the order in which they were made."""
+        return list(self._mounts)
+
+    def at(self, target: bytes) -> Mount | None:
+        """The one that is seen at a place."""
+        return next((mount for mount in reversed(self._mounts) if mount.target == target), None)
+
+    async def namespace(self) -> Namespace:
+        """The helper, started when it is first wanted; MountError (ENODEV) where there can be none."""
+        async with self._starting:
+            if self._namespace is None:
+                namespace = Namespace(self._moved, self._ended)
+                try:
+                    await namespace.start(self.session)
+                except NamespaceUnavailable as why:
+                    text = f"this machine lets us mount no FUSE file system ({why}); see `vuctl doctor`"
+                    raise MountError(errno.ENODEV, text) from None
+                self._namespace = namespace
+                self.nursery.start_soon(namespace.listen)
+        return self._namespace
+
+    # Mounting
+
+    async def mount(self, wanted: Wanted) -> Mount:
+        """A file system with a server of ours; MountError."""
+        try:
+            kind, path = types.find(wanted.type, wanted.path)
+            namespace = await self.namespace()
+            place = self._place(wanted.directory)
+            mount = Mount(
+                wanted.type,
+                wanted.source,
+                wanted.target,
+                wanted.flags,
+                wanted.data,
+                transport=KERNEL,
+                path=place,
+            )
+            mount.mark = secrets.token_hex(8)
+            output = Output(f"{wanted.type} at {os.fsdecode(wanted.target)}")
+            self.nursery.start_soon(output.read)
+            self._served[mount.mark] = mount
+            try:
+                root = await self._serve(namespace, kind, path, wanted, mount, output)
+                self._enter(mount, root)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await self._clean_up(namespace, mount)
+                raise
+            return mount
+        except OSError as error:
+            raise from_os(error) from None
+        except NamespaceUnavailable as error:
+            raise MountError(errno.EIO, str(error)) from None
+
+    async def _serve(
+        self, namespace: Namespace, kind: types.Type, path: str, wanted: Wanted, mount: Mount, output: Output
+    ) -> Root:
+        """The root of a file system that answers."""
+        text = ",".join([*(["ro"] if wanted.flags & options.MS_RDONLY else []), wanted.data]).strip(",")
+        try:
+            with trio.fail_after(_START_SECONDS):
+                command = kind.command(path, os.fsdecode(mount.path), text, self.env)
+                program = Program(command.argv, command.env, mount.mark, output.write, {**wanted.fds})
+                served = await namespace.serve(program, mount.path)
+                output.given()
+                mount.pid = mount.pid or served.pid
+                mount.flags |= served.flags & options.KEPT
+                mount.data = served.options
+                await self._answers(mount, served.root)
+                return served.root
+        except trio.TooSlowError:
+            raise MountError(
+                errno.ETIMEDOUT, f"the server of {wanted.type} has not answered in {_START_SECONDS:.0f} s"
+            ) from None
+        except OSError as error:
+            await trio.sleep(0.01)  # its last words may still be on their way
+            raise MountError(
+                error.errno or errno.EIO, output.reason() or f"{kind.name}: {error.strerror}"
+            ) from None
+
+    async def _answers(self, mount: Mount, root: Root) -> None:
+        """Returns when the server has answered for the first time."""
+        try:
+            await trio.to_thread.run_sync(os.stat, root.fd, abandon_on_cancel=True)
+        except OSError as error:
+            if error.errno in (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED):
+                os.close(root.fd)
+                raise
+        except BaseException:
+            os.close(root.fd)
+            raise
+
+    def _place(self, directory: bool) -> bytes:
+        """Where a file system can be mounted, private to the session."""
+        path = self.scratch.make(0o700)
+        if not directory:
+            path += b"/file"
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        return path
+
+    def _enter(self, mount: Mount, root: Root) -> None:
+        """Into the engine's table: from here on the view shows it. The descriptor is the engine's."""
+        mount.device = root.device
+        mount.mount_id = users.mount_id(root.fd)
+        self._show(mount, root.fd)
+        self._mounts.append(mount)
+        log.info("mount %d: %s on %s", mount.number, mount.type, os.fsdecode(mount.target))
+
+    def _show(self, mount: Mount, fd: int) -> None:
+        try:
+            mount.number = self.table.mount(
+                Placed(
+                    _BIND,
+                    bool(mount.flags & options.MS_RDONLY),
+                    mount.target,
+                    fd,
+                    os.readlink(f"/proc/self/fd/{fd}".encode()),
+                    type=os.fsencode(mount.type) if mount.path else b"",
+                    name=os.fsencode(mount.source or "none") if mount.path else b"",
+                    options=os.fsencode(mount.options) if mount.path else b"",
+                )
+            )
+        except BaseException:
+            os.close(fd)
+            raise
+
+    async def mount_device(
+        self, type: str, source: str, target: bytes, directory: bool, flags: int, data: str, device: int
+    ) -> Mount:
+        """A file system whose server, a process of the view, has the /dev/fuse that `device` is too. It
+        does not answer yet. MountError; `device` is closed.
+        """
+        try:
+            namespace = await self.namespace()
+            mount = Mount(
+                type,
+                source,
+                target,
+                flags & options.KEPT,
+                data,
+                transport=KERNEL,
+                path=self._place(directory),
+            )
+            words = [os.fsencode(word) for word in (type, source or type, data)]
+            root = await namespace.mount(device, mount.path, words[0], words[1], mount.flags, words[2])
+            self._enter(mount, root)
+            return mount
+        except OSError as error:
+            raise from_os(error) from None
+        except NamespaceUnavailable as error:
+            raise MountError(errno.EIO, str(error)) from None
+        finally:
+            os.close(device)
+
+    def bind(self, source: str, fd: int, target: bytes, flags: int) -> Mount:
+        """What `fd` is, seen at `target` as well; the descriptor is taken."""
+        mount = Mount("none", source, target, flags & options.KEPT, "bind", transport=NONE, path=b"")
+        mount.fd = fd
+        self._show(mount, os.dup(fd))
+        self._mounts.append(mount)
+        return mount
+
+    def remount(self, target: bytes, flags: int) -> None:
+        """Other flags for the mount at a place; MountError (EINVAL) if there is none."""
+        mount = self._found(target)
+        if mount.path:
+            raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: a FUSE file system cannot be remounted")
+        fd = os.dup(mount.fd)
+        self.table.unmount(mount.number)
+        mount.flags = flags & options.KEPT
+        self._show(mount, fd)
+
+    async def move(self, source: bytes, target: bytes) -> None:
+        """The uppermost mount at `source` is seen at `target` from now on, and only there."""
+        mount = self._found(source)
+        if target.startswith(source.rstrip(b"/") + b"/"):
+            raise MountError(errno.ELOOP, "a mount cannot be moved into itself")
+        fd = await self.root(mount)
+        self.table.unmount(mount.number)
+        mount.target = target
+        self._show(mount, fd)
+        self._mounts.remove(mount)
+        self._mounts.append(mount)
+
+    async def root(self, mount: Mount) -> int:
+        """A descriptor of what a mount shows; it makes the mount busy."""
+        return await (await self.namespace()).root(mount.path) if mount.path else os.dup(mount.fd)
+
+    def _found(self, target: bytes) -> Mount:
+        mount = self.at(target)
+        if mount is None:
+            raise MountError(errno.EINVAL, f"{os.fsdecode(target)} is not mounted")
+        return mount
+
+    # Unmounting
+
+    async def unmount(self, target: bytes, flags: int) -> None:
+        """The uppermost mount at a place; MountError: EINVAL if there is none, EBUSY while it is used."""
+        async with self._changing:
+            mount = self._found(target)
+            name = os.fsdecode(target)
+            lazy = bool(flags & MNT_DETACH)
+            above = [other for other in self._mounts if other.target.startswith(target.rstrip(b"/") + b"/")]
+            if above and not lazy:
+                raise MountError(
+                    errno.EBUSY, f"{name} is in use: {os.fsdecode(above[-1].target)} is mounted in it"
+                )
+            if mount.path:
+                await self._unmount(mount, flags)
+            else:
+                self.table.unmount(mount.number)
+                os.close(mount.fd)
+            self._mounts.remove(mount)
+            log.info("mount %d: %s unmounted", mount.number, name)
+        if mount.mark and not lazy:
+            await self._flushed(mount)
+
+    async def _unmount(self, mount: Mount, flags: int) -> None:
+        """The kernel's verdict needs a mount that the engine does not hold."""
+        name = os.fsdecode(mount.target)
+        lazy = bool(flags & MNT_DETACH)
+        if not lazy and not flags & MNT_FORCE and (using := await self._users(mount)):
+            raise MountError(errno.EBUSY, f"{name} is in use: {_listed(using)}")
+        namespace = await self.namespace()
+        self.table.unmount(mount.number)
+        try:
+            await namespace.unmount(mount.path, flags & (MNT_DETACH | MNT_FORCE), patience=_BUSY_PATIENCE)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return  # its server has unmounted it
+            self._show(mount, await namespace.root(mount.path))
+            raise from_os(error, name) from None
+        except NamespaceUnavailable:
+            log.warning("%s: the process that mounted it has died", name)
+
+    async def _users(self, mount: Mount) -> list[users.User]:
+        pids = members.of_session(self.session)
+        return await trio.to_thread.run_sync(users.users, pids, mount.mount_id, mount.device)
+
+    async def _flushed(self, mount: Mount) -> None:
+        """A server of ours ends when it has written what there is to write."""
+        with trio.move_on_after(_FLUSH_SECONDS) as scope:
+            await mount.gone.wait()
+        if scope.cancelled_caught:
+            log.warning("the server of %s does not end: killed", os.fsdecode(mount.target))
+            await self._end(mount)
+
+    async def _clean_up(self, namespace: Namespace, mount: Mount) -> None:
+        """After a mount that failed."""
+        try:
+            await namespace.unmount(mount.path, MNT_DETACH)
+        except (OSError, NamespaceUnavailable):
+            pass  # it was not there yet
+        if not mount.gone.is_set():
+            await self._end(mount)
+
+    async def _end(self, mount: Mount) -> None:
+        namespace = await self.namespace()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if mount.gone.is_set():
+                return
+            try:
+                await namespace.signal(mount.mark, number)
+            except (OSError, NamespaceUnavailable):
+                return
+            with trio.move_on_after(2.0):
+                await mount.gone.wait()
+
+    # What becomes of servers
+
+    def _moved(self, mark: str, pid: int) -> None:
+        if mount := self._served.get(mark):
+            mount.pid = pid
+
+    def _ended(self, mark: str, status: int) -> None:
+        if mount := self._served.pop(mark, None):
+            self.died(mount, f"killed by signal {-status}" if status < 0 else f"status {status}")
+
+    def died(self, mount: Mount, how: str) -> None:
+        """Its server serves no more. The mount stays, as it does in the kernel, until somebody unmounts
+        it.
+        """
+        mount.dead = how
+        mount.gone.set()
+        if mount in self._mounts:
+            where = os.fsdecode(mount.target)
+            log.warning(
+                "the server of %s (%s) has ended (%s): ENOTCONN until it is unmounted", where, mount.type, how
+            )
+
+    def finish(self) -> None:
+        """The session has ended, its members are dead. Blocks until the servers have written what they
+        had.
+        """
+        for mount in reversed(self._mounts):
+            self.table.unmount(mount.number)
+        if self._namespace is not None and not self._namespace.finish(_END_SECONDS):
+            log.warning("servers of file systems were killed: what they had not written is lost")
+        self._mounts.clear()
+
+
+def _listed(using: list[users.User]) -> str:
+    named = ", ".join(f"{user.name} ({user.pid})" for user in using[:5])
+    return named + (f" and {len(using) - 5} more" if len(using) > 5 else "")

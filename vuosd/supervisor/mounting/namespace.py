@@ -1,0 +1,225 @@
+"""The worker's side of the helper: its start, requests to it, and what it tells unasked."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import trio
+
+import vuosd
+from vuosd.supervisor import messages
+from vuosd.supervisor.mounting.helper import LARGEST, MOST_FDS
+
+_START_SECONDS = 10.0
+_CODE = """
+import sys
+sys.path.insert(0, {root!r})
+from vuosd.supervisor.mounting.helper import main
+main({fd}, {number})
+"""
+
+
+class NamespaceUnavailable(Exception):
+    """No FUSE file system can be mounted here; the text says why."""
+
+
+class Root(NamedTuple):
+    """What has been mounted: an O_PATH descriptor of its root, MAJOR:MINOR of its device."""
+
+    fd: int
+    device: str
+
+
+class Program(NamedTuple):
+    """A server to be started.
+
+    mark: a word by which its processes are known
+    output: its stdout and stderr
+    fds: descriptors, by the number that it shall have them by
+    """
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    mark: str
+    output: int
+    fds: Mapping[int, int]
+
+
+class Served(NamedTuple):
+    """What a server of ours has mounted."""
+
+    root: Root
+    pid: int
+    type: str
+    source: str
+    flags: int
+    options: str
+
+
+class Namespace:
+    """The helper of one session. All but `finish` in trio, while `listen` runs."""
+
+    def __init__(self, moved: Callable[[str, int], None], ended: Callable[[str, int], None]) -> None:
+        """`moved(mark, pid)`: a server goes on in another process. `ended(mark, status)`: none of it is
+        left; the status of its first process, negative for a signal.
+        """
+        self.kind = ""
+        self._moved, self._ended = moved, ended
+        self._sock: socket.socket
+        self._process: subprocess.Popen[bytes]
+        self._answers: dict[int, trio.MemorySendChannel[tuple[dict[str, Any], tuple[int, ...]]]] = {}
+        self._number = 0
+
+    async def start(self, session: int) -> None:
+        """The helper has its namespace and can open /dev/fuse, or NamespaceUnavailable."""
+        self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = os.path.dirname(os.path.dirname(vuosd.__file__))
+        with theirs:
+            code = _CODE.format(root=root, fd=theirs.fileno(), number=session)
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", code],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        self._sock.setblocking(False)
+        said: dict[str, Any] | None = None
+        with trio.move_on_after(_START_SECONDS):
+            said, _ = await self._receive()
+        if not said or "ready" not in said:
+            self.finish(0)
+            raise NamespaceUnavailable((said or {}).get("failed", "the process that mounts does not start"))
+        self.kind = said["ready"]
+
+    async def listen(self) -> None:
+        """Takes in what the helper says, until it has gone."""
+        while True:
+            said, fds = await self._receive()
+            if said is None:
+                break
+            if "moved" in said:
+                self._moved(said["moved"], said["pid"])
+            elif "ended" in said:
+                self._ended(said["ended"], said["status"])
+            elif (waiting := self._answers.pop(said["id"], None)) is not None:
+                waiting.send_nowait((said, fds))
+            else:
+                _close(fds)  # whoever asked has given up
+        for waiting in self._answers.values():
+            waiting.close()
+        self._answers.clear()
+
+    async def _receive(self) -> tuple[dict[str, Any] | None, tuple[int, ...]]:
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._sock, LARGEST, MOST_FDS)
+                break
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._sock)
+            except ConnectionResetError:
+                return None, ()
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        return (json.loads(data) if data else None), tuple(fds)
+
+    async def _ask(
+        self, do: str, fds: Sequence[int] = (), **fields: Any
+    ) -> tuple[dict[str, Any], tuple[int, ...]]:
+        self._number += 1
+        number = self._number
+        tell, told = trio.open_memory_channel[tuple[dict[str, Any], tuple[int, ...]]](1)
+        self._answers[number] = tell
+        try:
+            socket.send_fds(self._sock, [json.dumps({"id": number, "do": do, **fields}).encode()], fds)
+            answer, got = await told.receive()
+        except (trio.EndOfChannel, OSError) as error:
+            raise NamespaceUnavailable(f"the process that mounts has died ({error})") from None
+        finally:
+            self._answers.pop(number, None)
+        if "error" in answer:
+            _close(got)
+            raise OSError(answer["error"], answer["text"])
+        return answer, got
+
+    async def open_device(self, flags: int) -> int:
+        """A /dev/fuse that can be mounted in the helper's namespace, and in no other."""
+        _, fds = await self._ask("open", flags=flags)
+        return fds[0]
+
+    async def mount(
+        self, device: int, path: bytes, kind: bytes, source: bytes, flags: int, data: bytes
+    ) -> Root:
+        """mount(2) in the namespace, with `fd=` of `device`."""
+        names = {
+            "path": os.fsdecode(path),
+            "type": os.fsdecode(kind),
+            "source": os.fsdecode(source),
+            "data": os.fsdecode(data),
+        }
+        answer, fds = await self._ask("mount", [device], flags=flags, **names)
+        return Root(fds[0], answer["device"])
+
+    async def serve(self, program: Program, path: bytes) -> Served:
+        """Start a server that mounts itself at `path`. OSError (EIO) when it ends without having done
+        so.
+        """
+        said, got = await self._start(program, os.fsdecode(path))
+        root = Root(got[0], said["device"])
+        return Served(root, said["pid"], said["type"], said["source"], said["flags"], said["options"])
+
+    async def start_server(self, program: Program) -> int:
+        """Start a server of a descriptor that it is given; its process."""
+        said, _ = await self._start(program, None)
+        pid: int = said["pid"]
+        return pid
+
+    async def _start(self, program: Program, path: str | None) -> tuple[dict[str, Any], tuple[int, ...]]:
+        content = {"argv": program.argv, "env": program.env, "cwd": "/", "fds": list(program.fds)}
+        spec = messages.memfd("server", json.dumps(content).encode())
+        try:
+            handed = [spec, program.output, *program.fds.values()]
+            return await self._ask("start", handed, path=path, mark=program.mark)
+        finally:
+            os.close(spec)
+
+    async def root(self, path: bytes) -> int:
+        """The root of what is mounted at `path`, opened anew."""
+        _, fds = await self._ask("root", path=os.fsdecode(path))
+        return fds[0]
+
+    async def unmount(self, path: bytes, flags: int, *, patience: float = 0.0) -> None:
+        """umount2(2) in the namespace, tried for `patience` seconds while it is EBUSY."""
+        await self._ask("unmount", path=os.fsdecode(path), flags=flags, seconds=patience)
+
+    async def signal(self, mark: str, number: int) -> None:
+        """To all processes of a server."""
+        await self._ask("signal", mark=mark, signal=number)
+
+    def finish(self, seconds: float) -> bool:
+        """Everything is unmounted and the servers end, within about so many seconds; False if the helper
+        had to be killed. Blocks.
+        """
+        try:
+            self._sock.setblocking(True)
+            request = json.dumps({"id": 0, "do": "finish", "seconds": seconds})
+            socket.send_fds(self._sock, [request.encode()], [])
+        except OSError:
+            pass  # it has gone, or goes when the socket does
+        self._sock.close()
+        try:
+            self._process.wait(seconds + 3.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return False
+        return True
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

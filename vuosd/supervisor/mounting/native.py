@@ -1,0 +1,255 @@
+"""What the helper asks of the kernel: its namespace, a child that becomes a server and whose mount(2) is
+listened to, other processes' memory and descriptors. Errors are OSError.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+import socket
+import struct
+from typing import Any, NamedTuple
+
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
+_CAP_SYS_ADMIN = 21
+_CAPABILITY_VERSION_3 = 0x20080522
+_SECCOMP, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_NEW_LISTENER = 317, 1, 8
+_NOTIF_RECV, _NOTIF_SEND = 0xC0502100, 0xC0182101
+_NOTIF, _RESPONSE = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
+_MOUNT, _PIDFD_GETFD = 165, 438
+_PAGE = 4096
+_MARK = "VUOSD_MOUNT"
+_FILTER = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in (
+        (0x20, 0, 0, 4),  # the architecture
+        (0x15, 0, 3, 0xC000003E),  # is not x86-64: allowed
+        (0x20, 0, 0, 0),  # the number
+        (0x15, 0, 1, _MOUNT),
+        (0x06, 0, 0, 0x7FC00000),  # SECCOMP_RET_USER_NOTIF
+        (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
+    )
+)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
+"""What the helper does not die of: it ends when its worker has, of which the socket tells."""
+
+
+def call(name: str, *arguments: object) -> int:
+    converted = [ctypes.c_ulong(word) if isinstance(word, int) else word for word in arguments]
+    result = int(getattr(_LIBC, name)(*converted))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    return result
+
+
+def become(spec: dict[str, Any], mark: str, fds: list[int], channel: socket.socket) -> None:
+    """The child's life."""
+    output = fds[0]
+    try:
+        signal.set_wakeup_fd(-1)
+        call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        os.setsid()
+        for number in (signal.SIGCHLD, *IGNORED, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        _listened_to(channel)
+        wanted = [0, 1, 2, *spec["fds"]]
+        null = os.open("/dev/null", os.O_RDONLY)
+        above = max(wanted) + 1  # where no number is one that another shall have
+        copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in (null, output, output, *fds[1:])]
+        for number, fd in zip(wanted, copies, strict=True):
+            os.dup2(fd, number)
+        os.chdir(spec["cwd"])
+        os.execvpe(spec["argv"][0], spec["argv"], {**spec["env"], _MARK: mark})
+    except OSError as error:
+        os.write(output, f"{spec['argv'][0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _listened_to(channel: socket.socket) -> None:
+    """From here on mount(2) is the helper's."""
+    program = ctypes.create_string_buffer(_FILTER)
+    header = struct.pack("=H6xQ", len(_FILTER) // 8, ctypes.addressof(program))
+    flag = _SECCOMP_FILTER_FLAG_NEW_LISTENER
+    listener = call("syscall", _SECCOMP, _SECCOMP_SET_MODE_FILTER, flag, header)
+    socket.send_fds(channel, [b"l"], [listener])
+    os.close(listener)
+    channel.close()
+
+
+class Call(NamedTuple):
+    """A mount(2) of a server that waits for the answer."""
+
+    ident: int
+    pid: int
+    source: bytes
+    target: bytes
+    type: bytes
+    flags: int
+    data: bytes
+
+
+def receive(listener: int) -> Call | None:
+    """What is to be answered; None when the caller has been killed meanwhile."""
+    buffer = bytearray(_NOTIF.size)
+    try:
+        fcntl.ioctl(listener, _NOTIF_RECV, buffer)
+        ident, pid, _, _, _, _, *words = _NOTIF.unpack(buffer)
+        with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+            source, target, kind, data = (_string(memory.fileno(), words[index]) for index in (0, 1, 2, 4))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINTR, errno.ESRCH):
+            return None
+        raise
+    return Call(ident, pid, source, target, kind, words[3], data)
+
+
+def answer(listener: int, call: Call, error: int) -> None:
+    """0, or -1 with this errno, for the caller."""
+    try:
+        fcntl.ioctl(listener, _NOTIF_SEND, _RESPONSE.pack(call.ident, 0, -error, 0))
+    except OSError as gone:
+        if gone.errno != errno.ENOENT:
+            raise
+
+
+def _string(memory: int, address: int) -> bytes:
+    """A string of another process, at most a page of it as in the kernel; b"" at NULL."""
+    found = b""
+    while address and len(found) < _PAGE:
+        part = os.pread(memory, min(_PAGE - address % _PAGE, _PAGE - len(found)), address)
+        text, end, _ = part.partition(b"\0")
+        found += text
+        if end or not part:
+            break
+        address += len(part)
+    return found
+
+
+def descriptor(pid: int, number: int) -> int:
+    """A copy of another process's descriptor."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        return call("syscall", _PIDFD_GETFD, pidfd, number, 0)
+    finally:
+        os.close(pidfd)
+
+
+def serves(pid: int) -> bool:
+    """Whether a process has a /dev/fuse open."""
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for name in names:
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{name}") == "/dev/fuse":
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def marked(mark: str) -> list[int]:
+    """The processes of a server."""
+    wanted = f"{_MARK}={mark}".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if wanted in file.read().split(b"\0"):
+                        found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
+def send_signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def device(path: str) -> str:
+    """MAJOR:MINOR of what is mounted at a place, as /proc/PID/maps would have it; no server is asked."""
+    wanted, found = _escaped(os.fsencode(path)), ""
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            words = line.split(b" ", 5)
+            if words[4] == wanted:
+                found = words[2].decode()
+    return found
+
+
+def _escaped(name: bytes) -> bytes:
+    """As the kernel writes names into mountinfo."""
+    return b"".join(b"\\%03o" % byte if byte in b" \t\n\\#" else bytes([byte]) for byte in name)
+
+
+def wait(pid: int) -> int:
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return 0  # not ours: it had other parents
+
+
+def fate(status: int) -> str:
+    if status < 0:
+        return f"was killed by signal {-status} ({signal.strsignal(-status)})"
+    return f"ended with status {status}"
+
+
+def sentence(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or "failed"
+
+
+def drain(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+def enter_namespace() -> str:
+    """Returns "root" or "user": as root a mount namespace of our own; else, and where root may not
+    (Docker's), in a user namespace that maps the one user to itself. What we exec there keeps the
+    privilege to mount, by the ambient set.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    kind = "root"
+    try:
+        if uid:
+            raise PermissionError
+        call("unshare", _CLONE_NEWNS)
+    except PermissionError:
+        kind = "user"
+        call("unshare", _CLONE_NEWUSER | _CLONE_NEWNS)
+        call("prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)  # else /proc/self/uid_map is root's, proc(5)
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
+            fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, text.encode())
+            os.close(fd)
+        header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+        held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: the low 32, then the high
+        call("capget", header, held)
+        held[2], held[5] = held[1], held[4]
+        call("capset", header, held)
+        call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_SYS_ADMIN, 0, 0)
+    call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+    call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    return kind

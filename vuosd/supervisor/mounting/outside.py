@@ -1,0 +1,107 @@
+"""Mounting from outside of the view: `vuctl mount`, `vuctl umount`, `vuctl mounts`. Nobody of the view
+asks, so its paths are looked up by what it was made of and what has been mounted since.
+"""
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from vuosd.supervisor.mounting import options
+from vuosd.supervisor.mounting.door import Door
+from vuosd.supervisor.mounting.errors import MountError, from_os
+from vuosd.supervisor.mounting.mounts import Mount, Mounts, Wanted
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.worker import Running
+
+
+class Outside:
+    """Of one session."""
+
+    def __init__(self, running: "Running", mounts: Mounts, door: Door) -> None:
+        self.running = running
+        self.mounts = mounts
+        self.door = door
+
+    async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """To a question of vuctl; {"error": …} is for the person."""
+        try:
+            if question["ask"] == "mount":
+                return {"mount": (await self.mount(question)).about()}
+            if question["ask"] == "umount":
+                await self.mounts.unmount(_absolute(question["target"]), question["flags"])
+                return {}
+            said = await self.door.command(
+                question["ask"], question.get("source", ""), question.get("words", [])
+            )
+            assert isinstance(said, dict)
+            return said
+        except MountError as error:
+            return {"error": str(error)}
+
+    async def mount(self, question: dict[str, Any]) -> Mount:
+        flags, words = options.parse(options.split(question["options"]), question["flags"])
+        if flags & (options.MS_BIND | options.MS_MOVE | options.MS_REMOUNT):
+            raise MountError(errno.EINVAL, "bind, move and remount can be asked for only inside the view")
+        target = _absolute(question["target"])
+        directory = await self.directory(target)
+        wanted = Wanted(
+            question["type"], question["source"], question["path"], target, directory, flags, ",".join(words)
+        )
+        return await self.mounts.mount(wanted)
+
+    async def directory(self, target: bytes) -> bool:
+        """Whether the view has a directory at a path, rather than a file; MountError when it has
+        nothing.
+        """
+        covering, fd = await self._covering(target)
+        rest = os.path.relpath(target, covering)
+        try:
+            return await trio.to_thread.run_sync(_look, fd, rest)
+        except OSError as error:
+            raise from_os(error, os.fsdecode(target)) from None
+        finally:
+            os.close(fd)
+
+    async def _covering(self, target: bytes) -> tuple[bytes, int]:
+        """The place of what is seen at a path, and a descriptor of it."""
+        prepared = self.running.prepared
+        found: dict[bytes, int | Mount | None] = {b"/": None}
+        found |= {entry.target: entry.source for entry in prepared.placed}
+        found |= {stack.target: stack.descriptors[0] for stack in prepared.stacked}
+        found |= {mount.target: mount for mount in self.mounts.all()}
+        covering = max((place for place in found if _below(target, place)), key=len)
+        what = found[covering]
+        if what is None:
+            return covering, os.open("/", os.O_PATH | os.O_CLOEXEC)
+        if isinstance(what, Mount):
+            return covering, await self.mounts.root(what)
+        if what < 0:
+            raise MountError(errno.ENOENT, f"{os.fsdecode(target)} is hidden in this view")
+        return covering, os.dup(what)
+
+
+def _absolute(path: str) -> bytes:
+    if not path.startswith("/"):
+        raise MountError(errno.EINVAL, f"{path}: the target is a path in the view, from its root")
+    return os.fsencode(os.path.normpath(path).replace("//", "/"))
+
+
+def _below(path: bytes, place: bytes) -> bool:
+    return path == place or path.startswith(place.rstrip(b"/") + b"/")
+
+
+def _look(fd: int, path: bytes) -> bool:
+    """Whether a directory is there. Links are not followed: where they lead is for the view's eyes."""
+    mode = os.stat(fd).st_mode
+    at = b""
+    for name in path.split(b"/"):
+        if name != b".":
+            at = os.path.join(at, name)
+            mode = os.stat(at, dir_fd=fd, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            raise OSError(errno.ELOOP, "a symbolic link is on the way: give the path that it leads to")
+    return stat.S_ISDIR(mode)

@@ -1,0 +1,76 @@
+"""Who uses a mount: members with a descriptor, directory, program or mapping in it. No server is
+asked.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+
+class User(NamedTuple):
+    pid: int
+    name: str
+
+
+def mount_id(fd: int) -> int:
+    """Of the mount that a descriptor lies in, as proc_pid_fdinfo(5) tells it; -1 if that cannot be
+    had.
+    """
+    return _mount_id(f"/proc/self/fdinfo/{fd}")
+
+
+def users(pids: Sequence[int], mount: int, device: str) -> list[User]:
+    """Those of `pids` that use the mount with this id, of the file system with this MAJOR:MINOR."""
+    return [User(pid, _name(pid)) for pid in pids if _uses(pid, mount, device)]
+
+
+def _uses(pid: int, mount: int, device: str) -> bool:
+    return any(found == mount for found in _held(pid)) or _maps(pid, device)
+
+
+def _held(pid: int) -> Iterator[int]:
+    try:
+        names = os.listdir(f"/proc/{pid}/fdinfo")
+    except OSError:
+        return
+    for name in names:
+        yield _mount_id(f"/proc/{pid}/fdinfo/{name}")
+    for link in ("cwd", "root", "exe"):
+        try:
+            fd = os.open(f"/proc/{pid}/{link}", os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            yield mount_id(fd)
+        finally:
+            os.close(fd)
+
+
+def _mount_id(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                if line.startswith(b"mnt_id:"):
+                    return int(line[7:])
+    except OSError:
+        pass  # closed meanwhile, or not ours to look at
+    return -1
+
+
+def _maps(pid: int, device: str) -> bool:
+    """The maps write the device in hexadecimal."""
+    major, _, minor = device.partition(":")
+    wanted = b"%02x:%02x" % (int(major), int(minor))
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            return any(line.split(None, 4)[3] == wanted for line in file)
+    except OSError:
+        return False
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return file.read().rstrip(b"\n").decode("utf-8", "backslashreplace")
+    except OSError:
+        return "?"
