@@ -233,5 +233,5 @@ def check(rows: "tuple[Row, ...]") -> None:
             assert not row.remote or len(row.args) < 6, f"{who}: no room for the cookie"
         else:
             assert row.level is Level.REFUSED or not row.unmounted, f"{who}: passes"
-            unused = (row.args, row.implied, row.remote, row.privileged, row.entries, row.stacked, row.carries)
-            assert not any(unused), f"{who}: nothing decodes this"
+            limits = (row.privileged, row.entries, row.stacked, row.carries)
+            assert not any((row.args, row.implied, row.remote, *limits)), f"{who}: nothing decodes this"

@@ -33,7 +33,8 @@ int vu_caller_file(struct vu_call *call, enum vu_caller_file file)
 {
 	struct vu_caller *caller = slot(call);
 	char path[64];
-	if (caller->tid != call->tid) { /* kept from the second time on: threads that share a slot should not take turns */
+	if (caller->tid !=
+	    call->tid) { /* kept from the second time on: threads that share a slot should not take turns */
 		forget(caller);
 		caller->tid = call->tid;
 		return -1;
