@@ -4,7 +4,9 @@ tree in the end is the same, and the tree below has not changed."""
 import itertools
 import json
 import os
+import random
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +95,26 @@ def below(top: Path) -> list[tuple[object, ...]]:
     return found
 
 
+def partly_somebody_elses(top: Path, me: int, mine: int, seed: int) -> None:
+    """Gives some of what is in it to root, or the group of what stays the user's, with modes that let the user
+    read it: what may not be read cannot be copied up."""
+    choose = random.Random(seed).choice
+    for path in sorted(top.rglob("*")):
+        st = path.lstat()
+        if choose((True, False, False)) or not (path.is_dir() or path.is_file()) or path.is_symlink():
+            continue
+        uid, gid = choose(((0, 0), (0, mine), (0, 5), (me, 5)))
+        os.chown(path, uid, gid)
+        files, directories = (0o644, 0o664, 0o646, 0o464, 0o466, 0o755), (0o755, 0o777, 0o1777, 0o575, 0o557)
+        path.chmod(choose(directories if stat.S_ISDIR(st.st_mode) else files))
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", VIEWS)
-def test_same_as_natively(box: Box, kind: str) -> None:
+@pytest.mark.parametrize("owner", ["mine", "partly somebody else's"])
+def test_same_as_natively(box: Box, kind: str, owner: str) -> None:
+    if os.geteuid() and owner != "mine":
+        pytest.fail("the tests' own user has to be root here, to make another's files")
     # Read by other identities too, wherever the tests themselves lie.
     program = box.scratch / PROGRAM.name
     shutil.copy(PROGRAM, program)
@@ -116,8 +135,8 @@ def test_same_as_natively(box: Box, kind: str) -> None:
         print_blob=True,
         phases=[Phase.generate],
     )
-    @given(before=operations, after=operations)
-    def compare(before: list[Any], after: list[Any]) -> None:
+    @given(before=operations, after=operations, seed=st.integers(0, 1 << 32))
+    def compare(before: list[Any], after: list[Any], seed: int) -> None:
         here = box.scratch / f"run{next(counter)}"
         # One directory further down: a link to "../c" stays in the tree.
         for name in ("native", "lower"):
@@ -125,6 +144,8 @@ def test_same_as_natively(box: Box, kind: str) -> None:
             box.give(here)
         for name in ("native", "lower"):
             run(here / name / "t", before)
+            if owner != "mine":
+                partly_somebody_elses(here / name / "t", box.identity.uid, box.identity.gid, seed)
         unchanged = below(here / "lower")
         text = VIEWS[kind].format(tree=here / "lower")
         seen = "/mnt/t" if kind == "elsewhere" else None
