@@ -96,9 +96,9 @@ def below(top: Path) -> list[tuple[object, ...]]:
 
 
 def partly_somebody_elses(top: Path, me: int, mine: int, seed: int) -> None:
-    """Gives some of what is in it to root, or the group of what stays the user's, with modes that let the user
-    read it: what may not be read cannot be copied up."""
-    choose = random.Random(seed).choice
+    """Gives some of what is in it to root, or to a foreign group, with modes that let the user read it: what
+    may not be read cannot be copied up."""
+    choose = random.Random(seed).choice  # noqa: S311 - not for secrets
     for path in sorted(top.rglob("*")):
         st = path.lstat()
         if choose((True, False, False)) or not (path.is_dir() or path.is_file()) or path.is_symlink():

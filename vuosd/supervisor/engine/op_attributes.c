@@ -21,51 +21,6 @@ static unsigned walk_flags(unsigned at)
 	return (at & AT_SYMLINK_NOFOLLOW ? 0 : VU_FOLLOW) | (at & AT_EMPTY_PATH ? VU_EMPTY_OK : 0);
 }
 
-/*
- * Would the kernel let the caller change the object so? Asked before it is copied up, by when it belongs to another, and of
- * copies of what belongs to another.
- */
-static int may_change(struct vu_call *call, const struct vu_place *place)
-{
-	const struct vu_stack *stack = place->mount->stack;
-	struct stat st;
-	char name[256];
-	int kept = vu_owner_stat(stack, place->fd, &st);
-	if (kept < 0 || (!kept && vu_stack_on_top(place)))
-		return kept;
-	switch (call->row->op) {
-	case VU_OP_TRUNCATE: /* fs/open.c vfs_truncate */
-		if (!S_ISREG(st.st_mode))
-			return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-		return vu_owner_permission(stack, place->fd, W_OK);
-	case VU_OP_UTIME:
-	case VU_OP_UTIMES:
-	case VU_OP_UTIMENSAT: /* now: whoever may write */
-		if (!vu_argument(call, call->row->buf) && !vu_owner_permission(stack, place->fd, W_OK))
-			return 0;
-		return vu_stack_owns(call, &st) ? 0 : vu_argument(call, call->row->buf) ? -EPERM : -EACCES;
-	case VU_OP_SETXATTR:
-	case VU_OP_SETXATTRAT:
-	case VU_OP_REMOVEXATTR:
-	case VU_OP_REMOVEXATTRAT: /* fs/xattr.c xattr_permission */
-		if (vu_read_string(call, vu_argument(call, call->row->extra), name, sizeof name) <= 0 ||
-		    strncmp(name, "user.", 5))
-			return vu_stack_owns(call, &st) ? 0 : -EPERM;
-		if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-			return -EPERM;
-		/* In a sticky directory only by its owner. */
-		if (S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX) && !vu_stack_owns(call, &st))
-			return -EPERM;
-		return vu_owner_permission(stack, place->fd, W_OK);
-	case VU_OP_CHOWN: /* fs/attr.c chown_ok, chgrp_ok; to whom does not matter: owners.c */
-		if ((uid_t)vu_argument(call, call->row->mode) == (uid_t)-1 &&
-		    (gid_t)vu_argument(call, call->row->extra) == (gid_t)-1)
-			return 0;
-		return vu_stack_owns(call, &st) ? 0 : -EPERM;
-	default: return vu_stack_owns(call, &st) ? 0 : -EPERM;
-	}
-}
-
 /* The object of a place in a stack: that of a descriptor too; what is changed lies in the topmost tree then. */
 static int find_in_stack(struct vu_call *call, struct vu_place *place, bool changes)
 {
@@ -79,7 +34,7 @@ static int find_in_stack(struct vu_call *call, struct vu_place *place, bool chan
 		return place->fd;
 	if (!changes || (vu_stack_on_top(place) && !stack->has_owners))
 		return 0;
-	int error = stack->minimal ? 0 : may_change(call, place);
+	int error = vu_rights_change(call, stack, place->fd, vu_stack_on_top(place));
 	return error < 0 || vu_stack_on_top(place) ? error : vu_stack_take(call, place, 0);
 }
 
@@ -242,7 +197,7 @@ int vu_op_access(struct vu_call *call)
 	}
 	int fd = place.fd;
 	/* The ids to judge by are the thread's own by now, so the effective ones are asked. */
-	if ((verdict = vu_owner_permission(place.magic ? NULL : place.mount->stack, fd, mode)) < 0)
+	if ((verdict = vu_rights_ask(place.magic ? NULL : place.mount->stack, fd, mode)) < 0)
 		return verdict;
 	struct stat st;
 	if ((mode & W_OK) && place.readonly && !fstat(fd, &st) && !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode) &&

@@ -38,7 +38,7 @@ int vu_op_chdir(struct vu_call *call)
 		return error;
 	if (place.held)
 		return VU_CONTINUE;
-	if ((error = vu_owner_permission(place.magic ? NULL : place.mount->stack, place.fd, X_OK)) < 0)
+	if ((error = vu_rights_ask(place.magic ? NULL : place.mount->stack, place.fd, X_OK)) < 0)
 		return error;
 	if (!place.magic && (error = remember(call, &place)) < 0)
 		return error;
@@ -94,7 +94,7 @@ int vu_op_chroot(struct vu_call *call)
 		return error;
 	if (place.held || place.magic)
 		return -EACCES;
-	if ((error = vu_owner_permission(place.mount->stack, place.fd, X_OK)) < 0)
+	if ((error = vu_rights_ask(place.mount->stack, place.fd, X_OK)) < 0)
 		return error;
 	struct vu_state wanted = *vu_state_of(call);
 	wanted.root = strcmp(place.view, "/") ? place.view : "";

@@ -80,7 +80,7 @@ static int take(struct exec *exec, struct vu_place *place)
 		return -ELOOP;
 	if (!S_ISREG(st.st_mode))
 		return -EACCES;
-	int error = vu_owner_permission(place->magic ? NULL : place->mount->stack, place->fd, X_OK);
+	int error = vu_rights_ask(place->magic ? NULL : place->mount->stack, place->fd, X_OK);
 	if (error < 0)
 		return error;
 	vu_close(&exec->fd);

@@ -80,28 +80,6 @@ static int judge_change(struct vu_call *call, int fd)
 	return mount->readonly ? -EROFS : 0;
 }
 
-/* As may_change() of op_attributes.c, of the calls that are made by a descriptor. */
-static int may_change(struct vu_call *call, const struct vu_stack *stack, int fd, bool above)
-{
-	struct stat st;
-	char name[256];
-	int kept = vu_owner_stat(stack, fd, &st);
-	if (kept < 0 || (above && !kept) || stack->minimal)
-		return kept < 0 ? kept : 0;
-	if (vu_stack_owns(call, &st))
-		return 0;
-	switch (call->row->op) {
-	case VU_OP_FCHOWN: return (uid_t)call->args[1] == (uid_t)-1 && (gid_t)call->args[2] == (gid_t)-1 ? 0 : -EPERM;
-	case VU_OP_FSETXATTR:
-	case VU_OP_FREMOVEXATTR: /* fs/xattr.c xattr_permission */
-		if (vu_read_string(call, call->args[1], name, sizeof name) <= 0 || strncmp(name, "user.", 5) ||
-		    (S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX)))
-			return -EPERM;
-		return vu_owner_permission(stack, fd, W_OK);
-	default: return -EPERM;
-	}
-}
-
 /*
  * A descriptor of a tree below the topmost one of a stack: that tree is not changed. What the caller has open goes on to
  * show the old attributes.
@@ -113,7 +91,7 @@ static int change_above(struct vu_call *call, struct vu_place *place)
 	place->fd = vu_stack_open_joined(call, stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen);
 	if (place->fd < 0)
 		return place->fd;
-	int error = may_change(call, stack, place->fd, vu_stack_on_top(place));
+	int error = vu_rights_change(call, stack, place->fd, vu_stack_on_top(place));
 	if (error < 0 || (error = vu_stack_take(call, place, 0)) < 0)
 		return error;
 	VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_NONBLOCK);
@@ -131,7 +109,7 @@ static int change_kept(struct vu_call *call, struct vu_stack *stack, int number)
 	VU_CLOSE int own = vu_target_descriptor(call, number);
 	if (own >= 0 && fcntl(own, F_GETFL) & O_PATH)
 		return VU_CONTINUE; /* EBADF */
-	int error = may_change(call, stack, object, true);
+	int error = vu_rights_change(call, stack, object, true);
 	if (error < 0)
 		return error;
 	VU_CLOSE int fd = vu_reopen(call->session, object, O_RDONLY | O_NONBLOCK);
@@ -157,7 +135,7 @@ int vu_op_descriptor_write(struct vu_call *call)
 			stack = place.mount->stack;
 		if (stack && !vu_stack_on_top(&place))
 			return change_above(call, &place);
-		if (stack && (error = may_change(call, stack, fd, true)) < 0)
+		if (stack && (error = vu_rights_change(call, stack, fd, true)) < 0)
 			return error;
 		return change(call, stack, fd);
 	}

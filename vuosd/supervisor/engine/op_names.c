@@ -143,22 +143,6 @@ static int take_to_link(struct vu_call *call, struct vu_place *old)
 	return error < 0 || above || !vu_stack_on_top(old) ? error : vu_twins_add(call->session, old->fd, &below);
 }
 
-/* fs/namei.c may_linkat. Only in a stack it is not the kernel that is asked about this same object. */
-static int may_link(struct vu_call *call, const struct vu_place *old)
-{
-	const struct vu_stack *stack = old->mount->stack;
-	struct stat st;
-	if (!(call->session->options.flags & VU_SESSION_PROTECTED_HARDLINKS) || !stack || old->magic || stack->minimal)
-		return 0;
-	int kept = vu_owner_stat(stack, old->fd, &st);
-	if (kept < 0 || vu_stack_owns(call, &st))
-		return kept < 0 ? kept : 0;
-	bool runs_as_group = (st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
-	if (!S_ISREG(st.st_mode) || (st.st_mode & S_ISUID) || runs_as_group)
-		return -EPERM;
-	return vu_owner_permission(stack, old->fd, R_OK | W_OK) < 0 ? -EPERM : 0;
-}
-
 int vu_op_link(struct vu_call *call)
 {
 	VU_PLACE old;
@@ -196,10 +180,12 @@ int vu_op_link(struct vu_call *call)
 		return -EEXIST;
 	if ((old.mount->stack || new.mount->stack) && old.mount != new.mount && !old.magic && !old.nameless)
 		return -EXDEV;
-	if (old.mount->stack && !old.magic && !fstat(old.fd, &st) && S_ISDIR(st.st_mode))
-		return -EPERM;
-	if ((error = may_link(call, &old)) < 0 || (error = take_to_link(call, &old)) < 0 ||
-	    (error = vu_room_open(call, &new, &room)) < 0)
+	if (old.mount->stack && !old.magic && !fstat(old.fd, &st) && S_ISDIR(st.st_mode)) {
+		error = vu_room_open(call, &new, &room); /* vfs_link asks first whether there may be a name */
+		return error < 0 ? error : vu_room_close(call, &new, &room, -EPERM);
+	}
+	if ((error = old.magic ? 0 : vu_rights_link(call, old.mount->stack, old.fd)) < 0 ||
+	    (error = take_to_link(call, &old)) < 0 || (error = vu_room_open(call, &new, &room)) < 0)
 		return error;
 	error = vu_result(linkat(AT_FDCWD, vu_fd_path(old.fd, path), room.dir, room.name, AT_SYMLINK_FOLLOW));
 	return answer(call, vu_room_close(call, &new, &room, error));

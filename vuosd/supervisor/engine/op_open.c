@@ -153,7 +153,7 @@ static int take_to_write(struct vu_call *call, struct vu_place *place, int flags
 	int mode = ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) ? W_OK : 0) |
 		   ((flags & O_ACCMODE) != O_WRONLY ? R_OK : 0);
 	struct vu_stack *stack = place->mount->stack;
-	int error = stack->minimal ? 0 : vu_owner_permission(stack, place->fd, mode);
+	int error = stack->minimal ? 0 : vu_rights_ask(stack, place->fd, mode);
 	if (error < 0)
 		return error;
 	bool above = vu_stack_on_top(place);
@@ -166,18 +166,18 @@ static int may_open(struct vu_call *call, const struct vu_place *place, int flag
 {
 	const struct vu_stack *stack = place->mount->stack;
 	struct stat st;
+	int error = writes(flags) ? 0 : vu_rights_read(stack, place->fd);
+	if (error < 0 || !(flags & O_NOATIME))
+		return error;
 	int kept = vu_owner_stat(stack, place->fd, &st);
-	if (kept <= 0)
-		return kept;
-	int error = writes(flags) ? 0 : vu_owner_permission(stack, place->fd, R_OK);
-	return !error && (flags & O_NOATIME) && !vu_stack_owns(call, &st) ? -EPERM : error;
+	return kept > 0 && !vu_rights_own(call, &st) ? -EPERM : kept < 0 ? kept : 0;
 }
 
 /* The descriptor of a directory of a stack is that of another: see stack.h. */
 static int open_given(struct vu_call *call, struct vu_place *place, int flags)
 {
 	struct vu_stack *stack = place->mount->stack;
-	int error = flags & O_PATH ? 0 : vu_owner_permission(stack, place->fd, R_OK);
+	int error = flags & O_PATH ? 0 : vu_rights_ask(stack, place->fd, R_OK);
 	if (!error && (flags & O_NOATIME))
 		error = may_open(call, place, flags);
 	if (error < 0)
@@ -266,7 +266,7 @@ static int open_temporary(struct vu_call *call, struct vu_place *place, int flag
 	char path[32];
 	int error = 0;
 	if (place->mount->stack) /* else the kernel checks it, in its own order */
-		error = vu_owner_permission(place->mount->stack, place->fd, W_OK | X_OK);
+		error = vu_rights_ask(place->mount->stack, place->fd, W_OK | X_OK);
 	if (error < 0 || (error = vu_stack_take(call, place, 0)) < 0)
 		return error;
 	if (place->mount->stack && vu_stack_on_top(place) && (error = vu_quota_check(call, place->mount->stack)) < 0)

@@ -57,7 +57,7 @@ static int watch_on_top(struct vu_call *call, struct vu_place *place)
 	struct stat st;
 	if (!stack->layered || !stack->writable || fstat(place->fd, &st) < 0 || !S_ISDIR(st.st_mode))
 		return 0;
-	int error = vu_owner_permission(stack, place->fd, R_OK);
+	int error = vu_rights_ask(stack, place->fd, R_OK);
 	if (error < 0)
 		return error;
 	return vu_stack_take(call, place, 0);

@@ -29,21 +29,12 @@ static size_t drop_private(char *names, size_t length)
 	return kept;
 }
 
-/* fs/xattr.c xattr_permission, where the kernel would judge by another owner. */
-static int may_read(const struct vu_place *place)
-{
-	struct vu_stack *stack = place->mount->stack;
-	struct stat st;
-	int kept = vu_owner_stat(stack, place->fd, &st);
-	return kept > 0 ? vu_owner_permission(stack, place->fd, R_OK) : kept;
-}
-
 static int get_value(struct vu_call *call, struct vu_place *place, const char *name, uint64_t buffer, size_t size)
 {
 	char path[32];
 	if (is_private(place, name))
 		return -ENODATA;
-	int error = place->magic || strncmp(name, "user.", 5) ? 0 : may_read(place);
+	int error = place->magic || strncmp(name, "user.", 5) ? 0 : vu_rights_read(place->mount->stack, place->fd);
 	if (error < 0)
 		return error;
 	if (size > XATTR_SIZE_MAX)

@@ -6,16 +6,13 @@
  * may be done with it: an installer that gives a file to root may go on with it.
  *
  * A copy of what belongs to somebody else ("0:0:0644", with a zero before the mode) is that owner's in all respects. The kernel
- * takes the user for the owner and would permit more, or less, than it does of the original. So rights are judged here, by what
- * is kept; and of the real mode's bits for the owner those are set that anybody has (lend()), so that what was judged can be
+ * takes the user for the owner and would permit more, or less, than it does of the original. So rights are judged by what
+ * is kept (rights.c); and of the real mode's bits for the owner those are set that anybody has (lend()), so that what was judged can be
  * done. They are not told: the mode that is kept says which of them are meant.
  */
 #include "stack.h"
 
-#include <linux/posix_acl.h>
-#include <linux/posix_acl_xattr.h>
 #include <stdio.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
 
 static const char attribute[] = "user.fuseoverlayfs.override_stat";
@@ -140,73 +137,6 @@ int vu_owner_stat(const struct vu_stack *stack, int fd, struct stat *st)
 	return 1;
 }
 
-static bool in_group(gid_t gid)
-{
-	gid_t groups[NGROUPS_MAX];
-	if (gid == getegid())
-		return true;
-	int count = getgroups(NGROUPS_MAX, groups);
-	for (int i = 0; i < count; i++)
-		if (groups[i] == gid)
-			return true;
-	return false;
-}
-
-/* As fs/posix_acl.c posix_acl_permission, for who is not the owner. -1: there is no list. */
-static int ask_list(int fd, const struct stat *st, unsigned wanted)
-{
-	char path[32];
-	struct {
-		struct posix_acl_xattr_header header;
-		struct posix_acl_xattr_entry entries[512];
-	} list;
-	ssize_t n = getxattr(vu_fd_path(fd, path), "system.posix_acl_access", &list, sizeof list);
-	if (n < (ssize_t)sizeof list.header)
-		return -1;
-	size_t count = ((size_t)n - sizeof list.header) / sizeof *list.entries;
-	unsigned mask = 7;
-	bool member = false, permitted = false;
-	for (size_t i = 0; i < count; i++)
-		if (le16toh(list.entries[i].e_tag) == ACL_MASK)
-			mask = le16toh(list.entries[i].e_perm);
-	for (size_t i = 0; i < count; i++) {
-		unsigned tag = le16toh(list.entries[i].e_tag), bits = le16toh(list.entries[i].e_perm);
-		uint32_t id = le32toh(list.entries[i].e_id);
-		bool enough = (bits & wanted) == wanted;
-		if (tag == ACL_USER && id == geteuid())
-			return (bits & mask & wanted) == wanted;
-		if ((tag == ACL_GROUP_OBJ && in_group(st->st_gid)) || (tag == ACL_GROUP && in_group(id))) {
-			member = true;
-			permitted |= enough;
-		}
-		if (tag == ACL_OTHER)
-			return member ? permitted && (mask & wanted) == wanted : enough;
-	}
-	return -1;
-}
-
-/* As fs/namei.c acl_permission_check, of a process without capabilities. */
-static bool permits(int fd, const struct stat *st, unsigned wanted)
-{
-	if (st->st_uid == geteuid())
-		return (st->st_mode >> 6 & wanted) == wanted;
-	int said = st->st_mode & S_IRWXG ? ask_list(fd, st, wanted) : -1;
-	if (said >= 0)
-		return said;
-	return ((in_group(st->st_gid) ? st->st_mode >> 3 : st->st_mode) & wanted) == wanted;
-}
-
-int vu_owner_permission(const struct vu_stack *stack, int fd, int mask)
-{
-	struct stat st;
-	int kept = stack && stack->has_owners ? vu_owner_stat(stack, fd, &st) : 0;
-	if (kept < 0)
-		return kept;
-	if (kept)
-		return permits(fd, &st, (unsigned)mask) ? 0 : -EACCES;
-	return vu_result(syscall(SYS_faccessat2, fd, "", mask, AT_EMPTY_PATH | AT_EACCESS));
-}
-
 bool vu_owner_closes(int fd)
 {
 	struct kept kept;
@@ -214,22 +144,7 @@ bool vu_owner_closes(int fd)
 	if (!read_kept(fd, &kept) || kept.given || fstat(fd, &st) < 0)
 		return false;
 	tell(&kept, &st);
-	return !permits(fd, &st, X_OK);
-}
-
-int vu_owner_search(struct vu_stack *stack, const char *path)
-{
-	bool closed = false;
-	if (!stack->has_owners || stack->minimal)
-		return 0;
-	pthread_mutex_lock(&stack->lock);
-	for (unsigned i = 0; i < stack->count && stack->trees[i].dirs; i++) {
-		struct vu_way way;
-		vu_dirs_find(stack->trees[i].dirs, path, &way);
-		closed |= way.closed;
-	}
-	pthread_mutex_unlock(&stack->lock);
-	return closed ? -EACCES : 0;
+	return !vu_rights_permit(fd, &st, X_OK);
 }
 
 int vu_owner_mode(struct vu_stack *stack, int fd, mode_t mode)
@@ -240,7 +155,7 @@ int vu_owner_mode(struct vu_stack *stack, int fd, mode_t mode)
 	if (is_kept && !kept.given && !stack->minimal) { /* fs/attr.c setattr_prepare */
 		if (kept.uid != geteuid())
 			return -EPERM;
-		if (!in_group(kept.gid))
+		if (!vu_rights_member(kept.gid))
 			mode &= ~(mode_t)S_ISGID;
 	}
 	if (chmod(vu_fd_path(fd, path), mode) < 0)

@@ -202,7 +202,7 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 					return -ELOOP;
 				struct stat st;
 				if (!fstatat(place->parent, place->name, &st, AT_SYMLINK_NOFOLLOW) &&
-				    (error = vu_walk_may_follow(walk, &st, place->parent)) < 0)
+				    (error = vu_walk_may_follow(walk, &st, place->mount->stack, place->parent)) < 0)
 					return error;
 				work->link[n] = 0;
 				vu_walk_note_jump(walk);

@@ -69,7 +69,7 @@ static int find_room(struct vu_call *call, struct vu_place *place, struct vu_roo
 		room->bottom = true;
 		return 0;
 	}
-	int error = stack->minimal ? 0 : vu_owner_permission(stack, place->parent, W_OK | X_OK);
+	int error = stack->minimal ? 0 : vu_rights_ask(stack, place->parent, W_OK | X_OK);
 	if (error < 0 || (error = vu_quota_check(call, stack)) < 0)
 		return error;
 	if (vu_room_stays(call, place)) {

@@ -6,7 +6,8 @@
  *	stack.c		a path below a stack → the object that it shows
  *	copy_up.c	bring an object, and the directories that lead to it, into the topmost tree, with copy.c
  *	links.c		files with several names
- *	owners.c	owners that are told, but not given, and the rights that go by them
+ *	owners.c	owners that are told, but not given
+ *	rights.c	what a caller may do, also where an owner is kept
  *	twins.c		copies that go by the inode number of what they were copied from
  *	quota.c		how much a layer may hold
  *	room.c		make a new name: in its place, or, where a whiteout is, in the work directory and then moved over it
@@ -227,10 +228,6 @@ bool vu_owner_may_keep(const struct vu_call *call, const struct vu_stack *stack)
 bool vu_owner_read(int fd, struct stat *st);
 /* fstat(2) as it counts for rights. 1: by what is kept of a copy's owner, not as the kernel judges; `stack` may be NULL. */
 int vu_owner_stat(const struct vu_stack *stack, int fd, struct stat *st);
-/* access(2) with the effective ids: may the caller do what `mask` (R_OK, W_OK, X_OK) says? 0 or -EACCES; `stack` may be NULL. */
-int vu_owner_permission(const struct vu_stack *stack, int fd, int mask);
-/* May the directories that lead to `path` be searched, as far as owners are kept for them? */
-int vu_owner_search(struct vu_stack *stack, const char *path);
 /* Of a directory of a layer: struct vu_dir, `closed`. */
 bool vu_owner_closes(int fd);
 /* `fd` is the copy of `from`, whose owner (`told`) could not be given. */
@@ -255,6 +252,25 @@ void vu_quota_freed(struct vu_stack *stack);
 /* What a layer with a limit holds, and may have held some 20 ms ago. */
 int vu_quota_used(struct vu_stack *stack, uint64_t *used);
 
+/* rights.c; 0 or -errno. `stack` may be NULL, but for vu_rights_change() */
+/* access(2) with the effective ids: may the caller do what `mask` (R_OK, W_OK, X_OK) says? */
+int vu_rights_ask(const struct vu_stack *stack, int fd, int mask);
+/* May it be read, as far as the kernel would not judge by the same owner? */
+int vu_rights_read(const struct vu_stack *stack, int fd);
+/* May the directories that lead to `path` be searched, as far as owners are kept for them? */
+int vu_rights_search(struct vu_stack *stack, const char *path);
+/* Is the caller the owner, or as good as the owner? */
+bool vu_rights_own(struct vu_call *call, const struct stat *st);
+/* May the caller take away the object `fd` of directory `parent`? As may_delete() of fs/namei.c, before anything is copied. */
+int vu_rights_delete(struct vu_call *call, const struct vu_stack *stack, int parent, int fd);
+/* May it get another name? As may_linkat() of fs/namei.c. */
+int vu_rights_link(struct vu_call *call, const struct vu_stack *stack, int fd);
+/* May it be changed as the call says? `above`: it lies in the topmost tree. */
+int vu_rights_change(struct vu_call *call, const struct vu_stack *stack, int fd, bool above);
+/* Is the caller of an unprivileged session in the group? May it do what `wanted` says with `fd`, which has status `st`? */
+bool vu_rights_member(gid_t gid);
+bool vu_rights_permit(int fd, const struct stat *st, unsigned wanted);
+
 /* room.c */
 struct vu_room { /* where a new name is made */
 	int dir; /* O_PATH */
@@ -275,10 +291,6 @@ int vu_room_close(struct vu_call *call, struct vu_place *place, struct vu_room *
 bool vu_room_stays(const struct vu_call *call, const struct vu_place *place);
 
 /* stack_names.c */
-/* May the caller take away the object `fd` of directory `parent`? As may_delete() of fs/namei.c, before anything is copied. */
-int vu_stack_may_delete(struct vu_call *call, const struct vu_stack *stack, int parent, int fd);
-/* Is the caller the owner, or as good as the owner? */
-bool vu_stack_owns(struct vu_call *call, const struct stat *st);
 /* A whiteout in the work directory. The lock is held. */
 int vu_stack_make_whiteout(struct vu_stack *stack, int parent, char temporary[32]);
 int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory);

@@ -5,7 +5,6 @@
 #include "stack.h"
 
 #include <dirent.h>
-#include <linux/capability.h>
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -15,25 +14,6 @@
 #include "walk.h"
 
 enum { RENAME_NOREPLACE_ = 1, RENAME_EXCHANGE_ = 2, RENAME_WHITEOUT_ = 4 };
-
-bool vu_stack_owns(struct vu_call *call, const struct stat *st)
-{
-	if (!call->session->privileged)
-		return st->st_uid == geteuid();
-	if (vu_target_credentials(call) < 0)
-		return false;
-	return st->st_uid == call->credentials.fsuid || (call->credentials.effective & (UINT64_C(1) << CAP_FOWNER));
-}
-
-int vu_stack_may_delete(struct vu_call *call, const struct vu_stack *stack, int parent, int fd)
-{
-	struct stat above, st;
-	int error = vu_owner_permission(stack, parent, W_OK | X_OK);
-	if (error < 0 || (error = vu_owner_stat(stack, parent, &above)) < 0 ||
-	    (error = vu_owner_stat(stack, fd, &st)) < 0)
-		return error;
-	return !(above.st_mode & S_ISVTX) || vu_stack_owns(call, &above) || vu_stack_owns(call, &st) ? 0 : -EPERM;
-}
 
 /* One whiteout has all the names, as in ovl_whiteout() (fs/overlayfs/dir.c): an inode for each costs many times as much. */
 static int link_whiteout(struct vu_stack *stack, int dir, const char *name)
@@ -192,7 +172,7 @@ int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory
 		return -ENOENT;
 	if (fstat(place->fd, &st) < 0)
 		return -errno;
-	int error = stack->minimal ? 0 : vu_stack_may_delete(call, stack, place->parent, place->fd);
+	int error = stack->minimal ? 0 : vu_rights_delete(call, stack, place->parent, place->fd);
 	if (error < 0)
 		return error;
 	if (directory != S_ISDIR(st.st_mode))
@@ -370,20 +350,20 @@ static bool is_within(const char *path, const char *directory)
 static int check_rights(struct move *m)
 {
 	struct stat here, there;
-	int error = vu_stack_may_delete(m->call, m->stack, m->old->parent, m->old->fd);
+	int error = vu_rights_delete(m->call, m->stack, m->old->parent, m->old->fd);
 	if (!error && m->new->fd >= 0)
-		error = vu_stack_may_delete(m->call, m->stack, m->new->parent, m->new->fd);
+		error = vu_rights_delete(m->call, m->stack, m->new->parent, m->new->fd);
 	else if (!error)
-		error = vu_owner_permission(m->stack, m->new->parent, W_OK | X_OK);
+		error = vu_rights_ask(m->stack, m->new->parent, W_OK | X_OK);
 	if (error < 0 || fstat(m->old->parent, &here) < 0 || fstat(m->new->parent, &there) < 0)
 		return error < 0 ? error : -errno;
 	if (here.st_dev == there.st_dev && here.st_ino == there.st_ino)
 		return 0;
 	/* "..", which a directory holds, would change. */
 	if (m->from_directory)
-		error = vu_owner_permission(m->stack, m->old->fd, W_OK);
+		error = vu_rights_ask(m->stack, m->old->fd, W_OK);
 	if (!error && (m->flags & RENAME_EXCHANGE_) && m->to_directory)
-		error = vu_owner_permission(m->stack, m->new->fd, W_OK);
+		error = vu_rights_ask(m->stack, m->new->fd, W_OK);
 	return error;
 }
 

@@ -60,7 +60,7 @@ int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags
 	if (spot->mount->kind == VU_HIDE)
 		return -ENOENT;
 	if (spot->mount->stack) {
-		int error = vu_owner_search(spot->mount->stack, spot->rest);
+		int error = vu_rights_search(spot->mount->stack, spot->rest);
 		return error < 0 ? error
 				 : vu_stack_open_joined(call, spot->mount->stack, spot->rest, flags, &spot->seen);
 	}
@@ -167,7 +167,7 @@ bool vu_walk_is_dot_dot(const char *name, const char *end)
 	return end - name == 2 && name[0] == '.' && name[1] == '.';
 }
 
-int vu_walk_may_follow(const struct vu_walk *walk, const struct stat *link, int directory)
+int vu_walk_may_follow(const struct vu_walk *walk, const struct stat *link, const struct vu_stack *stack, int directory)
 {
 	const mode_t everybodys = S_ISVTX | S_IWOTH;
 	struct stat above;
@@ -175,8 +175,9 @@ int vu_walk_may_follow(const struct vu_walk *walk, const struct stat *link, int 
 		return 0;
 	if (link->st_uid == (uid_t)syscall(SYS_setfsuid, -1)) /* which changes nothing, and tells it */
 		return 0;
-	if (directory < 0 || fstat(directory, &above) < 0)
-		return directory < 0 ? directory : -errno;
+	int error = directory < 0 ? directory : vu_owner_stat(stack, directory, &above);
+	if (error < 0)
+		return error;
 	return (above.st_mode & everybodys) != everybodys || above.st_uid == link->st_uid ? 0 : -EACCES;
 }
 
@@ -193,7 +194,7 @@ static int may_follow(struct vu_walk *walk, int link, size_t before)
 	vu_walk_find(walk, &spot);
 	VU_CLOSE int directory = vu_walk_open_spot(walk->call, &spot, O_DIRECTORY | O_NOFOLLOW);
 	walk->view[before] = '/';
-	return vu_walk_may_follow(walk, &st, directory);
+	return vu_walk_may_follow(walk, &st, spot.mount->stack, directory);
 }
 
 /*
@@ -329,7 +330,7 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 			}
 			/* Even "." is looked up, which takes search permission: fs/namei.c may_lookup. */
 			vu_walk_find(walk, &spot);
-			int error = vu_owner_permission(spot.mount->stack, fd, X_OK);
+			int error = vu_rights_ask(spot.mount->stack, fd, X_OK);
 			if (error < 0)
 				return error;
 			if (dot)

@@ -40,10 +40,11 @@ int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags
 /* Whether the caller's kernel, having come the same way, stands on the object that `mount` shows (in a stack: walk->seen). */
 bool vu_walk_agrees(const struct vu_walk *walk, const struct vu_mount *mount);
 /*
- * May the last link of a path be followed, which has this status and lies in this directory? As fs/namei.c may_follow_link, where
+ * May the last link of a path be followed, which has this status and lies in this directory (of a stack, or NULL)? As fs/namei.c may_follow_link, where
  * fs.protected_symlinks is set: 0 or -EACCES.
  */
-int vu_walk_may_follow(const struct vu_walk *walk, const struct stat *link, int directory);
+int vu_walk_may_follow(const struct vu_walk *walk, const struct stat *link, const struct vu_stack *stack,
+		       int directory);
 bool vu_walk_is_dot(const char *name, const char *end);
 bool vu_walk_is_dot_dot(const char *name, const char *end);
 /* Resolve walk->rest. Leaves the object in place->fd. */
