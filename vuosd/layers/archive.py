@@ -136,7 +136,7 @@ class _Writer:
         info = tarfile.TarInfo(self._name(path))
         info.pax_headers = records = dict[str, str]()
         info.type = _TYPES[stat.S_IFMT(st.st_mode)]
-        info.mode = self._stack.mode(found)
+        info.mode = stat.S_IMODE(st.st_mode)
         info.uid, info.gid = self._owner(path, found)
         info.mtime = st.st_mtime_ns // _BILLION
         if st.st_mtime_ns % _BILLION:

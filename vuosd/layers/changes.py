@@ -126,7 +126,9 @@ class Comparison:
     def _entries(self, visit: _Visit, pending: list[_Visit]) -> None:
         new, old = visit.new, visit.old
         if new is not None and new.top[0] == 0 and new.st.st_mode & 0o700 != 0o700:
-            self.closed.append((visit.path, stat.S_IMODE(new.st.st_mode)))
+            real = self.stack.levels[0].root.lstat(new.top[1])  # the mode that is told may be another
+            if real is not None and real.st_mode & 0o700 != 0o700:
+                self.closed.append((visit.path, stat.S_IMODE(real.st_mode)))
         if new is not None and old is not None and self._tops == 1 and self._merges(new, old):
             return self._merged_entries(visit, new, old, pending)
         if new is not None and old is not None and not self._merges(new, old):
@@ -246,8 +248,7 @@ class Comparison:
 
     def _cheap_attributes(self, new: Found, old: Found) -> tuple[str, ...]:
         found = []
-        differs = not stat.S_ISLNK(new.st.st_mode) and new.st.st_mode != old.st.st_mode
-        if differs and self.stack.mode(new) != self.stack.mode(old):
+        if not stat.S_ISLNK(new.st.st_mode) and new.st.st_mode != old.st.st_mode:
             found.append("mode")
         if self.owner_changed(new.st, old.st):
             found.append("owner")

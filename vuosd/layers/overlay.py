@@ -9,6 +9,8 @@ Documentation/filesystems/overlayfs.rst of the kernel describes it. A mark is an
     redirect    the trees below have this directory (or a metacopy's data) at another path
     metacopy    the attributes are this file's, the data is that of the tree below
 
+"user.fuseoverlayfs.override_stat" keeps an owner, with the mode: see engine/owners.c.
+
 Nouns: a *level* is one tree; a *part* is an object of one level, (number of the level, its path there); a
 *found* object is what a path shows: one part, or for a merged directory its parts, topmost first.
 """
@@ -23,6 +25,7 @@ import msgspec
 
 from vuosd.layers.beneath import Beneath, join
 
+_OWNER = "user.fuseoverlayfs.override_stat"
 PREFIXES = ("user.overlay.", "trusted.overlay.", "user.fuseoverlayfs.")
 WHITEOUT_FILE = b".wh."
 OPAQUE_FILE = b".wh..wh..opq"
@@ -37,30 +40,19 @@ class Marks(NamedTuple):
     whiteout: bool = False
     redirect: bytes | None = None
     metacopy: bool = False
+    mode: int | None = (
+        None  # kept with an owner: of the real mode's bits for the owner those count that it has too
+    )
+
+    def told(self, st: os.stat_result) -> os.stat_result:
+        """What a view tells of the object's mode."""
+        if self.mode is None or not st.st_mode & ~self.mode & stat.S_IRWXU:
+            return st
+        more = {name: getattr(st, name) for name in dir(st) if name.startswith("st_")}
+        return os.stat_result((st.st_mode & (~stat.S_IRWXU | self.mode), *tuple(st)[1:]), more)
 
 
 NONE = Marks()
-_OWNER = "user.fuseoverlayfs.override_stat"
-
-
-def told_mode(path: bytes, st: os.stat_result) -> int:
-    """The permission bits that a view tells of an object of a layer; `path` is not followed.
-
-    Where an owner is kept for it the real mode's bits for the owner may be more: engine/owners.c. OSError.
-    """
-    real = stat.S_IMODE(st.st_mode)
-    if not stat.S_ISREG(st.st_mode) and not stat.S_ISDIR(st.st_mode):
-        return real
-    try:
-        kept = os.getxattr(path, _OWNER, follow_symlinks=False).split(b":")
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EACCES):
-            return real
-        raise
-    try:
-        return real & (~stat.S_IRWXU | int(kept[2], 8))
-    except (IndexError, ValueError):
-        return real
 
 
 def stand_for(path: bytes, below: bytes) -> None:
@@ -90,18 +82,28 @@ def stand_for(path: bytes, below: bytes) -> None:
 def marks_of(path: bytes, names: Sequence[str] | None = None) -> Marks:
     """What the attributes of an object say; `path` is not followed. OSError."""
     found: dict[str, bytes] = {}
+    mode: int | None = None
     for name in os.listxattr(path, follow_symlinks=False) if names is None else names:
+        if name == _OWNER:
+            mode = _kept_mode(os.getxattr(path, name, follow_symlinks=False))
         for prefix in PREFIXES:
             mark = name[len(prefix) :]
             if name.startswith(prefix) and mark in ("opaque", "redirect", "metacopy", "whiteout"):
                 valued = mark in ("opaque", "redirect")
                 value = os.getxattr(path, name, follow_symlinks=False) if valued else b""
                 found.setdefault(mark, value)
-    if not found:
+    if not found and mode is None:
         return NONE
     opaque = found.get("opaque", b"")
     redirect = found.get("redirect")
-    return Marks(opaque == b"y", opaque == b"x", "whiteout" in found, redirect, "metacopy" in found)
+    return Marks(opaque == b"y", opaque == b"x", "whiteout" in found, redirect, "metacopy" in found, mode)
+
+
+def _kept_mode(value: bytes) -> int | None:
+    try:
+        return int(value.split(b":")[2], 8)
+    except (IndexError, ValueError):
+        return None  # no mode is kept: the real one counts
 
 
 class Level(NamedTuple):
@@ -149,15 +151,7 @@ class Stack:
             parts.append((number, b""))
             if self.marks((number, b"")).opaque:
                 break
-        return Found(tuple(parts), st)
-
-    def mode(self, found: Found) -> int:
-        """Its permission bits, as a view tells them. OSError."""
-        number, path = found.top
-        root = self.levels[number].root
-        if not self.levels[number].marked:
-            return stat.S_IMODE(found.st.st_mode)
-        return told_mode(root.proc(path) if path else root.root, found.st)
+        return Found(tuple(parts), self.marks(parts[0]).told(st))
 
     def names(self, part: Part) -> list[bytes]:
         """The names that this directory has something to say about. OSError."""
@@ -231,14 +225,14 @@ class Stack:
             if directory:
                 marks = self.marks((number, path))
                 parts.append((number, path))
-                first = first or st
+                first = first or marks.told(st)
                 if marks.opaque:
                     break
             else:
                 regular = stat.S_ISREG(st.st_mode)
                 marks = marks_of(level.root.proc(path)) if level.marked and regular else NONE
                 if first is None:
-                    first = st
+                    first = marks.told(st)
                     parts.append((number, path))
                 elif regular and not marks.metacopy:
                     data = (number, path)

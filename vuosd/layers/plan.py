@@ -66,9 +66,7 @@ class Planner:
         out = left_out(chosen, conflicts) if resolution == THEIRS else set()
         done = [change for change in chosen if change.path not in out]
         undecided = [
-            Problem(change.path, reason)
-            for change in done
-            if (reason := homes.undecided(change)) is not None
+            Problem(change.path, reason) for change in done if (reason := homes.undecided(change)) is not None
         ]
         plans: list[TreePlan] = []
         denied: list[Problem] = []
@@ -211,7 +209,7 @@ class _Steps:
         else:
             differing = ("mode", "owner", "times", "xattrs")
         return Attributes(
-            self._stack.mode(change.new) if "mode" in differing else None,
+            stat.S_IMODE(st.st_mode) if "mode" in differing else None,
             self._owner(change, there) if "owner" in differing else None,
             (st.st_atime_ns, st.st_mtime_ns) if "times" in differing else None,
             xattrs(self._comparison.proc(change.new.top)) if "xattrs" in differing else None,

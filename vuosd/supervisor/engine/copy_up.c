@@ -50,22 +50,22 @@ int vu_stack_set_opaque(int fd)
 }
 
 /*
- * An ordinary user may change what lies in a directory that he may not write to; the copy of it needs a name there. So his
- * directory is made writable for that moment, until restore_times().
+ * An ordinary user may change what lies in a directory that he may not write to; the copy of it needs a name there. And he may
+ * rename one that he may not search. So his directory is opened for that moment, until vu_stack_shut().
  */
 static bool is_closed(const struct stat *dir)
 {
-	return (dir->st_mode & 0300) != 0300 && geteuid() && dir->st_uid == geteuid();
+	return (dir->st_mode & S_IRWXU) != S_IRWXU && geteuid() && dir->st_uid == geteuid();
 }
 
-static void open_up(int dir, const struct stat *before)
+void vu_stack_open_up(int dir, const struct stat *before)
 {
 	char path[32];
 	if (is_closed(before))
-		chmod(vu_fd_path(dir, path), (before->st_mode & 07777) | 0300);
+		chmod(vu_fd_path(dir, path), (before->st_mode & 07777) | S_IRWXU);
 }
 
-static void restore_times(int dir, const struct stat *before)
+void vu_stack_shut(int dir, const struct stat *before)
 {
 	char closed[32];
 	if (is_closed(before))
@@ -126,10 +126,10 @@ static int make_directory(struct vu_call *call, struct vu_stack *stack, const ch
 	int error = fd < 0 ? fd : copy_attributes(call, stack, below, &st, fd);
 	if (!error)
 		error = vu_stack_note_origin(stack, path, &st);
-	open_up(parent, &before);
+	vu_stack_open_up(parent, &before);
 	if (!error)
 		error = place_directory(stack, temporary, fd, parent, name);
-	restore_times(parent, &before);
+	vu_stack_shut(parent, &before);
 	vu_facts_changed(stack, path);
 	struct vu_dir *dir = error < 0 ? NULL : vu_dirs_add(stack->trees[0].dirs, path);
 	if (dir)
@@ -206,12 +206,12 @@ static int name_file(struct vu_stack *stack, const char *path, int parent, const
 	int error = vu_stack_note_origin(stack, path, st);
 	if (error < 0)
 		return error;
-	open_up(parent, &before);
+	vu_stack_open_up(parent, &before);
 	if (vu_links_knows(stack, st))
 		error = vu_links_join(stack, st, parent, name);
 	else
 		error = vu_result(linkat(AT_FDCWD, vu_fd_path(file, link), parent, name, AT_SYMLINK_FOLLOW));
-	restore_times(parent, &before);
+	vu_stack_shut(parent, &before);
 	if (error == -EEXIST)
 		return 0; /* by another thread, a moment ago */
 	if (error < 0)
@@ -239,10 +239,10 @@ static int copy_special(struct vu_call *call, struct vu_stack *stack, const char
 	int error = to < 0 ? to : copy_attributes(call, stack, fd, st, to);
 	if (!error)
 		error = vu_stack_note_origin(stack, path, st);
-	open_up(parent, &before);
+	vu_stack_open_up(parent, &before);
 	if (!error && syscall(SYS_renameat2, stack->work, temporary, parent, name, NOREPLACE) < 0)
 		error = -errno;
-	restore_times(parent, &before);
+	vu_stack_shut(parent, &before);
 	if (error < 0)
 		unlinkat(stack->work, temporary, 0);
 	return error == -EEXIST ? 0 : error < 0 ? error : vu_links_add(stack, st, path);
@@ -383,15 +383,13 @@ static int take_tree(struct vu_call *call, struct vu_stack *stack, char *path)
 	if (!dir || fstat(fd, &before) < 0)
 		return error < 0 ? error : -ENOENT;
 	bool covered = way.opaque;
+	vu_stack_open_up(fd, &before);
 	for (unsigned i = 0; !error && i < (covered ? 1 : stack->count); i++)
 		error = take_entries(call, stack, path, i);
-	if (error < 0 || dir->opaque)
-		return error;
-	if ((error = vu_stack_set_opaque(fd)) < 0)
-		return error;
-	dir->opaque = true;
-	restore_times(fd, &before);
-	return 0;
+	if (!error && !dir->opaque && !(error = vu_stack_set_opaque(fd)))
+		dir->opaque = true;
+	vu_stack_shut(fd, &before);
+	return error;
 }
 
 int vu_stack_take_tree(struct vu_call *call, struct vu_stack *stack, const char *path)

@@ -201,6 +201,9 @@ void vu_stack_temporary(struct vu_stack *stack, char name[32]);
 /* Everything below the directory `path`, into the topmost tree, and make it opaque. The lock is held. */
 int vu_stack_take_tree(struct vu_call *call, struct vu_stack *stack, const char *path);
 int vu_stack_set_opaque(int fd);
+/* A directory of an ordinary user, which was as `before`, is open to him from the one to the other, which restores its times. */
+void vu_stack_open_up(int dir, const struct stat *before);
+void vu_stack_shut(int dir, const struct stat *before);
 /* links.c: a file with several names below stays one file when one of them is copied up. The lock is held. */
 bool vu_links_knows(const struct vu_stack *stack, const struct stat *below);
 /* twins.c: from now on `copy` goes by the device and inode number of `below`, where that is known to be safe. */

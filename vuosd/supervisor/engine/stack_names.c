@@ -75,12 +75,15 @@ static int check_empty(struct vu_stack *stack, const char *path, const struct vu
 	for (int8_t tree = seen->tree; !error && tree <= seen->lowest; tree++) {
 		struct vu_seen at = { .lowest = tree }, found;
 		VU_CLOSE int fd = vu_stack_open_lowest(stack, path, &at);
-		if (fd < 0)
+		struct stat before;
+		if (fd < 0 || fstat(fd, &before) < 0)
 			continue;
+		bool opened = !tree && stack->layered && (before.st_mode & S_IRWXU) != S_IRWXU;
+		if (opened)
+			vu_stack_open_up(fd, &before);
 		int own = vu_stack_read_directory(fd);
 		DIR *stream = own < 0 ? NULL : fdopendir(own);
-		if (!stream)
-			return -errno;
+		error = stream ? 0 : -errno;
 		for (struct dirent *entry; !error && (entry = readdir(stream));) {
 			if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 				continue;
@@ -98,7 +101,10 @@ static int check_empty(struct vu_stack *stack, const char *path, const struct vu
 				error = object >= 0 || object == -EACCES ? -ENOTEMPTY : object == -ENOENT ? 0 : object;
 			}
 		}
-		closedir(stream);
+		if (stream)
+			closedir(stream);
+		if (opened)
+			vu_stack_shut(fd, &before);
 	}
 	return error;
 }
