@@ -155,3 +155,15 @@ def test_same_as_natively(box: Box, kind: str, owner: str) -> None:
         shutil.rmtree(here)
 
     compare()
+
+
+def test_what_was_open_and_has_gone_is_not_listed(box: Box) -> None:
+    """Where the tree is seen at its own place too, programs hold handles: see stack.h."""
+    top = box.directory("tree")
+    argv = [
+        "/bin/sh",
+        "-c",
+        "cd /mnt && mkdir a a/b c && ls a a/b && rmdir a/b && mv c a && rmdir a/c && ls -a . a",
+    ]
+    done = box.view(argv, VIEWS["elsewhere"].format(tree=top)).check()
+    assert done.stdout == "a:\nb\n\na/b:\n.:\n.\n..\na\n\na:\n.\n..\n"

@@ -109,6 +109,16 @@ void vu_facts_end(struct vu_stack *stack, const char *path)
 		dir->number = 0;
 }
 
+void vu_facts_end_in(struct vu_stack *stack, const char *directory)
+{
+	struct vu_way way;
+	pthread_mutex_lock(&stack->lock);
+	struct vu_dir *dir = stack->trees[0].dirs ? vu_dirs_find(stack->trees[0].dirs, directory, &way) : NULL;
+	if (dir)
+		dir->number = 0;
+	pthread_mutex_unlock(&stack->lock);
+}
+
 /* Where the path stands among those that are noted, or would stand; `room` is a power of two. */
 static uint64_t *noted(uint64_t *table, unsigned room, uint64_t path)
 {

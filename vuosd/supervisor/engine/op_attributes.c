@@ -233,7 +233,10 @@ int vu_op_chmod(struct vu_call *call)
 		return -errno;
 	if (S_ISLNK(st.st_mode))
 		return -EOPNOTSUPP;
-	verdict = vu_owner_mode(place.magic ? NULL : place.mount->stack, place.fd, mode);
+	struct vu_stack *stack = place.magic ? NULL : place.mount->stack;
+	verdict = vu_owner_mode(stack, place.fd, mode);
+	if (stack && S_ISDIR(st.st_mode) && !(mode & S_IXUSR))
+		vu_facts_end_in(stack, vu_stack_rest(&place));
 	return verdict < 0 ? verdict : vu_answer(call, 0);
 }
 

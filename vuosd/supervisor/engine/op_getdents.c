@@ -70,6 +70,8 @@ static bool shows(const struct listing *listing, struct record *record, const ch
 		record->tail[listing->old ? record->length - HEAD - 1 : 0] = (char)other->type;
 		return true;
 	}
+	if (listing->names->handle)
+		return !strcmp(name, ".") || !strcmp(name, "..");
 	if (!listing->names->whiteouts ||
 	    (type != DT_CHR && type != DT_UNKNOWN && !(type == DT_REG && listing->names->attribute_whiteouts)))
 		return true;

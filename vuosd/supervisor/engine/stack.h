@@ -129,6 +129,8 @@ void vu_facts_add(struct vu_stack *stack, unsigned tree, const char *path, const
 void vu_facts_changed(struct vu_stack *stack, const char *path);
 /* It may be made at any time from now on, without a word. */
 void vu_facts_end(struct vu_stack *stack, const char *path);
+/* Nothing is known any more of the names in it: it has been closed to its owner, and the disk says so. */
+void vu_facts_end_in(struct vu_stack *stack, const char *directory);
 /* Whether the book has a record of the path; that it has. */
 bool vu_facts_noted(const struct vu_stack *stack, const char *path);
 void vu_facts_note(struct vu_stack *stack, const char *path);
@@ -317,6 +319,7 @@ struct vu_names {
 	struct vu_name *names;
 	bool whiteouts, attribute_whiteouts; /* the tree that is read may have such */
 	bool plain; /* the tree's own listing is all there is */
+	bool handle; /* nothing is there but what is said here */
 	char *path; /* what it is kept under: large ones are, so that they are not read for every part of a listing */
 	unsigned tree;
 };

@@ -158,8 +158,9 @@ static int gather(struct vu_stack *stack, const char *path, unsigned tree, int f
 			turn = !turn;
 		}
 	}
-	if (tree == stack->count) { /* a handle has no names of its own */
+	if (tree == stack->count) { /* what a handle has are handles, also of what has gone */
 		names->plain = false;
+		names->handle = true;
 		shown = found;
 	}
 	if (!error && !shown)

@@ -352,6 +352,13 @@ static bool is_within(const char *path, const char *directory)
 	return !strncmp(path, directory, length) && path[length] == '/';
 }
 
+static int check_kinds(const struct move *m)
+{
+	if (m->new->fd < 0 || (m->flags & RENAME_EXCHANGE_) || m->from_directory == m->to_directory)
+		return 0;
+	return m->from_directory ? -ENOTDIR : -EISDIR;
+}
+
 /* may_delete() and may_create() of fs/namei.c, for both ends. */
 static int check_rights(struct move *m)
 {
@@ -361,8 +368,10 @@ static int check_rights(struct move *m)
 		error = vu_rights_delete(m->call, m->stack, m->new->parent, m->new->fd);
 	else if (!error)
 		error = vu_rights_ask(m->stack, m->new->parent, W_OK | X_OK);
-	if (error < 0 || fstat(m->old->parent, &here) < 0 || fstat(m->new->parent, &there) < 0)
-		return error < 0 ? error : -errno;
+	if (error < 0 || (error = check_kinds(m)) < 0)
+		return error;
+	if (fstat(m->old->parent, &here) < 0 || fstat(m->new->parent, &there) < 0)
+		return -errno;
 	if (here.st_dev == there.st_dev && here.st_ino == there.st_ino)
 		return 0;
 	/* "..", which a directory holds, would change. */
@@ -400,11 +409,9 @@ int vu_stack_rename(struct vu_call *call, struct vu_place *old, struct vu_place 
 		return flags & RENAME_EXCHANGE_ ? -EINVAL : -ENOTEMPTY;
 	if (new->fd >= 0 && m.from.st_dev == m.to.st_dev && m.from.st_ino == m.to.st_ino)
 		return 0; /* two names of one file: both stay */
-	int error = m.stack->minimal ? 0 : check_rights(&m);
+	int error = m.stack->minimal ? check_kinds(&m) : check_rights(&m);
 	if (error < 0)
 		return error;
-	if (new->fd >= 0 && !(flags & RENAME_EXCHANGE_) && m.from_directory != m.to_directory)
-		return m.from_directory ? -ENOTDIR : -EISDIR;
 	plain_name(old, m.old_name);
 	plain_name(new, m.new_name);
 	pthread_mutex_lock(&m.stack->lock);
