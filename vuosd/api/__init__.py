@@ -2,6 +2,7 @@
 
     filesystem.py   Filesystem: subclass it, override methods named like the system calls they answer
     files.py        File, what `open` returns; MemFile, HostFile, StreamFile are ready-made ones
+    values.py       Values: a tree of generated files, as /proc is; of Value and Directory
     status.py       Stat and StatFs, what `lstat` and `statfs` return; caller(), who asks
     options.py      MountOptions: the options of a mount as a typed schema; OptionError
     types.py        FileSystemType: a type of file system, and how its server process is started
@@ -21,6 +22,7 @@ from vuosd.api.options import MountOptions, OptionError
 from vuosd.api.registry import filesystems, find, plugin_directory
 from vuosd.api.status import Caller, Stat, StatFs, caller
 from vuosd.api.types import FileSystemType, ProgramType, PythonType, Server, TypeProblem
+from vuosd.api.values import Directory, Entries, Value, Values
 
 API_VERSION = 1
 """Rises when a plugin written for the version before would no longer work."""
@@ -32,6 +34,10 @@ __all__ = [
     "MemFile",
     "HostFile",
     "StreamFile",
+    "Values",
+    "Value",
+    "Directory",
+    "Entries",
     "Stat",
     "StatFs",
     "Caller",

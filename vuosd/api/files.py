@@ -27,6 +27,10 @@ class File:
     buffered: bool = False
     """What is written reaches the path only at `flush`: until then `fstat` is asked in place of `lstat`."""
 
+    path: bytes | None = None
+    """Of a `buffered` file: where it is now, set before each `flush` and `fsync`. None: it has no path any
+    more, so there is nothing to store."""
+
     def pread(self, size: int, offset: int) -> Any:
         """At most `size` bytes from `offset`, as bytes; fewer only at the end of the file, b"" behind it."""
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

@@ -5,7 +5,7 @@ default what it is when left out. A field without a default must be given."""
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -68,7 +68,7 @@ def decode(schema: type[_Schema], given: str | Mapping[str, Value], where: str) 
         name, value = _meant(word, text, fields, where)
         if isinstance(value, str):
             value = _number(value, fields[name].type)
-        if _is_list(fields[name].type) and not isinstance(value, list):
+        if _holds(fields[name].type, list) and not isinstance(value, list):
             listed = values.setdefault(name, [])
             assert isinstance(listed, list)
             listed.append(value)
@@ -112,7 +112,7 @@ def _meant(word: str, text: Value | None, fields: dict[str, Any], where: str) ->
 
 def _number(text: str, kind: Any) -> str | int:
     """`64M` and `0755` for a field that is a number."""
-    if kind is not int and int not in getattr(kind, "__args__", ()):
+    if not _holds(kind, int):
         return text
     digits, unit = (text[:-1], _UNITS.get(text[-1:].lower(), 0)) if text[-1:].isalpha() else (text, 1)
     try:
@@ -122,8 +122,9 @@ def _number(text: str, kind: Any) -> str | int:
         return text
 
 
-def _is_list(kind: Any) -> bool:
-    return getattr(kind, "__origin__", None) is list or kind is list
+def _holds(kind: Any, wanted: type) -> bool:
+    """Whether an annotation is a type, or has it for an alternative: int | None, Annotated[int, …]."""
+    return wanted in (kind, get_origin(kind)) or any(_holds(one, wanted) for one in get_args(kind))
 
 
 def _said(message: str, values: dict[str, object], where: str) -> str:

@@ -18,6 +18,7 @@ import msgspec
 
 from vuosd.api.options import MountOptions, Value, decode, join
 
+_MORE_PLACES = ":/usr/local/sbin:/usr/sbin:/sbin"
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)")
 
 
@@ -149,7 +150,7 @@ class ProgramType(FileSystemType):
         )
 
     def _path(self) -> str:
-        path = shutil.which(self.program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+        path = shutil.which(self.program, path=os.environ.get("PATH", os.defpath) + _MORE_PLACES)
         if path is None:
             raise TypeProblem(
                 f"type {self.name} needs the program {self.program}: Debian's package {self.package}"

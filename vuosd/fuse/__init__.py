@@ -7,7 +7,9 @@
     thread, with a deadline; what becomes of their errors checks.py      what the plugin returns makes
     sense, or is refused. No I/O operations.py  pyfuse3.Operations for a Filesystem: what each request asks
     of it tree.py        what is told of a node, and paths that stay right meanwhile; opened.py: open files
-    guard.py       somebody else's pyfuse3.Operations: its errors must not end the server
+    libfuse.py     what libfuse says goes into our log
+    kernel.py      a mount by the kernel that nobody sees
+    guard.py       in front of any pyfuse3.Operations: their errors must not end the server
 
 The five nouns: a *file system* (the plugin's object), a *node* (what the kernel knows by a number), a
 *handle* (an open file), a *call* of the plugin, and the *session* with the kernel, which is libfuse's, by

@@ -21,6 +21,17 @@ from vuosd.supervisor.log import log
 
 _Checked = TypeVar("_Checked")
 _MOST = 511  # errnos from 512 on are the kernel's own; FUSE refuses the whole answer, fs/fuse/dev.c
+_KINDS = {
+    FileNotFoundError: errno.ENOENT,
+    FileExistsError: errno.EEXIST,
+    PermissionError: errno.EACCES,
+    NotADirectoryError: errno.ENOTDIR,
+    IsADirectoryError: errno.EISDIR,
+    TimeoutError: errno.ETIMEDOUT,
+    ConnectionRefusedError: errno.ECONNREFUSED,
+    ConnectionResetError: errno.ECONNRESET,
+}
+"""Libraries raise these with a text alone."""
 _HERE = os.path.dirname(__file__)
 
 
@@ -57,7 +68,7 @@ class Calls:
             raise pyfuse3.FUSEError(self._errno(error.errno, method, arguments, error)) from None
         except Nonsense as error:
             self._log(method, arguments, str(error))
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             self._log(method, arguments, described(error))
         raise pyfuse3.FUSEError(errno.EIO)
 
@@ -68,6 +79,8 @@ class Calls:
         arguments: Iterable[Any],
         error: OSError | None = None,
     ) -> int:
+        if number is None and error is not None:
+            number = next((known for kind, known in _KINDS.items() if isinstance(error, kind)), None)
         if number == errno.ENOSYS:  # would tell the kernel never to ask again
             return errno.EOPNOTSUPP
         if isinstance(number, int) and 0 < number <= _MOST:

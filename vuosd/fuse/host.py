@@ -19,6 +19,7 @@ from vuosd.api import Filesystem, OptionError, TypeProblem
 from vuosd.fuse import checks
 from vuosd.fuse.calls import Calls, described
 from vuosd.fuse.guard import Guard
+from vuosd.fuse.libfuse import take_messages
 from vuosd.fuse.load import Servable, load
 from vuosd.fuse.operations import TreeOperations
 from vuosd.supervisor.log import log
@@ -64,6 +65,7 @@ async def _serve(name: str, served: Servable, fd: int, deadline: float | None) -
         calls = Calls(name, served, deadline)
         await _start(name, served)
         operations = tree = TreeOperations(served, calls)
+    take_messages(name)
     # pyfuse3 asks for nothing but the methods, and says so: "or another class defining the same methods".
     pyfuse3.init(Guard(name, operations), f"/dev/fd/{fd}", set())  # type: ignore[arg-type]
     try:

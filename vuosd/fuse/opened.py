@@ -77,11 +77,11 @@ class Opened:
         )
 
     async def read(self, number: int, offset: int, size: int) -> bytes:
-        handle = self._handle(number)
+        handle = self.get(number)
         return await self._do(handle, lambda value: checks.data(value, size), handle.file.pread, size, offset)
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
-        handle = self._handle(number)
+        handle = self.get(number)
         count = await self._do(
             handle, lambda value: checks.written(value, len(data)), handle.file.pwrite, data, offset
         )
@@ -93,12 +93,10 @@ class Opened:
         if handle.node.status is not None:
             handle.node.status = msgspec.structs.replace(handle.node.status, size=size)
 
-    async def flush(self, number: int) -> None:
-        handle = self._handle(number)
+    async def flush(self, handle: Handle) -> None:
         await self._do(handle, checks.nothing, handle.file.flush)
 
-    async def fsync(self, number: int, datasync: bool) -> None:
-        handle = self._handle(number)
+    async def fsync(self, handle: Handle, datasync: bool) -> None:
         await self._do(handle, checks.nothing, handle.file.fsync, datasync)
 
     async def release(self, number: int) -> None:
@@ -132,7 +130,7 @@ class Opened:
         )  # reads and writes come from the page cache, and say of nobody that it asks
         return await self._calls(check, method, *arguments)
 
-    def _handle(self, number: int) -> Handle:
+    def get(self, number: int) -> Handle:
         try:
             return self._files[number]
         except KeyError:

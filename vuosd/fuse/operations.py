@@ -3,7 +3,8 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from vuosd.api.status import current
 from vuosd.fuse import checks
 from vuosd.fuse.calls import Calls
 from vuosd.fuse.nodes import Node
+from vuosd.fuse.opened import Handle
 from vuosd.fuse.tree import Tree, unknown
 
 _NAME_MAX = 255
@@ -169,6 +171,7 @@ class TreeOperations(pyfuse3.Operations):
     async def _make_file(self, path: bytes, mode: int) -> None:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
         file = await self.calls(checks.file, self.plugin.open, path, flags, mode)
+        file.path = path
         await self.calls(checks.nothing, file.flush)
         await self.calls(checks.nothing, file.close)
 
@@ -314,7 +317,9 @@ class TreeOperations(pyfuse3.Operations):
         elif self.plugin.answers("truncate"):
             await self.calls(checks.nothing, self.plugin.truncate, self.tree.nodes.path(node), size)
         else:
-            file = await self.calls(checks.file, self.plugin.open, self.tree.nodes.path(node), os.O_WRONLY, 0)
+            path = self.tree.nodes.path(node)
+            file = await self.calls(checks.file, self.plugin.open, path, os.O_WRONLY, 0)
+            file.path = path
             try:
                 await self.calls(checks.nothing, file.ftruncate, size)
                 await self.calls(checks.nothing, file.flush)
@@ -362,10 +367,24 @@ class TreeOperations(pyfuse3.Operations):
         return await self.tree.opened.write(fh, off, buf)
 
     async def flush(self, fh: int) -> None:
-        await self.tree.opened.flush(fh)
+        handle = self.tree.opened.get(fh)
+        async with self._stored(handle):
+            await self.tree.opened.flush(handle)
 
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self.tree.opened.fsync(fh, datasync)
+        handle = self.tree.opened.get(fh)
+        async with self._stored(handle):
+            await self.tree.opened.fsync(handle, datasync)
+
+    @asynccontextmanager
+    async def _stored(self, handle: Handle) -> AsyncIterator[None]:
+        """A buffered file knows where it is to be stored meanwhile."""
+        if not handle.file.buffered:
+            yield
+            return
+        async with self.tree.holding(handle.node):
+            handle.file.path = None if handle.node.removed else self.tree.nodes.path(handle.node)
+            yield
 
     async def release(self, fh: int) -> None:
         await self.tree.opened.release(fh)

@@ -38,7 +38,7 @@ class FilesystemConformance:
         transport: Transport = request.param
         with serving(self.made(), transport, self.deadline) as served:
             yield served.place
-            assert served.log() == "", "the plugin's mistakes, as the log has them"
+            assert not served.log(), f"the plugin's mistakes, as the log has them: {served.log()}"
 
     def test_root(self, place: Place) -> None:
         reading.root(place)

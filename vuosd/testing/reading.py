@@ -129,7 +129,9 @@ def refuses_changes(place: Place) -> None:
             refused(errno.EROFS, place.truncate, path, 0)
             refused(errno.EROFS, place.link, path, "/new name")
             break
-    assert list(walk(place)) == before, "it is not the same afterwards"
+    after = list(walk(place))
+    differ = [pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]]
+    assert after == before, f"it is not the same afterwards: {differ}"
 
 
 def refused(number: int, call: object, *arguments: object) -> None:

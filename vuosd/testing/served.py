@@ -122,6 +122,10 @@ def _ending(pid: int, said: IO[bytes]) -> Iterator[None]:
         pid = 0
         said.seek(0)
         assert status == 0, f"the server ended with status {status}: {said.read().decode()}"
+    except BaseException as error:
+        said.seek(0)
+        error.add_note(f"the server said: {said.read().decode('utf-8', 'replace') or 'nothing'}")
+        raise
     finally:
         if pid and os.waitpid(pid, os.WNOHANG)[0] == 0:
             os.kill(pid, signal.SIGKILL)
