@@ -25,7 +25,7 @@ def ext4(place: Path, offset: int = 0) -> Path:
     options = f"offset={offset}" if offset else "lazy_itable_init=1"
     image.touch()
     os.truncate(image, offset + (8 << 20))
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree(place), "-E", options, image, "8M"], check=True)
+    subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", "-d", tree(place), "-E", options, image, "8M"], check=True)
     return image
 
 
@@ -36,7 +36,7 @@ def squashfs(place: Path) -> Path:
 
 def fat(place: Path) -> Path:
     image = place / "fat"
-    subprocess.run(["mkfs.fat", "-C", image, "4096"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["/sbin/mkfs.fat", "-C", image, "4096"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["mcopy", "-s", "-i", image, tree(place) / "directory", "::/directory"], check=True)
     return image
 
