@@ -25,7 +25,9 @@ def ext4(place: Path, offset: int = 0) -> Path:
     options = f"offset={offset}" if offset else "lazy_itable_init=1"
     image.touch()
     os.truncate(image, offset + (8 << 20))
-    subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", "-d", tree(place), "-E", options, image, "8M"], check=True)
+    subprocess.run(
+        ["/sbin/mke2fs", "-q", "-t", "ext4", "-d", tree(place), "-E", options, image, "8M"], check=True
+    )
     return image
 
 
