@@ -13,6 +13,7 @@
  *	broker.c	KEEPER: what only an ancestor may do for the worker: memory descriptors and remote calls
  *	warn.c		KEEPER: what the worker has to tell the person, on a stderr that may long be closed
  *	command.c	the child that becomes the command
+ *	inside.c	not vuos-run: vumount, vuumount, vu_insmod, vu_rmmod, vu_lsmod
  *
  * The processes, the groups they are in and the socket between them (P is the process group vuos-run was started in):
  *

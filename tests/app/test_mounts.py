@@ -149,7 +149,9 @@ def test_a_server_that_dies(box: Box, mnt: Path) -> None:
         ("vumount -t fuse.nosuch x {mnt}", "type fuse.nosuch needs the program nosuch"),
         ("vumount -t fuse.bindfs /nosuch {mnt}", "/nosuch: No such file or directory"),
         ("vumount -t fuse.bindfs /usr {mnt}/nosuch", "{mnt}/nosuch: No such file or directory"),
-        ("vumount -t nosuch /usr {mnt}", '"nosuch"'),
+        ("vumount -t memry /usr {mnt}", 'no file system type "memry"; did you mean "memory"?'),
+        ("vumount -t memory -o sise=3 none {mnt}", '"sise"'),
+        ("vumount -t real /nosuch {mnt}", "/nosuch: No such file or directory"),
         ("vumount /usr {mnt}", "which type of file system? (-t TYPE)"),
         ("vuumount {mnt}", "{mnt} is not mounted"),
         ("vu_insmod fusee", "no module fusee; did you mean fuse?"),
@@ -162,6 +164,18 @@ def test_refused_with_a_sentence(box: Box, mnt: Path, command: str, said: str) -
     assert said.format(mnt=mnt) in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not result.stdout
+
+
+def test_types_of_ours(box: Box, mnt: Path) -> None:
+    script = """
+        vumount -t memory none $1; echo kept >$1/x; cat $1/x
+        findmnt -n -o FSTYPE,SOURCE $1; df --output=target $1 | tail -1
+        vuumount $1; ls $1
+        vumount -t vufusereal -o ro /usr $1; test -d $1/bin; touch $1/x 2>/dev/null || echo read-only
+        vuumount $1
+    """
+    lines = shell(box, script, mnt)
+    assert [" ".join(line.split()) for line in lines] == ["kept", "fuse.memory none", str(mnt), "read-only"]
 
 
 def test_modules_as_in_vuos(box: Box, mnt: Path) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from harness.identities import Identity
 
 REPOSITORY = Path(__file__).parent.parent.parent
-SCRIPTS = ("vuosd", "vuctl", "vumount", "vuumount", "vu_insmod", "vu_rmmod", "vu_lsmod")
+SCRIPTS = ("vuosd", "vuctl")
+PROGRAMS = ("vuos-run", "vumount", "vuumount", "vu_insmod", "vu_rmmod", "vu_lsmod")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def _copy(here: Installation, target: Path) -> None:
         "trio",
         "msgspec",
         "pyseccomp",
+        "pyfuse3",
         "attr",
         "attrs",
         "idna",
@@ -121,8 +123,9 @@ def _copy(here: Installation, target: Path) -> None:
             lines = (here.bin / script).read_text().splitlines(keepends=True)
             (target / "bin" / script).write_text(f"#!{target}/bin/python3\n" + "".join(lines[1:]))
             (target / "bin" / script).chmod(0o755)
-    if here.vuos_run.exists():
-        shutil.copy2(here.vuos_run, target / "bin")
+    for program in PROGRAMS:
+        if (here.bin / program).exists():
+            shutil.copy2(here.bin / program, target / "bin")
     # Once, as root: the user may not write there, and without the byte code each start would compile it anew.
     subprocess.run(
         [target / "bin/python3", "-m", "compileall", "-q", purelib], check=False, capture_output=True

@@ -8,6 +8,7 @@ mount table.
     helper.py: mounts FUSE in a namespace of its own, starts servers ◀── namespace.py
 
     mounts.py     the mounts of a session: what is where, whose, since when; EBUSY, stacking, the end
+    mount.py      one of them; starting.py starts a server of ours
     mounter.py    puts the following together; runs as long as the session
     asked.py      answers the calls that the engine asks about
     door.py       what our own commands ask inside a view, by a mount(2) of type "vuos:…"

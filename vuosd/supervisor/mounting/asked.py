@@ -7,7 +7,6 @@ Here the device is one of the helper's, and the mount is made there.
 
 import ctypes
 import errno
-import json
 import os
 import stat
 from collections.abc import Awaitable, Callable
@@ -19,7 +18,8 @@ from vuosd.supervisor.mounting import options
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.inside import Inside
-from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, Mounts, Wanted
+from vuosd.supervisor.mounting.mount import Wanted
+from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, Mounts
 from vuosd.supervisor.session import Asked, Resolved, Session
 
 _AT_FDCWD = -100
@@ -99,29 +99,30 @@ class Answerer:
         reply = next((word[len(REPLY) :] for word in own if word.startswith(REPLY)), "")
         own = [word for word in own if not word.startswith(REPLY)]
         try:
-            said: object = {}
+            said = ""
             if kind == "vuos:umount":  # umount2(2) has no room for the reason
                 await self._unmount(asked, os.fsencode(target), asked.args[3])
             elif kind.startswith("vuos:"):
-                said = await self.door.command(kind.removeprefix("vuos:"), source, own)
+                said = self.door.command(kind.removeprefix("vuos:"), source, own)
             else:
                 flags, words = options.parse(own, options.plain(asked.args[3]))
                 await self._do_mount(asked, kind, source, target, flags, words)
-        except (MountError, OSError) as error:
-            self._reply(
-                asked, reply, {"error": str(error) if isinstance(error, MountError) else error.strerror}
-            )
+        except MountError as error:
+            self._reply(asked, reply, str(error))
+            raise
+        except OSError as error:
+            self._reply(asked, reply, error.strerror or str(error))
             raise
         self._reply(asked, reply, said)
 
-    def _reply(self, asked: Asked, number: str, said: object) -> None:
-        """To the memfd that our own commands give us the number of."""
-        if not number.isdigit():
+    def _reply(self, asked: Asked, number: str, said: str) -> None:
+        """To the memfd that our own commands (launcher/inside.c) give us the number of."""
+        if not number.isdigit() or not said:
             return
         try:
             fd = os.open(f"/proc/{asked.tgid}/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                os.write(fd, json.dumps(said).encode())
+                os.write(fd, said.encode("utf-8", "surrogateescape"))
             finally:
                 os.close(fd)
         except OSError as error:

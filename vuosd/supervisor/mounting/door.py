@@ -3,7 +3,7 @@ works in every view, whatever it shows or hides.
 """
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.modules import Modules
@@ -17,32 +17,25 @@ class Door:
         self.mounts = mounts
         self.modules = Modules()
 
-    async def command(self, name: str, source: str, words: list[str]) -> object:
-        """What a command is told, as JSON; MountError."""
-        commands: dict[str, Callable[[str, list[str]], Awaitable[object]]] = {
-            "mounts": self.mounted,
+    def command(self, name: str, source: str, words: list[str]) -> str:
+        """What a command prints; MountError."""
+        commands: dict[str, Callable[[str, list[str]], str]] = {
             "insmod": self.load,
             "rmmod": self.unload,
             "lsmod": self.loaded,
         }
         if name not in commands:
             raise MountError(errno.EINVAL, f"unknown command {name}: it and vuosd are of different versions")
-        return await commands[name](source, words)
+        return commands[name](source, words)
 
-    async def mounted(self, source: str, words: list[str]) -> object:
-        return {"mounts": [mount.about() for mount in self.mounts.all()]}
-
-    async def load(self, source: str, words: list[str]) -> object:
+    def load(self, source: str, words: list[str]) -> str:
         self.modules.load(source, "permanent" in words)
-        return {}
+        return ""
 
-    async def unload(self, source: str, words: list[str]) -> object:
-        with_server = [mount for mount in self.mounts.all() if mount.path]
-        served = [
-            (mount.target.decode("utf-8", "backslashreplace"), bool(mount.mark)) for mount in with_server
-        ]
-        self.modules.unload(source, served)
-        return {}
+    def unload(self, source: str, words: list[str]) -> str:
+        served = [mount for mount in self.mounts.all() if mount.path]
+        self.modules.unload(source, [(mount.place, bool(mount.mark)) for mount in served])
+        return ""
 
-    async def loaded(self, source: str, words: list[str]) -> object:
-        return {"modules": self.modules.listed()}
+    def loaded(self, source: str, words: list[str]) -> str:
+        return "".join(f"{name}: {text}\n" for name, text in self.modules.listed())

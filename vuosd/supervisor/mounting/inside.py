@@ -13,7 +13,8 @@ import trio
 
 from vuosd.supervisor import members
 from vuosd.supervisor.mounting.errors import MountError
-from vuosd.supervisor.mounting.mounts import MNT_DETACH, Mount, Mounts
+from vuosd.supervisor.mounting.mount import Mount
+from vuosd.supervisor.mounting.mounts import MNT_DETACH, Mounts
 from vuosd.supervisor.mounting.namespace import NamespaceUnavailable
 
 _HANDOVER_SECONDS = 0.05

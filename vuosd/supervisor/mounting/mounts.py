@@ -8,9 +8,8 @@ import errno
 import os
 import secrets
 import signal
-import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import trio
 
@@ -18,16 +17,16 @@ from vuosd.supervisor import members
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options, types, users
 from vuosd.supervisor.mounting.errors import MountError, from_os
-from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable, Program, Root
+from vuosd.supervisor.mounting.mount import KERNEL, NONE, Mount, Wanted
+from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable, Root
 from vuosd.supervisor.mounting.output import Output
+from vuosd.supervisor.mounting.starting import Start
 from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.session import Placed
 
 MNT_FORCE, MNT_DETACH = 1, 2
-KERNEL, NONE = "kernel", "none"
 
 _BIND = 1
-_START_SECONDS = 30.0
 _FLUSH_SECONDS = 15.0
 _END_SECONDS = 10.0
 _BUSY_PATIENCE = 0.2
@@ -39,67 +38,6 @@ class Table(Protocol):
 
     def mount(self, entry: Placed) -> int: ...
     def unmount(self, number: int) -> bool: ...
-
-
-class Wanted(NamedTuple):
-    """What is to be mounted.
-
-    source: as it was said; path: for the server, b"" where the source is no path
-    target: canonical path in the view; directory: whether one is there
-    flags, data: of mount(2)
-    """
-
-    type: str
-    source: str
-    path: str
-    target: bytes
-    directory: bool
-    flags: int
-    data: str
-    fds: Mapping[int, int] = {}
-
-
-class Mount:
-    """One that is there."""
-
-    def __init__(
-        self, type: str, source: str, target: bytes, flags: int, data: str, *, transport: str, path: bytes
-    ) -> None:
-        self.type, self.source, self.target, self.flags, self.data = type, source, target, flags, data
-        self.transport = transport
-        self.path = path
-        """In the helper's namespace."""
-        self.fd = -1
-        """Of a bind: what it shows."""
-        self.number = 0
-        self.device = ""
-        self.mount_id = -1
-        self.mark = ""
-        """Of a server of ours."""
-        self.pid: int | None = None
-        self.dead = ""
-        """Why its server serves no more."""
-        self.since = time.time()
-        self.gone = trio.Event()
-        """No process of its server is left."""
-
-    @property
-    def options(self) -> str:
-        return options.shown(self.flags, self.data)
-
-    def about(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "type": self.type,
-            "source": self.source,
-            "target": os.fsencode(self.target).decode("utf-8", "backslashreplace"),
-            "options": self.options,
-            "transport": self.transport,
-            "server": self.pid,
-            "ours": bool(self.mark),
-            "since": self.since,
-            "dead": self.dead,
-        }
 
 
 class Mounts:
@@ -146,7 +84,7 @@ class Mounts:
     async def mount(self, wanted: Wanted) -> Mount:
         """A file system with a server of ours; MountError."""
         try:
-            kind, path = types.find(wanted.type, wanted.path)
+            kind, path = await trio.to_thread.run_sync(types.find, wanted.type, wanted.path)
             namespace = await self.namespace()
             place = self._place(wanted.directory)
             mount = Mount(
@@ -163,7 +101,7 @@ class Mounts:
             self.nursery.start_soon(output.read)
             self._served[mount.mark] = mount
             try:
-                root = await self._serve(namespace, kind, path, wanted, mount, output)
+                root = await Start(namespace, kind, path, wanted, mount, output, self.env).run()
                 self._enter(mount, root)
             except BaseException:
                 with trio.CancelScope(shield=True):
@@ -174,44 +112,6 @@ class Mounts:
             raise from_os(error) from None
         except NamespaceUnavailable as error:
             raise MountError(errno.EIO, str(error)) from None
-
-    async def _serve(
-        self, namespace: Namespace, kind: types.Type, path: str, wanted: Wanted, mount: Mount, output: Output
-    ) -> Root:
-        """The root of a file system that answers."""
-        text = ",".join([*(["ro"] if wanted.flags & options.MS_RDONLY else []), wanted.data]).strip(",")
-        try:
-            with trio.fail_after(_START_SECONDS):
-                command = kind.command(path, os.fsdecode(mount.path), text, self.env)
-                program = Program(command.argv, command.env, mount.mark, output.write, {**wanted.fds})
-                served = await namespace.serve(program, mount.path)
-                output.given()
-                mount.pid = mount.pid or served.pid
-                mount.flags |= served.flags & options.KEPT
-                mount.data = served.options
-                await self._answers(mount, served.root)
-                return served.root
-        except trio.TooSlowError:
-            raise MountError(
-                errno.ETIMEDOUT, f"the server of {wanted.type} has not answered in {_START_SECONDS:.0f} s"
-            ) from None
-        except OSError as error:
-            await trio.sleep(0.01)  # its last words may still be on their way
-            raise MountError(
-                error.errno or errno.EIO, output.reason() or f"{kind.name}: {error.strerror}"
-            ) from None
-
-    async def _answers(self, mount: Mount, root: Root) -> None:
-        """Returns when the server has answered for the first time."""
-        try:
-            await trio.to_thread.run_sync(os.stat, root.fd, abandon_on_cancel=True)
-        except OSError as error:
-            if error.errno in (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED):
-                os.close(root.fd)
-                raise
-        except BaseException:
-            os.close(root.fd)
-            raise
 
     def _place(self, directory: bool) -> bytes:
         """Where a file system can be mounted, private to the session."""
@@ -238,7 +138,7 @@ class Mounts:
                     mount.target,
                     fd,
                     os.readlink(f"/proc/self/fd/{fd}".encode()),
-                    type=os.fsencode(mount.type) if mount.path else b"",
+                    type=os.fsencode(mount.shown_type) if mount.path else b"",
                     name=os.fsencode(mount.source or "none") if mount.path else b"",
                     options=os.fsencode(mount.options) if mount.path else b"",
                 )
@@ -265,7 +165,7 @@ class Mounts:
                 path=self._place(directory),
             )
             words = [os.fsencode(word) for word in (type, source or type, data)]
-            root = await namespace.mount(device, mount.path, words[0], words[1], mount.flags, words[2])
+            root = await namespace.mount(device, mount.path, *words, flags=mount.flags)
             self._enter(mount, root)
             return mount
         except OSError as error:

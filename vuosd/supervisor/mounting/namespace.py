@@ -152,7 +152,7 @@ class Namespace:
         return fds[0]
 
     async def mount(
-        self, device: int, path: bytes, kind: bytes, source: bytes, flags: int, data: bytes
+        self, device: int, path: bytes, kind: bytes, source: bytes, data: bytes, *, flags: int
     ) -> Root:
         """mount(2) in the namespace, with `fd=` of `device`."""
         names = {

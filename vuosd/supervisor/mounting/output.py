@@ -27,6 +27,8 @@ class Output:
         os.set_blocking(self.write, True)
         self._lines: deque[str] = deque(maxlen=_LINES)
         self._rest = b""
+        self.done = trio.Event()
+        """Nobody can say anything any more."""
 
     def given(self) -> None:
         """The server has its end."""
@@ -47,6 +49,7 @@ class Output:
                 self._take(data)
         finally:
             self._take(b"\n")
+            self.done.set()
             os.close(self._read)
             if self.write >= 0:
                 self.given()

@@ -12,7 +12,8 @@ import trio
 from vuosd.supervisor.mounting import options
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError, from_os
-from vuosd.supervisor.mounting.mounts import Mount, Mounts, Wanted
+from vuosd.supervisor.mounting.mount import Mount, Wanted
+from vuosd.supervisor.mounting.mounts import Mounts
 
 if TYPE_CHECKING:
     from vuosd.supervisor.worker import Running
@@ -34,11 +35,9 @@ class Outside:
             if question["ask"] == "umount":
                 await self.mounts.unmount(_absolute(question["target"]), question["flags"])
                 return {}
-            said = await self.door.command(
-                question["ask"], question.get("source", ""), question.get("words", [])
-            )
-            assert isinstance(said, dict)
-            return said
+            if question["ask"] == "mounts":
+                return {"mounts": [mount.about() for mount in self.mounts.all()]}
+            return {"said": self.door.command(question["ask"], question["module"], question["words"])}
         except MountError as error:
             return {"error": str(error)}
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from vuosd.api import FileSystemType, OptionError, TypeProblem, registry
 from vuosd.supervisor.mounting.errors import MountError
 
 _MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -31,24 +32,22 @@ _PACKAGES = {
 class Command(NamedTuple):
     """How a server is started.
 
-    argv: with the place at which it shall mount
+    argv: with the place at which it shall mount, or "/dev/fd/N"
     env: all of its environment
-    fds: descriptors to give it, by number
-    kernel: None if it mounts itself; else the options of the mount whose descriptor it takes
+    kernel: options of the mount whose descriptor it takes
     readonly: it does not write
     type: as the table of mounts shall tell it
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    fds: Mapping[int, int]
-    kernel: tuple[str, ...] | None
-    readonly: bool
-    type: str
+    kernel: tuple[str, ...] = ()
+    readonly: bool = False
+    type: str = "fuse"
 
 
 class Type:
-    """A type of file system: a program that mounts itself, started as mount.fuse(8) starts it."""
+    """A program that mounts itself, started as mount.fuse(8) starts it."""
 
     def __init__(self, name: str, program: str) -> None:
         self.name = name
@@ -56,6 +55,7 @@ class Type:
 
     @property
     def takes_descriptor(self) -> bool:
+        """Whether it serves "/dev/fd/N", a /dev/fuse that has been mounted already; else it mounts itself."""
         return False
 
     def command(self, source: str, target: str, options: str, env: Mapping[str, str]) -> Command:
@@ -65,7 +65,32 @@ class Type:
             hint = f": install Debian's package {package}" if package else ""
             raise MountError(errno.ENODEV, f"type {self.name} needs the program {self.program}{hint}")
         argv = [path, *([source] if source else []), target, *(["-o", options] if options else [])]
-        return Command(tuple(argv), env, {}, None, False, self.name)
+        return Command(tuple(argv), env)
+
+
+class Registered(Type):
+    """A type of vuosd.api."""
+
+    def __init__(self, name: str, system: FileSystemType) -> None:
+        super().__init__(name, system.name)
+        self.system = system
+
+    @property
+    def takes_descriptor(self) -> bool:
+        try:
+            return not self.system.needs_mount
+        except TypeProblem as problem:
+            raise MountError(errno.ENODEV, str(problem)) from None
+
+    def command(self, source: str, target: str, options: str, env: Mapping[str, str]) -> Command:
+        try:
+            server = self.system.command(source, target, options)
+        except TypeProblem as problem:
+            raise MountError(errno.ENODEV, str(problem)) from None
+        except OptionError as error:
+            raise MountError(errno.EINVAL, str(error)) from None
+        kind = f"fuse.{server.name or self.program}"
+        return Command(server.argv, {**env, **server.environment}, server.kernel, server.readonly, kind)
 
 
 def find(name: str, source: str) -> tuple[Type, str]:
@@ -79,4 +104,7 @@ def find(name: str, source: str) -> tuple[Type, str]:
             return Type(f"fuse.{program}", program), rest
         text = f'type "{name}" is for FUSE servers; say which program serves: "{name}.PROGRAM"'
         raise MountError(errno.ENODEV, text)
-    raise MountError(errno.ENODEV, f'no file system type "{name}"')
+    try:
+        return Registered(name, registry.find(name)), source
+    except TypeProblem as problem:
+        raise MountError(errno.ENODEV, str(problem)) from None

@@ -1,0 +1,209 @@
+/*
+ * The commands that VUOS's users know, run inside a view: vumount, vuumount, vu_insmod, vu_rmmod, vu_lsmod. One program by the name that
+ * it is called by; static, since a view's shell scripts call it often.
+ *
+ * They ask by mount(2), which the view's supervisor answers (vuosd/supervisor/mounting/asked.py), with the number of a memfd among the
+ * options: there it writes what an errno cannot say. Unlike VUOS's they print that, and exit with 1.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { OPTIONS_MAX = 4096 }; /* a page, as mount(2) takes */
+
+static const char *name;
+
+static int failed(const char *text)
+{
+	fprintf(stderr, "%s: %s\n", name, text);
+	return 1;
+}
+
+/* What nobody has explained: this is the kernel's own mount(2), or that of a view that allows none. */
+static const char *why(int error)
+{
+	static char text[200];
+
+	if (error != EPERM && error != ENODEV && error != ENOENT)
+		return strerror(error);
+	snprintf(text, sizeof text, "%s: this is no view, or one that lets nothing be mounted", strerror(error));
+	return text;
+}
+
+/* mount(2); prints what comes back, to stdout or, when it failed, to stderr. Returns the exit status. */
+static int ask(const char *type, const char *source, const char *target, unsigned long flags, const char *options)
+{
+	char data[OPTIONS_MAX], said[65536] = "";
+	int reply = memfd_create("reply", 0), error = 0;
+	ssize_t length;
+
+	if (reply < 0)
+		return failed(strerror(errno));
+	if (snprintf(data, sizeof data, "%s%svuos.reply=%d", options, *options ? "," : "", reply) >= (int)sizeof data)
+		return failed("the options are longer than mount(2) takes, a page");
+	if (mount(source, target, type, flags, data) < 0)
+		error = errno;
+	length = pread(reply, said, sizeof said - 1, 0);
+	close(reply);
+	if (error)
+		return failed(length > 0 ? said : why(error));
+	if (length > 0 && fwrite(said, 1, (size_t)length, stdout) != (size_t)length)
+		return failed(strerror(errno));
+	return 0;
+}
+
+static int usage(const char *text, int status)
+{
+	fprintf(status ? stderr : stdout, "usage: %s %s\n", name, text);
+	return status;
+}
+
+static int vumount(int argc, char **argv)
+{
+	static const char text[] =
+		"-t TYPE [-o OPTION,…] [-r] [-w] [-B | -R | -M] SOURCE TARGET\n\n"
+		"Mount a file system in this view.\n\n"
+		"  -t, --types=TYPE       its type, as vuctl mount -t takes it\n"
+		"  -o, --options=LIST     options of the mount and of the file system\n"
+		"  -r, --read-only        as -o ro\n"
+		"  -w, --rw, --read-write as -o rw\n"
+		"  -B, --bind             show SOURCE at TARGET as well\n"
+		"  -R, --rbind            the same\n"
+		"  -M, --move             move the mount at SOURCE to TARGET";
+	static const struct option names[] = {
+		{ "types", required_argument, NULL, 't' }, { "options", required_argument, NULL, 'o' },
+		{ "read-only", no_argument, NULL, 'r' },   { "rw", no_argument, NULL, 'w' },
+		{ "read-write", no_argument, NULL, 'w' },  { "bind", no_argument, NULL, 'B' },
+		{ "rbind", no_argument, NULL, 'R' },       { "move", no_argument, NULL, 'M' },
+		{ "help", no_argument, NULL, 'h' },        { NULL, 0, NULL, 0 },
+	};
+	char options[OPTIONS_MAX] = "";
+	const char *type = "";
+	unsigned long flags = 0;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "t:o:rwBRMh", names, NULL)) != -1) {
+		size_t used = strlen(options);
+
+		if (option == 't')
+			type = optarg;
+		else if (option == 'o' || option == 'w') {
+			const char *word = option == 'o' ? optarg : "rw";
+			if (snprintf(options + used, sizeof options - used, "%s%s", used ? "," : "", word) >=
+			    (int)(sizeof options - used))
+				return failed("the options are longer than mount(2) takes, a page");
+		} else if (option == 'r')
+			flags |= MS_RDONLY;
+		else if (option == 'B')
+			flags |= MS_BIND;
+		else if (option == 'R')
+			flags |= MS_BIND | MS_REC;
+		else if (option == 'M')
+			flags |= MS_MOVE;
+		else
+			return usage(text, option == 'h' ? 0 : 1);
+	}
+	if (argc - optind != 2)
+		return usage(text, 1);
+	return ask(type, argv[optind], argv[optind + 1], flags, options);
+}
+
+static int vuumount(int argc, char **argv)
+{
+	static const char text[] =
+		"[-l] [-f] TARGET\n\n"
+		"Unmount what was mounted last at a place of this view.\n\n"
+		"  -l, --lazy         whoever uses it may go on\n"
+		"  -f, --force        of a server that hangs: its users get errors\n"
+		"  -d, --detach-loop  does nothing: there are no loop devices";
+	static const struct option names[] = {
+		{ "lazy", no_argument, NULL, 'l' },
+		{ "force", no_argument, NULL, 'f' },
+		{ "detach-loop", no_argument, NULL, 'd' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	unsigned long flags = 0;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "lfdh", names, NULL)) != -1) {
+		if (option == 'l')
+			flags |= MNT_DETACH;
+		else if (option == 'f')
+			flags |= MNT_FORCE;
+		else if (option != 'd')
+			return usage(text, option == 'h' ? 0 : 1);
+	}
+	return argc - optind == 1 ? ask("vuos:umount", "", argv[optind], flags, "") : usage(text, 1);
+}
+
+/* For each of the modules named. */
+static int modules(int argc, char **argv, const char *type, const char *letters, const char *text)
+{
+	static const struct option names[] = { { "permanent", no_argument, NULL, 'p' },
+					       { "help", no_argument, NULL, 'h' },
+					       { NULL, 0, NULL, 0 } };
+	bool permanent = false;
+	int option, status = 0;
+
+	while ((option = getopt_long(argc, argv, letters, names, NULL)) != -1) {
+		if (option == 'p' && *letters == 'p')
+			permanent = true;
+		else
+			return usage(text, option == 'h' ? 0 : 1);
+	}
+	if (optind == argc)
+		return usage(text, 1);
+	for (; optind < argc; optind++)
+		status |= ask(type, argv[optind], "/", 0, permanent ? "permanent" : "");
+	return status;
+}
+
+static int vu_insmod(int argc, char **argv)
+{
+	return modules(argc, argv, "vuos:insmod", "ph",
+		       "[-p] MODULE…\n\nLoad modules; with -p or --permanent for good.");
+}
+
+static int vu_rmmod(int argc, char **argv)
+{
+	return modules(argc, argv, "vuos:rmmod", "h", "MODULE…\n\nUnload modules.");
+}
+
+static int vu_lsmod(int argc, char **argv)
+{
+	static const char text[] = "\n\nList the modules that are loaded.";
+
+	if (argc > 1)
+		return usage(text, !strcmp(argv[1], "-h") || !strcmp(argv[1], "--help") ? 0 : 1);
+	return ask("vuos:lsmod", "", "/", 0, "");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*run)(int argc, char **argv);
+	} commands[] = { { "vumount", vumount },
+			 { "vuumount", vuumount },
+			 { "vu_insmod", vu_insmod },
+			 { "vu_rmmod", vu_rmmod },
+			 { "vu_lsmod", vu_lsmod } };
+	const char *slash = strrchr(argc > 0 ? argv[0] : "", '/');
+
+	name = slash ? slash + 1 : argc > 0 ? argv[0] : "";
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		if (!strcmp(name, commands[i].name))
+			return commands[i].run(argc, argv);
+	return failed("call it as vumount, vuumount, vu_insmod, vu_rmmod or vu_lsmod");
+}

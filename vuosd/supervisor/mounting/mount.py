@@ -1,0 +1,80 @@
+"""One mount, and what is asked for to get one."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import trio
+
+from vuosd.supervisor.mounting import options
+
+KERNEL, NONE = "kernel", "none"
+"""Transports."""
+
+
+class Wanted(NamedTuple):
+    """What is to be mounted.
+
+    source: as it was said; path: for the server, b"" where the source is no path
+    target: canonical path in the view; directory: whether one is there
+    flags, data: of mount(2)
+    """
+
+    type: str
+    source: str
+    path: str
+    target: bytes
+    directory: bool
+    flags: int
+    data: str
+    fds: Mapping[int, int] = {}
+
+
+class Mount:
+    """One that is there."""
+
+    def __init__(
+        self, type: str, source: str, target: bytes, flags: int, data: str, *, transport: str, path: bytes
+    ) -> None:
+        self.type, self.source, self.target, self.flags, self.data = type, source, target, flags, data
+        self.shown_type = type
+        """As /proc/self/mounts tells it."""
+        self.transport = transport
+        self.path = path
+        """In the helper's namespace."""
+        self.fd = -1
+        """Of a bind: what it shows."""
+        self.number = 0
+        self.device = ""
+        self.mount_id = -1
+        self.mark = ""
+        """Of a server of ours."""
+        self.pid: int | None = None
+        self.dead = ""
+        """Why its server serves no more."""
+        self.since = time.time()
+        self.gone = trio.Event()
+        """No process of its server is left."""
+
+    @property
+    def options(self) -> str:
+        return options.shown(self.flags, self.data)
+
+    @property
+    def place(self) -> str:
+        """The target as text."""
+        return self.target.decode("utf-8", "backslashreplace")
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "type": self.type,
+            "source": self.source,
+            "target": self.place,
+            "options": self.options,
+            "transport": self.transport,
+            "server": self.pid,
+            "ours": bool(self.mark),
+            "since": self.since,
+            "dead": self.dead,
+        }

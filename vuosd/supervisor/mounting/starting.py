@@ -1,0 +1,107 @@
+"""A server of ours is started, and mounted, one way or the other: libfuse 2 mounts by itself at the place
+it is told; what takes a descriptor gets one of a /dev/fuse that is mounted already.
+"""
+
+import errno
+import os
+from collections.abc import Mapping
+
+import trio
+
+from vuosd.supervisor.mounting import options, types
+from vuosd.supervisor.mounting.errors import MountError
+from vuosd.supervisor.mounting.mount import Mount, Wanted
+from vuosd.supervisor.mounting.namespace import Namespace, Program, Root
+from vuosd.supervisor.mounting.output import Output
+
+_START_SECONDS = 30.0
+_LAST_WORDS_SECONDS = 0.5
+
+
+class Start:
+    """Of one server."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        kind: types.Type,
+        path: str,
+        wanted: Wanted,
+        mount: Mount,
+        output: Output,
+        env: Mapping[str, str],
+    ) -> None:
+        """`path` is the source as the server is to be told it; what comes of the start is noted in
+        `mount`.
+        """
+        self.namespace, self.kind, self.path = namespace, kind, path
+        self.wanted, self.mount, self.output, self.env = wanted, mount, output, env
+        readonly = ["ro"] if wanted.flags & options.MS_RDONLY else []
+        self.options = ",".join([*readonly, *([wanted.data] if wanted.data else [])])
+
+    async def run(self) -> Root:
+        """The root of a file system that answers; MountError."""
+        start = self.with_device if self.kind.takes_descriptor else self.and_let_mount
+        try:
+            with trio.fail_after(_START_SECONDS):
+                root = await start()
+                await _answers(root)
+                return root
+        except trio.TooSlowError:
+            text = f"the server of {self.wanted.type} has not answered in {_START_SECONDS:.0f} s"
+            raise MountError(errno.ETIMEDOUT, text) from None
+        except OSError as error:
+            with trio.move_on_after(_LAST_WORDS_SECONDS):
+                await self.output.done.wait()
+            text = self.output.reason() or f"{self.kind.name}: {error.strerror}"
+            raise MountError(error.errno or errno.EIO, text) from None
+
+    async def command(self, target: str) -> types.Command:
+        return await trio.to_thread.run_sync(self.kind.command, self.path, target, self.options, self.env)
+
+    async def and_let_mount(self) -> Root:
+        mount = self.mount
+        command = await self.command(os.fsdecode(mount.path))
+        program = Program(command.argv, command.env, mount.mark, self.output.write, self.wanted.fds)
+        served = await self.namespace.serve(program, mount.path)
+        self.output.given()
+        mount.pid = mount.pid or served.pid
+        mount.flags |= served.flags & options.KEPT
+        mount.data, mount.shown_type = served.options, served.type
+        return served.root
+
+    async def with_device(self) -> Root:
+        mount = self.mount
+        device = await self.namespace.open_device(os.O_RDWR)
+        try:
+            command = await self.command(f"/dev/fd/{device}")
+            mode = "40000" if self.wanted.directory else "100000"
+            words = (f"rootmode={mode}", f"user_id={os.geteuid()}", f"group_id={os.getegid()}")
+            mount.data, mount.shown_type = ",".join([*words, *command.kernel]), command.type
+            mount.flags = (mount.flags | (options.MS_RDONLY if command.readonly else 0)) & options.KEPT
+            names = (os.fsencode(word) for word in (command.type, mount.source or mount.type, mount.data))
+            root = await self.namespace.mount(device, mount.path, *names, flags=mount.flags)
+            try:
+                fds = {**self.wanted.fds, device: device}
+                program = Program(command.argv, command.env, mount.mark, self.output.write, fds)
+                mount.pid = await self.namespace.start_server(program)
+            except BaseException:
+                os.close(root.fd)
+                raise
+            self.output.given()
+            return root
+        finally:
+            os.close(device)
+
+
+async def _answers(root: Root) -> None:
+    """Returns when the server has answered for the first time."""
+    try:
+        await trio.to_thread.run_sync(os.stat, root.fd, abandon_on_cancel=True)
+    except OSError as error:
+        if error.errno in (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED):
+            os.close(root.fd)
+            raise
+    except BaseException:
+        os.close(root.fd)
+        raise
