@@ -132,10 +132,12 @@ static int make_directory(struct vu_call *call, struct vu_stack *stack, const ch
 	vu_stack_shut(parent, &before);
 	vu_facts_changed(stack, path);
 	struct vu_dir *dir = error < 0 ? NULL : vu_dirs_add(stack->trees[0].dirs, path);
-	if (dir)
+	if (dir) {
+		dir->counted = true;
 		dir->closed = stack->has_owners && vu_owner_closes(fd);
-	else if (!error)
+	} else if (!error) {
 		error = -ENOMEM;
+	}
 	if (error < 0) {
 		unlinkat(stack->work, temporary, AT_REMOVEDIR);
 		return error;

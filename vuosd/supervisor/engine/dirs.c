@@ -97,6 +97,7 @@ void vu_dirs_free(struct vu_dir *dir)
 	}
 	free(dir->buckets);
 	free(dir->redirect);
+	free(dir->touched.table);
 	free(dir->name);
 	free(dir);
 }
@@ -107,6 +108,7 @@ struct vu_dir *vu_dirs_find(struct vu_dir *root, const char *path, struct vu_way
 	const char *at = path;
 	*way = (struct vu_way){ .opaque = root->opaque, .attribute_whiteouts = root->attribute_whiteouts };
 	for (;;) {
+		way->last = dir;
 		way->number = dir->number;
 		way->changes = dir->changes;
 		at += strspn(at, "/");
@@ -227,8 +229,10 @@ int vu_dirs_read(struct vu_dir *dir, int fd)
 	int error = 0;
 	if (!stream)
 		return -errno;
+	bool counted = true;
 	read_attributes(dir, dirfd(stream));
-	for (struct dirent *entry; !error && (entry = readdir(stream));) {
+	for (struct dirent *entry; !error && (errno = 0, entry = readdir(stream));) {
+		counted = counted && vu_facts_touch(dir, entry->d_name);
 		if (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN)
 			continue;
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
@@ -242,6 +246,7 @@ int vu_dirs_read(struct vu_dir *dir, int fd)
 		struct vu_dir *child = new_child(dir, entry->d_name, strlen(entry->d_name));
 		error = child ? vu_dirs_read(child, below) : -ENOMEM;
 	}
+	dir->counted = counted && !error && !errno;
 	closedir(stream);
 	return error;
 }

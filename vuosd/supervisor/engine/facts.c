@@ -4,7 +4,9 @@
  *
  * A fact is found by the number of its directory, which no other ever has, and by the name. It is added by who has looked,
  * without the lock; so the directory counts its changes, and what was seen before the last one is not kept. Whoever
- * makes, moves or removes a name says so while it has the lock, when that is done.
+ * makes, moves or removes a name says so while it has the lock, when that is done. Of a directory that the
+ * engine has made or read there is more: in it is no name but those that it has read or made. They are kept as hashes, of
+ * which two that are the same cost a look at the disk.
  */
 #include "stack.h"
 
@@ -22,6 +24,39 @@ static uint64_t hash(const char *text, size_t length)
 	for (size_t i = 0; i < length; i++)
 		h = (h ^ (unsigned char)text[i]) * UINT64_C(1099511628211);
 	return h ^ h >> 32;
+}
+
+/* Where the number stands in a set, or would stand. */
+static uint64_t *place_of(const struct vu_hashes *set, uint64_t number)
+{
+	uint64_t at = number;
+	while (set->table[at & (set->room - 1)] && set->table[at & (set->room - 1)] != number)
+		at++;
+	return &set->table[at & (set->room - 1)];
+}
+
+static bool has(const struct vu_hashes *set, uint64_t number)
+{
+	return set->room && *place_of(set, number + !number); /* 0 is an empty place */
+}
+
+static bool put(struct vu_hashes *set, uint64_t number)
+{
+	number += !number;
+	if (2 * (set->count + 1) > set->room) {
+		struct vu_hashes bigger = { .count = set->count, .room = set->room ? 2 * set->room : 16 };
+		if (!(bigger.table = calloc(bigger.room, sizeof *bigger.table)))
+			return false;
+		for (unsigned i = 0; i < set->room; i++)
+			if (set->table[i])
+				*place_of(&bigger, set->table[i]) = set->table[i];
+		free(set->table);
+		*set = bigger;
+	}
+	uint64_t *place = place_of(set, number);
+	set->count += !*place;
+	*place = number;
+	return true;
 }
 
 static struct vu_fact *slot(const struct vu_stack *stack, uint64_t directory, const char *name, size_t length)
@@ -47,6 +82,8 @@ enum vu_fact_kind vu_facts_find(const struct vu_stack *stack, const char *path, 
 {
 	size_t length;
 	const char *name = stop_of(path, way, &length);
+	if (way->last->counted && length && !has(&way->last->touched, hash(name, length)))
+		return VU_FACT_ABSENT;
 	if (!stack->facts || !way->number || !length || length > LONGEST)
 		return VU_FACT_NONE;
 	const struct vu_fact *fact = slot(stack, way->number, name, length);
@@ -86,14 +123,20 @@ static struct vu_dir *above(struct vu_stack *stack, const char *path, const char
 	return vu_dirs_find(stack->trees[0].dirs, parent, &way);
 }
 
+bool vu_facts_touch(struct vu_dir *dir, const char *name)
+{
+	return put(&dir->touched, hash(name, strlen(name)));
+}
+
 void vu_facts_changed(struct vu_stack *stack, const char *path)
 {
 	const char *name;
 	struct vu_dir *dir = stack->trees[0].dirs ? above(stack, path, &name) : NULL;
 	if (!dir)
 		return;
-	dir->changes++;
 	size_t length = strlen(name);
+	dir->changes++;
+	dir->counted = dir->counted && vu_facts_touch(dir, name);
 	if (!stack->facts || !length || length > LONGEST)
 		return;
 	struct vu_fact *fact = slot(stack, dir->number, name, length);
@@ -101,64 +144,36 @@ void vu_facts_changed(struct vu_stack *stack, const char *path)
 		fact->directory = 0;
 }
 
+void vu_facts_covered(struct vu_stack *stack, const char *path)
+{
+	struct vu_way way;
+	vu_dirs_find(stack->trees[0].dirs, path, &way);
+	if (way.stop == strlen(path) && way.known < way.stop)
+		vu_facts_add(stack, 0, path, &way, VU_FACT_WHITEOUT);
+}
+
 void vu_facts_end(struct vu_stack *stack, const char *path)
 {
 	const char *name;
 	struct vu_dir *dir = above(stack, path, &name);
-	if (dir)
+	if (dir) {
 		dir->number = 0;
-}
-
-void vu_facts_end_in(struct vu_stack *stack, const char *directory)
-{
-	struct vu_way way;
-	pthread_mutex_lock(&stack->lock);
-	struct vu_dir *dir = stack->trees[0].dirs ? vu_dirs_find(stack->trees[0].dirs, directory, &way) : NULL;
-	if (dir)
-		dir->number = 0;
-	pthread_mutex_unlock(&stack->lock);
-}
-
-/* Where the path stands among those that are noted, or would stand; `room` is a power of two. */
-static uint64_t *noted(uint64_t *table, unsigned room, uint64_t path)
-{
-	uint64_t at = path;
-	while (table[at & (room - 1)] && table[at & (room - 1)] != path)
-		at++;
-	return &table[at & (room - 1)];
-}
-
-static uint64_t number_of(const char *path)
-{
-	uint64_t number = hash(path, strlen(path));
-	return number ? number : 1; /* 0 is an empty place */
+		dir->counted = false;
+	}
 }
 
 bool vu_facts_noted(const struct vu_stack *stack, const char *path)
 {
-	return stack->noted_room && *noted(stack->noted, stack->noted_room, number_of(path));
+	return has(&stack->noted, hash(path, strlen(path)));
 }
 
 void vu_facts_note(struct vu_stack *stack, const char *path)
 {
-	if (2 * (stack->noted_count + 1) > stack->noted_room) {
-		unsigned room = stack->noted_room ? 2 * stack->noted_room : 256;
-		uint64_t *bigger = calloc(room, sizeof *bigger);
-		if (!bigger)
-			return; /* it is noted once more then, which does no harm */
-		for (unsigned i = 0; i < stack->noted_room; i++)
-			if (stack->noted[i])
-				*noted(bigger, room, stack->noted[i]) = stack->noted[i];
-		free(stack->noted);
-		stack->noted = bigger;
-		stack->noted_room = room;
-	}
-	*noted(stack->noted, stack->noted_room, number_of(path)) = number_of(path);
-	stack->noted_count++;
+	put(&stack->noted, hash(path, strlen(path))); /* without memory it is noted once more, which does no harm */
 }
 
 void vu_facts_free(struct vu_stack *stack)
 {
 	free(stack->facts);
-	free(stack->noted);
+	free(stack->noted.table);
 }

@@ -235,8 +235,6 @@ int vu_op_chmod(struct vu_call *call)
 		return -EOPNOTSUPP;
 	struct vu_stack *stack = place.magic ? NULL : place.mount->stack;
 	verdict = vu_owner_mode(stack, place.fd, mode);
-	if (stack && S_ISDIR(st.st_mode) && !(mode & S_IXUSR))
-		vu_facts_end_in(stack, vu_stack_rest(&place));
 	return verdict < 0 ? verdict : vu_answer(call, 0);
 }
 

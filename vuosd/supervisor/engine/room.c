@@ -182,6 +182,7 @@ static int settle(struct vu_call *call, struct vu_place *place, struct vu_room *
 			return -ENOMEM;
 		dir->opaque = room->covered;
 		dir->alone = true;
+		dir->counted = true;
 	}
 	return room->bottom ? 0 : inherit(stack, place, name);
 }

@@ -28,6 +28,11 @@
 
 enum { VU_TREES = 64, VU_LISTINGS = 8 };
 
+struct vu_hashes { /* a set, open-addressed */
+	uint64_t *table;
+	unsigned count, room; /* a power of two */
+};
+
 /* A directory of a layer. */
 struct vu_dir {
 	char *name;
@@ -39,6 +44,8 @@ struct vu_dir {
 	bool alone; /* nothing was below it when it was made: no need to look, and nothing to say on disk */
 	bool attribute_whiteouts; /* whiteouts in it may be files with an attribute */
 	bool closed; /* its kept owner lets the user not search it, which the kernel would permit */
+	bool counted; /* what is not `touched` is not in it (facts.c) */
+	struct vu_hashes touched;
 	uint64_t number; /* that no other has; 0: others make names in it, so nothing is kept of them (facts.c) */
 	unsigned changes; /* of its names */
 	char *redirect; /* the trees below have it by another name: one of the same directory, or a path from the root */
@@ -89,8 +96,7 @@ struct vu_stack {
 	struct vu_link *links[256];
 	bool has_links;
 	struct vu_fact *facts;
-	uint64_t *noted; /* hashes of the paths that the book has from this session */
-	unsigned noted_count, noted_room;
+	struct vu_hashes noted; /* paths that the book has from this session */
 	struct vu_quota quota;
 	bool has_owners; /* objects of the topmost tree may have an owner that is kept in an attribute */
 };
@@ -103,7 +109,8 @@ struct vu_way { /* how far the directories of a layer lead along a path */
 	bool attribute_whiteouts; /* of the last directory */
 	bool redirected;
 	bool closed; /* one of the directories that lead there is */
-	uint64_t number; /* of the last directory, and its changes */
+	const struct vu_dir *last; /* directory: while the lock is held */
+	uint64_t number; /* of that directory, and its changes */
 	unsigned changes;
 };
 
@@ -127,10 +134,12 @@ void vu_facts_add(struct vu_stack *stack, unsigned tree, const char *path, const
 		  enum vu_fact_kind kind);
 /* A name of the topmost tree has been made, moved or removed. */
 void vu_facts_changed(struct vu_stack *stack, const char *path);
+/* A name that was found there when the directory was read; false without memory. */
+bool vu_facts_touch(struct vu_dir *dir, const char *name);
+/* And there is a whiteout now. */
+void vu_facts_covered(struct vu_stack *stack, const char *path);
 /* It may be made at any time from now on, without a word. */
 void vu_facts_end(struct vu_stack *stack, const char *path);
-/* Nothing is known any more of the names in it: it has been closed to its owner, and the disk says so. */
-void vu_facts_end_in(struct vu_stack *stack, const char *directory);
 /* Whether the book has a record of the path; that it has. */
 bool vu_facts_noted(const struct vu_stack *stack, const char *path);
 void vu_facts_note(struct vu_stack *stack, const char *path);

@@ -127,7 +127,8 @@ static int cover(struct vu_stack *stack, int parent, const char *name, bool pres
 	return error;
 }
 
-static int remove_locked(struct vu_call *call, struct vu_place *place, const struct stat *st)
+/* *covered: a whiteout is there now. */
+static int remove_locked(struct vu_call *call, struct vu_place *place, const struct stat *st, bool *covered)
 {
 	struct vu_stack *stack = place->mount->stack;
 	const char *path = vu_stack_rest(place);
@@ -167,6 +168,7 @@ static int remove_locked(struct vu_call *call, struct vu_place *place, const str
 		error = vu_result(unlinkat(parent, name, directory ? AT_REMOVEDIR : 0));
 	if (!error && directory)
 		vu_dirs_remove(stack->trees[0].dirs, path);
+	*covered = !error && shows;
 	return error == -EEXIST && !present ? -EAGAIN /* another thread was quicker */ : error;
 }
 
@@ -187,8 +189,11 @@ int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory
 		return -ENOTDIR;
 	pthread_mutex_lock(&stack->lock);
 	vu_own_rights(call, true);
-	error = remove_locked(call, place, &st);
+	bool covered = false;
+	error = remove_locked(call, place, &st, &covered);
 	vu_facts_changed(stack, vu_stack_rest(place));
+	if (covered)
+		vu_facts_covered(stack, vu_stack_rest(place));
 	vu_quota_freed(stack);
 	vu_own_rights(call, false);
 	pthread_mutex_unlock(&stack->lock);
