@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -328,6 +329,31 @@ def test_directories_that_may_not_be_written(box: Box) -> None:
         (top / name).chmod(0o555)
     done = run(box, CLOSED, *COW)
     assert done.stdout == "f\nx\nf\ny\n555\n555\n600\nf\nlink\nnew\nsub\n", done.stderr
+
+
+SEARCHED = """
+LOOK='look() { for path in x none e/y e/new e/gone e/none; do stat -c %n d/$path 2>&1; done; }'
+eval "$LOOK"
+as() { if [ $(id -u) = 0 ]; then setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; else "$@"; fi; }
+rm d/e/gone; look; echo > d/e/new; look; chmod 700 d; as sh -c "$LOOK; look"
+for mode in 0 711 600 755; do
+    chmod $mode d; look; as sh -c "$LOOK; look"
+    chmod $mode d/e; look; as sh -c "$LOOK; look"
+done
+"""
+
+
+def test_what_may_not_be_searched_is_not_known_either(box: Box) -> None:
+    """What the layer has by a name is remembered; who may not ask is told what the kernel says."""
+    top = tree(box)
+    box.file("tree/d/e/gone", "")
+    box.give(top)
+    shutil.copytree(top, box.scratch / "copy")
+    box.give(box.scratch / "copy")
+    told = box.native(["/bin/sh", "-c", SEARCHED], cwd=box.scratch / "copy")
+    assert told.stdout.count("Permission denied") > 20, told.stdout + told.stderr
+    done = run(box, SEARCHED, *COW)
+    assert done.stdout == told.stdout, done.stderr
 
 
 @pytest.mark.parametrize("name", ["with space", "n\new", os.fsdecode(b"\xff\x01"), "é'"])

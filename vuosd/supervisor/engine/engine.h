@@ -412,7 +412,9 @@ void vu_callers_free(struct vu_work *work);
 void vu_own_rights(struct vu_call *call, bool begin);
 /* The same to look at the target (its memory, links, ptrace), which may take its ids: borrow.h. */
 void vu_inspect(struct vu_call *call, bool begin);
-bool vu_may_trace_others(void); /* CAP_SYS_PTRACE */
+bool vu_may_trace_others(void);
+/* No directory keeps any member from what is below it: all are root, with that capability. */
+bool vu_searches_all(const struct vu_session *session); /* CAP_SYS_PTRACE */
 int vu_read(struct vu_call *call, uint64_t address, void *out, size_t size);
 int vu_write(struct vu_call *call, uint64_t address, const void *data, size_t size);
 /* A path or name: its length, -EFAULT, or -ENAMETOOLONG when it has no end within `room` bytes. */

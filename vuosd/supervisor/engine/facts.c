@@ -7,6 +7,9 @@
  * makes, moves or removes a name says so while it has the lock, when that is done. Of a directory that the
  * engine has made or read there is more: in it is no name but those that it has read or made. They are kept as hashes, of
  * which two that are the same cost a look at the disk.
+ *
+ * Without the look nobody asks whether the caller may search the directories on the way. So it is left out only where that
+ * is no question.
  */
 #include "stack.h"
 
@@ -82,6 +85,8 @@ enum vu_fact_kind vu_facts_find(const struct vu_stack *stack, const char *path, 
 {
 	size_t length;
 	const char *name = stop_of(path, way, &length);
+	if (!vu_searches_all(stack->session))
+		return VU_FACT_NONE;
 	if (way->last->counted && length && !has(&way->last->touched, hash(name, length)))
 		return VU_FACT_ABSENT;
 	if (!stack->facts || !way->number || !length || length > LONGEST)
@@ -96,7 +101,7 @@ void vu_facts_add(struct vu_stack *stack, unsigned tree, const char *path, const
 	size_t length;
 	struct vu_way way;
 	const char *name = stop_of(path, seen, &length);
-	if (!seen->number || !length || length > LONGEST)
+	if (!seen->number || !length || length > LONGEST || !vu_searches_all(stack->session))
 		return;
 	pthread_mutex_lock(&stack->lock);
 	vu_dirs_find(stack->trees[tree].dirs, path, &way);

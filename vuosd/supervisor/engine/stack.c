@@ -282,6 +282,7 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
 	if (!stack)
 		return -ENOMEM;
 	bool layered = options->work >= 0;
+	stack->session = session;
 	stack->layered = layered;
 	stack->writable = options->flags & VU_STACK_WRITABLE;
 	stack->minimal = options->flags & VU_STACK_MINIMAL;

@@ -83,6 +83,7 @@ struct vu_stack {
 	unsigned count; /* topmost first */
 	struct vu_tree trees[VU_TREES];
 	struct vu_tree handles; /* fd -1: there are none. As a tree it has the number `count` */
+	const struct vu_session *session;
 	bool layered; /* changes to trees below go to the topmost; else they are EROFS */
 	bool writable; /* the topmost may be written */
 	bool minimal; /* what the tree at the bottom permits is changed there */

@@ -55,6 +55,13 @@ bool vu_may_trace_others(void)
 	return own_capabilities() >> CAP_SYS_PTRACE & 1;
 }
 
+bool vu_searches_all(const struct vu_session *session)
+{
+	const uint64_t wanted = UINT64_C(1) << CAP_DAC_OVERRIDE | UINT64_C(1) << CAP_DAC_READ_SEARCH;
+	return session->privileged && (own_capabilities() & wanted) &&
+	       !atomic_load_explicit(&session->credentials_differ, memory_order_relaxed);
+}
+
 void vu_own_rights(struct vu_call *call, bool begin)
 {
 	if (call->assumed) {
