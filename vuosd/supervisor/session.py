@@ -63,6 +63,43 @@ class Stacked(NamedTuple):
     size: int = 0
 
 
+class Wired(NamedTuple):
+    """A FUSE server that the engine itself speaks to.
+
+    socket: our end of a socketpair of type SOCK_SEQPACKET, whose other end is the server's /dev/fuse
+    cache: an empty directory, open for reading, on a file system with leases (tmpfs, ext4, …) and room for
+    the files that are opened
+    deadline: seconds for one request, 0: none
+    largest: bytes of a file that can be opened, 0: no limit
+    type, name, options: as in Placed
+    """
+
+    target: bytes
+    socket: int
+    cache: int
+    readonly: bool = False
+    deadline: float = 0
+    largest: int = 0
+    type: bytes = b""
+    name: bytes = b""
+    options: bytes = b""
+
+
+class Flight(NamedTuple):
+    """A request that waits for the server of a wire mount.
+
+    opcode: FUSE_*, linux/fuse.h
+    pid: whose call it is for; 0: nobody waits for it any more
+    node: of the server's
+    age: seconds
+    """
+
+    opcode: int
+    pid: int
+    node: int
+    age: float
+
+
 class Asked(NamedTuple):
     """A call of a member that waits for our answer.
 
@@ -196,6 +233,38 @@ class Session:
         what is no number of a mount.
         """
         return self._call(lib.vu_session_unmount, number) == 0
+
+    def mount_wire(self, wire: Wired) -> int:
+        """Show what a FUSE server serves, on top of what is at the target, as `mount` does. Waits for the
+        server to begin: not to be called by a thread that others wait for.
+
+        Both descriptors are the session's then, also when this raises. Returns the mount's number. Raises
+        OSError: EPROTO (it speaks no FUSE that we know), ENOTCONN (it has gone), EIO (no answer in time),
+        what it says of its root, and EMFILE, ENOSPC and the like of the cache.
+        """
+        texts = [ffi.new("char[]", text) if text else ffi.NULL for text in (wire.type, wire.name, wire.options)]
+        target = ffi.new("char[]", wire.target)
+        options = ffi.new("struct vu_wire_mount *")
+        options.target, options.socket, options.cache = target, wire.socket, wire.cache
+        options.flags = lib.VU_ENTRY_READONLY if wire.readonly else 0
+        options.deadline_ms, options.largest = int(wire.deadline * 1000), wire.largest
+        options.type, options.name, options.options = texts
+        return self._call(lib.vu_session_wire, options)
+
+    def end_wire(self, number: int) -> int:
+        """End the server of a wire mount that has been unmounted: what is left is written back, and the
+        server told to put its things in order. Waits for that.
+
+        Returns how many files could not be written back. Raises OSError: EBUSY while calls still use the
+        mount, EINVAL. What is not ended so is when the session stops.
+        """
+        return self._call(lib.vu_session_wire_end, number)
+
+    def flights(self, number: int) -> list[Flight]:
+        """The requests of a wire mount that wait for its server, at most 64 of them. Raises OSError(EINVAL)."""
+        out = ffi.new("struct vu_wire_flight[]", 64)
+        count = min(self._call(lib.vu_session_wire_flights, number, out, 64), 64)
+        return [Flight(f.opcode, f.pid, f.node, f.age_ns / 1e9) for f in out[0:count]]
 
     def asked_fd(self) -> int:
         """A descriptor that is readable while calls wait to be taken. The session's; not to be read from.

@@ -84,7 +84,7 @@ struct vu_row {
 		implied; /* flags that the call's name implies: AT_SYMLINK_NOFOLLOW of lstat, AT_REMOVEDIR of rmdir, O_* of creat */
 };
 
-enum vu_kind { VU_BIND = 1, VU_HIDE = 2, VU_TMPFS = 3, VU_ROOT = 4, VU_COW = 6, VU_MERGE = 7 };
+enum vu_kind { VU_BIND = 1, VU_HIDE = 2, VU_TMPFS = 3, VU_ROOT = 4, VU_COW = 6, VU_MERGE = 7, VU_WIRE = 8 };
 
 enum { VU_ENTRY_READONLY = 1 };
 
@@ -120,6 +120,24 @@ struct vu_mount_options {
 	const char *source_path;
 	/* As mountinfo tells them; NULL: as of the mount that the source lies on. The options are all in one, as in /proc/mounts. */
 	const char *type, *name, *options;
+};
+
+/* A FUSE server that is spoken to directly: wire.h. */
+struct vu_wire_mount {
+	const char *target; /* canonical path in the view */
+	uint32_t flags; /* VU_ENTRY_* */
+	int32_t socket; /* our end of a SOCK_SEQPACKET pair, whose other is the server's /dev/fuse */
+	int32_t cache; /* an empty directory, for the anchors */
+	uint32_t deadline_ms; /* of one request; 0: none */
+	uint64_t largest; /* file that can be opened, in bytes; 0: no limit */
+	const char *type, *name, *options; /* as in struct vu_mount_options */
+};
+
+/* A request that waits for the server. */
+struct vu_wire_flight {
+	uint32_t opcode; /* FUSE_* */
+	int32_t pid; /* whose call it is for; 0: nobody waits for it */
+	uint64_t node, age_ns;
 };
 
 enum {
@@ -182,6 +200,18 @@ int vu_session_mount(vu_session *session, const struct vu_mount_options *options
  * of them closes it. -EINVAL: there is no such mount.
  */
 int vu_session_unmount(vu_session *session, int number);
+/*
+ * As vu_session_mount(), of a FUSE server. Waits for it to begin. The descriptors are the session's, also after an error: -EPROTO (it
+ * speaks no FUSE that we know), -ENOTCONN (it has gone), -EIO (it did not answer in time), or what it says of its root.
+ */
+int vu_session_wire(vu_session *session, const struct vu_wire_mount *options);
+/*
+ * Of one that has been unmounted: writes back what is left, and ends the server's work. How many files could not be written
+ * back; -EBUSY while calls still use it. The session's end does the same.
+ */
+int vu_session_wire_end(vu_session *session, int number);
+/* The requests under way, up to `room` of them; returns how many there are. */
+int vu_session_wire_flights(vu_session *session, int number, struct vu_wire_flight *out, uint32_t room);
 /* The view path of the directory that the first process starts in: which of the entries that show it was meant. */
 int vu_session_cwd(vu_session *session, const char *view);
 int vu_session_start(vu_session *session, int listener);

@@ -82,6 +82,7 @@ struct vu_seen {
 };
 
 struct vu_stack;
+struct vu_wired;
 
 /*
  * Lives until the session ends: states and places refer to it, whatever becomes of the table. The descriptor is closed
@@ -99,6 +100,7 @@ struct vu_mount {
 	char *target, *source;
 	size_t target_length, source_length; /* 0 for "/", so that target + rest is always a path */
 	char *type, *name, *options; /* as mountinfo is to tell them; NULL: what it says of the source */
+	struct vu_wired *wired; /* its anchors are made to follow what a FUSE server says: wired.h */
 	struct vu_stack *stack; /* of several trees; `fd` and `source` are then the lowest's */
 	struct vu_mount *trees; /* the others, there to be found by their paths on the host: */
 	unsigned tree_count;
@@ -135,6 +137,7 @@ struct vu_table {
 	unsigned count, room;
 	bool empty; /* no entry, and there never was one: everything that concerns paths continues at once */
 	bool stacked; /* some entry is of several trees */
+	bool wired; /* … or its anchors are made when they are looked for */
 	bool reduced; /* something has been unmounted, and processes may still be in it */
 	bool detached; /* … and it was mounted in another mount namespace */
 	atomic_uint users; /* that are no pins */
@@ -193,6 +196,13 @@ struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonl
 /* Before the session starts: into the only version there is. */
 int vu_namespace_fill(struct vu_namespace *names, struct vu_mount *mount);
 int vu_namespace_fill_stack(struct vu_namespace *names, struct vu_stack *stack, const char *target);
+/* vu_session_mount() of any kind; `wired` is the mount's then, and the source as well. */
+int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired);
+/* From a mount that is in no version any more; -EBUSY while it is in one, -EINVAL: no such mount. NULL: it has none. */
+int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired);
+/* To look at it; NULL: there is none. Else the namespace is locked until it is released. */
+struct vu_wired *vu_namespace_hold_wired(struct vu_namespace *names, int number);
+void vu_namespace_release_wired(struct vu_namespace *names);
 /* A slot for this engine thread. */
 struct vu_pin *vu_namespace_pin(struct vu_namespace *names);
 /* The version of now, which stays until vu_table_unpin(). */
@@ -342,6 +352,8 @@ struct vu_call {
 	uint64_t listing; /* not 0: a directory is opened at once with these flags, not with O_PATH (vu_op_open) */
 	const char *asks; /* with VU_ASK: what for */
 	unsigned asks_flags;
+	struct vu_wired *waits; /* nothing can be done before this mount's server has been asked */
+	bool elsewhere; /* made anew by a thread that may wait for one */
 	bool blind; /* its memory, or what it has open, may not be looked at: nothing can be answered but an error */
 };
 
@@ -383,6 +395,9 @@ static inline void vu_close(int *fd)
 int vu_notify_alive(const struct vu_call *call); /* the caller still waits: everything read so far was its own */
 /* Give the caller `fd` as its result; the description becomes the caller's. Returns VU_SENT or -errno. */
 int vu_notify_descriptor(struct vu_call *call, int fd, bool cloexec);
+/* The operation, and its answer: for who makes a call anew, on another thread. */
+int vu_notify_run(struct vu_call *call);
+void vu_notify_reply(struct vu_call *call, int verdict);
 /* Put `fd` into the caller without answering yet; returns its number there. */
 int vu_notify_inject(struct vu_call *call, int fd, bool cloexec);
 /* Another thread receives from now on: the caller of this is about to take its time. */
@@ -476,7 +491,7 @@ void vu_place_close(struct vu_place *place);
  */
 static inline bool vu_may_continue(const struct vu_call *call, const struct vu_place *place, bool writes)
 {
-	if ((writes && (place->readonly || (place->mount->stack && !place->magic))) || place->hidden)
+	if ((writes && (place->readonly || ((place->mount->stack || place->mount->wired) && !place->magic))) || place->hidden)
 		return false;
 	return (place->held || place->native) && !call->session->enforce;
 }

@@ -11,6 +11,7 @@
  * A call that outlives its turn on the thread (slow.c), and a thread of Python, are counted as users of the version instead.
  */
 #include "stack.h"
+#include "wired.h"
 
 #include <linux/stat.h>
 #include <sys/syscall.h>
@@ -142,6 +143,8 @@ void vu_namespace_free(struct vu_namespace *names)
 	for (struct vu_mount *mount = names->all, *next; mount; mount = next) {
 		next = mount->next;
 		vu_close(&mount->fd);
+		if (mount->wired)
+			vu_wired_end(mount->wired);
 		vu_stack_free(mount->stack);
 		free(mount->trees);
 		free(mount->target);
@@ -279,11 +282,16 @@ static int set_text(char **field, const char *text)
 
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options)
 {
+	if (options->kind != VU_BIND && options->kind != VU_TMPFS && options->kind != VU_HIDE)
+		return -EINVAL;
+	return vu_namespace_mount(session, options, NULL);
+}
+
+int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired)
+{
 	struct vu_namespace *names = &session->names;
 	bool hides = options->kind == VU_HIDE;
 	if (*options->target != '/' || (!hides && (options->source < 0 || !options->source_path)))
-		return -EINVAL;
-	if (options->kind != VU_BIND && options->kind != VU_TMPFS && !hides)
 		return -EINVAL;
 	struct vu_mount *mount = vu_mount_new(names, options->kind, options->flags & VU_ENTRY_READONLY, options->target,
 					      -1, options->source_path);
@@ -293,7 +301,10 @@ int vu_session_mount(vu_session *session, const struct vu_mount_options *options
 	mount->late = true;
 	mount->private = !hides && is_private(options->source, options->source_path);
 	pthread_mutex_lock(&names->lock);
+	mount->wired = wired;
 	struct vu_table *table = changed(names, mount, NULL);
+	if (!table)
+		mount->wired = NULL;
 	if (table) {
 		mount->fd = hides ? -1 : options->source;
 		publish(names, table);
@@ -333,6 +344,39 @@ int vu_session_unmount(vu_session *session, int number)
 	if (!table)
 		return there ? -ENOMEM : -EINVAL;
 	return closed(names, mount) ? 0 : 1;
+}
+
+struct vu_wired *vu_namespace_hold_wired(struct vu_namespace *names, int number)
+{
+	pthread_mutex_lock(&names->lock);
+	for (struct vu_mount *mount = names->all; mount; mount = mount->next)
+		if (mount->index == (unsigned)number && mount->wired)
+			return mount->wired;
+	pthread_mutex_unlock(&names->lock);
+	return NULL;
+}
+
+void vu_namespace_release_wired(struct vu_namespace *names)
+{
+	pthread_mutex_unlock(&names->lock);
+}
+
+int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired)
+{
+	int error = -EINVAL;
+	pthread_mutex_lock(&names->lock);
+	sweep(names);
+	for (struct vu_mount *mount = names->all; mount; mount = mount->next) {
+		if (mount->index != (unsigned)number)
+			continue;
+		error = mount->versions ? -EBUSY : 0;
+		if (!error) {
+			*wired = mount->wired;
+			mount->wired = NULL;
+		}
+	}
+	pthread_mutex_unlock(&names->lock);
+	return error;
 }
 
 static bool lies_in(const char *host, const struct vu_mount *mount)

@@ -11,6 +11,7 @@
  */
 #include "broker.h"
 #include "stack.h"
+#include "wired.h"
 
 #include <linux/audit.h>
 #include <linux/futex.h>
@@ -144,7 +145,7 @@ int vu_notify_inject(struct vu_call *call, int fd, bool cloexec)
 	return send_descriptor(call, fd, cloexec, 0);
 }
 
-static void reply(struct vu_call *call, int verdict)
+void vu_notify_reply(struct vu_call *call, int verdict)
 {
 	struct vu_session *session = call->session;
 	struct seccomp_notif_resp response = { .id = call->id };
@@ -187,7 +188,7 @@ static bool may_open_fuse(const struct vu_call *call)
 								      (O_ACCMODE | O_CREAT | O_DIRECTORY)) == O_RDWR);
 }
 
-static int run(struct vu_call *call)
+int vu_notify_run(struct vu_call *call)
 {
 	struct vu_session *session = call->session;
 	unsigned op = call->row->op;
@@ -206,6 +207,8 @@ static int run(struct vu_call *call)
 		if ((verdict = operations[op].run(call)) != -EAGAIN)
 			break;
 	vu_resign(call);
+	if (call->waits && verdict != VU_SENT)
+		return vu_wired_defer(call);
 	if (bare && verdict < 0)
 		return VU_CONTINUE; /* nothing but /dev/fuse could have been ours */
 	if (call->blind && verdict != VU_SENT) {
@@ -234,14 +237,14 @@ static void serve(struct vu_session *session, struct vu_work *work, struct vu_pi
 	atomic_fetch_add_explicit(&session->notifications, 1, memory_order_relaxed);
 	if (notification->data.arch != AUDIT_ARCH_X86_64 || (call.nr & X32_BIT) || call.nr < 0 ||
 	    call.nr >= VU_MAX_NR) {
-		reply(&call, foreign(&call, notification->data.arch));
+		vu_notify_reply(&call, foreign(&call, notification->data.arch));
 		return;
 	}
 	call.row = &session->rows[call.nr];
 	call.table = vu_table_pin(&session->names, pin);
-	int verdict = run(&call);
+	int verdict = vu_notify_run(&call);
 	vu_table_unpin(&session->names, pin);
-	reply(&call, verdict);
+	vu_notify_reply(&call, verdict);
 }
 
 static bool hung_up(int listener)

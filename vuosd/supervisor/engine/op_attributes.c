@@ -3,6 +3,7 @@
  */
 #include "attributes.h"
 #include "stack.h"
+#include "wired.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -25,6 +26,11 @@ static unsigned walk_flags(unsigned at)
 static int find_in_stack(struct vu_call *call, struct vu_place *place, bool changes)
 {
 	struct vu_stack *stack = place->mount->stack;
+	if (vu_is_wired(place) && place->held && place->fd < 0) {
+		char name[24];
+		place->fd = vu_target_open(call, vu_descriptor_name((int)vu_argument(call, call->row->dirfd), name));
+		return place->fd < 0 ? place->fd : 0;
+	}
 	if (!stack || place->magic)
 		return 0;
 	if (place->held && place->merged) /* the caller's own is that of a tree below, or a handle */
@@ -213,8 +219,12 @@ int vu_op_statfs(struct vu_call *call)
 	int verdict = vu_find(call, 0, 0, false, &place);
 	if (verdict != VU_FOUND)
 		return verdict;
-	if (fstatfs(place.fd, &fs) < 0)
-		return -errno;
+	if (vu_is_wired(&place))
+		verdict = vu_wired_statfs(call, &place, &fs);
+	else
+		verdict = vu_result(fstatfs(place.fd, &fs));
+	if (verdict < 0)
+		return verdict;
 	if (place.readonly)
 		fs.f_flags |= 1 /* ST_RDONLY */;
 	verdict = vu_write(call, vu_argument(call, call->row->buf), &fs, sizeof fs);
@@ -233,6 +243,8 @@ int vu_op_chmod(struct vu_call *call)
 		return -errno;
 	if (S_ISLNK(st.st_mode))
 		return -EOPNOTSUPP;
+	if (vu_is_wired(&place))
+		return vu_wired_chmod(call, &place, mode);
 	struct vu_stack *stack = place.magic ? NULL : place.mount->stack;
 	verdict = vu_owner_mode(stack, place.fd, mode);
 	return verdict < 0 ? verdict : vu_answer(call, 0);
@@ -246,12 +258,16 @@ int vu_op_chown(struct vu_call *call)
 	int verdict = vu_find(call, vu_at_flags(call), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, true, &place);
 	if (verdict != VU_FOUND)
 		return verdict;
+	if (vu_is_wired(&place))
+		return vu_wired_chown(call, &place, uid, gid);
 	int error = vu_owner_change(call, place.magic ? NULL : place.mount->stack, place.fd, uid, gid);
 	return error < 0 ? error : vu_answer(call, 0);
 }
 
 static int set_times(struct vu_call *call, const struct vu_place *place, const struct timespec *times)
 {
+	if (vu_is_wired(place))
+		return vu_wired_times(call, place, times);
 	return syscall(SYS_utimensat, place->fd, "", times, AT_EMPTY_PATH) < 0 ? -errno : vu_answer(call, 0);
 }
 
@@ -345,6 +361,8 @@ int vu_op_truncate(struct vu_call *call)
 		return verdict;
 	if ((verdict = within_limit(call, place.fd, length)) < 0)
 		return verdict;
+	if (vu_is_wired(&place))
+		return vu_wired_truncate(call, &place, length);
 	if (truncate(vu_fd_path(place.fd, path), length) < 0)
 		return -errno;
 	if (place.mount->stack)

@@ -1,6 +1,7 @@
 /* Changes by descriptor, which the kernel alone would make: judged for the sake of read-only entries. */
 #include "again.h"
 #include "stack.h"
+#include "wired.h"
 
 #include <linux/fs.h>
 #include <stdio.h>
@@ -116,6 +117,35 @@ static int change_kept(struct vu_call *call, struct vu_stack *stack, int number)
 	return fd < 0 ? fd : change(call, stack, fd);
 }
 
+/* What a server has is changed there: by its path, as the anchor knows no other way. */
+static int change_at_server(struct vu_call *call, struct vu_place *place, int number)
+{
+	char name[256];
+	const uint64_t *args = call->args;
+	if (place->fd < 0 && (place->fd = vu_target_open(call, vu_descriptor_name(number, name))) < 0)
+		return place->fd;
+	VU_CLOSE int own = vu_target_descriptor(call, number);
+	if (own >= 0 && fcntl(own, F_GETFL) & O_PATH)
+		return -EBADF;
+	if (call->row->op == VU_OP_FCHMOD)
+		return vu_wired_chmod(call, place, (mode_t)args[1] & 07777);
+	if (call->row->op == VU_OP_FCHOWN)
+		return vu_wired_chown(call, place, (uid_t)args[1], (gid_t)args[2]);
+	if (call->row->op == VU_OP_IOCTL_SETFLAGS)
+		return -ENOTTY;
+	int length = vu_read_string(call, args[1], name, sizeof name);
+	if (length <= 0)
+		return length == -EFAULT ? length : -ERANGE;
+	if (call->row->op == VU_OP_FREMOVEXATTR)
+		return vu_wired_removexattr(call, place, name);
+	if ((int)args[4] & ~(XATTR_CREATE | XATTR_REPLACE))
+		return -EINVAL;
+	if (args[3] > XATTR_SIZE_MAX)
+		return -E2BIG;
+	int error = vu_read(call, args[2], call->work->data, args[3]);
+	return error < 0 ? error : vu_wired_setxattr(call, place, name, call->work->data, args[3], (int)args[4]);
+}
+
 /*
  * fchmod, fchown, f*xattr, FS_IOC_SETFLAGS: a descriptor opened for reading by a read-only entry changes nothing. Landlock
  * does not govern these, so under enforcement they are made on a duplicate: the number may mean another file by now.
@@ -131,6 +161,8 @@ int vu_op_descriptor_write(struct vu_call *call)
 		if ((error = judge_change(call, fd)) < 0)
 			return error;
 		struct vu_stack *stack = NULL;
+		if (call->table->wired && !vu_walk_duplicate(call, number, fd, &place) && vu_is_wired(&place))
+			return change_at_server(call, &place, number);
 		if (call->table->stacked && !vu_walk_duplicate(call, number, fd, &place) && !place.nameless)
 			stack = place.mount->stack;
 		if (stack && !vu_stack_on_top(&place))
@@ -140,10 +172,14 @@ int vu_op_descriptor_write(struct vu_call *call)
 		return change(call, stack, fd);
 	}
 	error = vu_walk_descriptor(call, 0, number, &place);
+	if (error == -VU_LATER)
+		return error;
 	if (error == -ENOENT)
 		return VU_CONTINUE; /* an object outside the view, which the caller was given */
 	if (error < 0 || place.readonly)
 		return error < 0 ? error : -EROFS;
+	if (vu_is_wired(&place))
+		return change_at_server(call, &place, number);
 	bool keeps = call->row->op == VU_OP_FCHOWN && vu_owner_may_keep(call, place.mount->stack);
 	if (!place.mount->stack || place.nameless)
 		return VU_CONTINUE;

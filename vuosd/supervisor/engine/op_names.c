@@ -5,6 +5,7 @@
  * kernel lets them. It would be EXDEV between bind mounts, but a descriptor does not tell by which entry it was opened.
  */
 #include "stack.h"
+#include "wired.h"
 
 #include <sys/syscall.h>
 
@@ -54,6 +55,12 @@ static int may_remove(const struct vu_place *place)
 	return 0;
 }
 
+/* Names that no call makes or takes away, and files with a slash behind them, are an error that the anchors give as well. */
+static bool is_wired(const struct vu_place *place, bool directory)
+{
+	return vu_is_wired(place) && !is_special(place->name) && (directory || !place->trailing);
+}
+
 int vu_op_mkdir(struct vu_call *call)
 {
 	VU_PLACE place;
@@ -64,10 +71,12 @@ int vu_op_mkdir(struct vu_call *call)
 		return VU_CONTINUE;
 	if ((error = may_create(&place)) < 0)
 		return error;
+	mode_t mode = vu_create_mode(call, place.parent, (mode_t)vu_argument(call, call->row->mode) & 07777);
+	if (is_wired(&place, true))
+		return vu_wired_mkdir(call, &place, mode);
 	struct vu_room room;
 	if ((error = vu_room_open(call, &place, &room)) < 0)
 		return error;
-	mode_t mode = vu_create_mode(call, place.parent, (mode_t)vu_argument(call, call->row->mode) & 07777);
 	return answer(call, vu_room_close(call, &place, &room, vu_result(mkdirat(room.dir, room.name, mode))));
 }
 
@@ -86,10 +95,13 @@ int vu_op_mknod(struct vu_call *call)
 		return VU_CONTINUE;
 	if ((error = may_create(&place)) < 0)
 		return error;
+	dev_t device = (dev_t)vu_argument(call, call->row->extra);
+	if (is_wired(&place, false))
+		return vu_wired_mknod(call, &place, (mode & S_IFMT) | vu_create_mode(call, place.parent, mode & 07777),
+				      device);
 	struct vu_room room;
 	if ((error = vu_room_open(call, &place, &room)) < 0)
 		return error;
-	dev_t device = (dev_t)vu_argument(call, call->row->extra);
 	if (place.mount->stack && place.mount->stack->layered && S_ISCHR(mode) && !device)
 		return vu_room_close(call, &place, &room, -EPERM); /* a whiteout: as ovl_mknod, fs/overlayfs/dir.c */
 	mode = (mode & S_IFMT) | vu_create_mode(call, place.parent, mode & 07777);
@@ -108,7 +120,11 @@ int vu_op_symlink(struct vu_call *call)
 	if (length <= 0)
 		return length < 0 ? length : -ENOENT;
 	struct vu_room room;
-	if (error < 0 || (error = may_create(&place)) < 0 || (error = vu_room_open(call, &place, &room)) < 0)
+	if (error < 0 || (error = may_create(&place)) < 0)
+		return error;
+	if (is_wired(&place, false))
+		return vu_wired_symlink(call, &place, text);
+	if ((error = vu_room_open(call, &place, &room)) < 0)
 		return error;
 	return answer(call, vu_room_close(call, &place, &room, vu_result(symlinkat(text, room.dir, room.name))));
 }
@@ -126,6 +142,8 @@ int vu_op_unlink(struct vu_call *call)
 		return error;
 	if ((error = may_remove(&place)) < 0)
 		return error;
+	if (is_wired(&place, flags & AT_REMOVEDIR))
+		return vu_wired_remove(call, &place, flags & AT_REMOVEDIR);
 	if (place.mount->stack && !is_special(place.name))
 		return answer(call, vu_stack_remove(call, &place, flags & AT_REMOVEDIR));
 	return unlinkat(place.parent, place.name, (int)flags) < 0 ? -errno : vu_answer(call, 0);
@@ -180,6 +198,8 @@ int vu_op_link(struct vu_call *call)
 		return -EEXIST;
 	if ((old.mount->stack || new.mount->stack) && old.mount != new.mount && !old.magic && !old.nameless)
 		return -EXDEV;
+	if (is_wired(&new, false) || vu_is_wired(&old))
+		return vu_wired_link(call, &old, &new);
 	if (old.mount->stack && !old.magic && !fstat(old.fd, &st) && S_ISDIR(st.st_mode)) {
 		error = vu_room_open(call, &new, &room); /* vfs_link asks first whether there may be a name */
 		return error < 0 ? error : vu_room_close(call, &new, &room, -EPERM);
@@ -218,6 +238,12 @@ int vu_op_rename(struct vu_call *call)
 		return -EBUSY;
 	if (new.readonly)
 		return -EROFS;
+	if ((vu_is_wired(&old) || vu_is_wired(&new)) && !is_special(old.name) && !is_special(new.name)) {
+		struct stat st;
+		bool directory = !fstatat(old.parent, old.name, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode);
+		if (directory || (!old.trailing && !new.trailing))
+			return vu_wired_rename(call, &old, &new, flags);
+	}
 	if ((old.mount->stack || new.mount->stack) && !is_special(old.name) && !is_special(new.name))
 		return answer(call, vu_stack_rename(call, &old, &new, flags));
 	if (syscall(SYS_renameat2, old.parent, old.name, new.parent, new.name, flags) < 0)

@@ -1,5 +1,6 @@
 /* open, creat, openat, openat2: the descriptor the caller gets is a real one, of the anchor. */
 #include "stack.h"
+#include "wired.h"
 
 #include <linux/openat2.h>
 #include <sys/sysmacros.h>
@@ -192,6 +193,19 @@ static int open_given(struct vu_call *call, struct vu_place *place, int flags)
 	return 0;
 }
 
+/* The server opens it first; a directory then has all its names. */
+static int open_wired(struct vu_call *call, struct vu_place *place, int flags, bool directory)
+{
+	struct vu_wire_node *held = NULL;
+	int error = directory ? vu_wired_prepare(call, place->mount, vu_stack_rest(place), VU_WIRE_LIST)
+			      : vu_wired_open(call, place, (unsigned)flags, &held);
+	if (error < 0)
+		return error;
+	VU_CLOSE int fd = vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
+	vu_wired_opened(place, held);
+	return give(call, &fd, flags);
+}
+
 static int open_existing(struct vu_call *call, struct vu_place *place, int flags)
 {
 	struct stat st;
@@ -214,6 +228,8 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		return -EISDIR;
 	if (place->readonly && writes(flags) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return -EROFS;
+	if (vu_is_wired(place) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		return open_wired(call, place, flags, S_ISDIR(st.st_mode));
 	if (stack && writes(flags) && S_ISREG(st.st_mode) && (error = take_to_write(call, place, flags)) < 0)
 		return error;
 	if (stack && stack->has_owners && S_ISREG(st.st_mode) && (error = may_open(call, place, flags)) < 0)
@@ -245,6 +261,12 @@ static int open_new(struct vu_call *call, struct vu_place *place, int flags, mod
 		return -EACCES;
 	if (place->readonly)
 		return -EROFS;
+	if (vu_is_wired(place)) {
+		VU_CLOSE int made = vu_wired_create(call, place, (unsigned)flags, mode);
+		if (made == -EEXIST && !(flags & O_EXCL))
+			return -EAGAIN;
+		return give(call, &made, flags);
+	}
 	struct vu_room room;
 	int error = vu_room_open(call, place, &room);
 	if (error < 0)
@@ -263,6 +285,8 @@ static int open_temporary(struct vu_call *call, struct vu_place *place, int flag
 {
 	if (place->readonly)
 		return -EROFS;
+	if (vu_is_wired(place))
+		return -EOPNOTSUPP; /* FUSE has it from 7.37 on, which is not offered */
 	char path[32];
 	int error = 0;
 	if (place->mount->stack) /* else the kernel checks it, in its own order */

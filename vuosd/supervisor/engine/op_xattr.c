@@ -1,6 +1,7 @@
 /* Extended attributes: by the magic link of our own descriptor, which leads to the object itself, also to a link. */
 #include "attributes.h"
 #include "stack.h"
+#include "wired.h"
 
 #include <sys/xattr.h>
 
@@ -39,9 +40,13 @@ static int get_value(struct vu_call *call, struct vu_place *place, const char *n
 		return error;
 	if (size > XATTR_SIZE_MAX)
 		size = XATTR_SIZE_MAX;
-	ssize_t n = getxattr(vu_fd_path(place->fd, path), name, size ? call->work->data : NULL, size);
+	ssize_t n;
+	if (vu_is_wired(place))
+		n = vu_wired_getxattr(call, place, name, call->work->data, size);
+	else if ((n = getxattr(vu_fd_path(place->fd, path), name, size ? call->work->data : NULL, size)) < 0)
+		n = -errno;
 	if (n < 0)
-		return -errno;
+		return (int)n;
 	error = size ? vu_write(call, buffer, call->work->data, (size_t)n) : 0;
 	return error < 0 ? error : vu_answer(call, n);
 }
@@ -51,6 +56,8 @@ static int set_value(struct vu_call *call, struct vu_place *place, const char *n
 	char path[32];
 	if (is_private(place, name))
 		return -EPERM;
+	if (vu_is_wired(place))
+		return vu_wired_setxattr(call, place, name, call->work->data, size, flags);
 	if (setxattr(vu_fd_path(place->fd, path), name, call->work->data, size, flags) < 0)
 		return -errno;
 	int error = strcmp(name, "system.posix_acl_access") || place->magic
@@ -66,9 +73,13 @@ static int list_names(struct vu_call *call, struct vu_place *place, uint64_t buf
 		size = XATTR_LIST_MAX;
 	bool stacked = place->mount->stack && !place->magic;
 	size_t room = stacked ? XATTR_LIST_MAX : size;
-	ssize_t n = listxattr(vu_fd_path(place->fd, path), room ? call->work->data : NULL, room);
+	ssize_t n;
+	if (vu_is_wired(place))
+		n = vu_wired_listxattr(call, place, call->work->data, room);
+	else if ((n = listxattr(vu_fd_path(place->fd, path), room ? call->work->data : NULL, room)) < 0)
+		n = -errno;
 	if (n < 0)
-		return -errno;
+		return (int)n;
 	if (stacked && (n = (ssize_t)drop_private(call->work->data, (size_t)n)) > (ssize_t)size && size)
 		return -ERANGE;
 	int error = size ? vu_write(call, buffer, call->work->data, (size_t)n) : 0;
@@ -80,6 +91,8 @@ static int remove_name(struct vu_call *call, struct vu_place *place, const char 
 	char path[32];
 	if (is_private(place, name))
 		return -EPERM;
+	if (vu_is_wired(place))
+		return vu_wired_removexattr(call, place, name);
 	return removexattr(vu_fd_path(place->fd, path), name) < 0 ? -errno : vu_answer(call, 0);
 }
 

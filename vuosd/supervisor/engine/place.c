@@ -3,6 +3,7 @@
  * need not exist, what is to be said of where it ended, and, under enforcement, the judgement of the object found.
  */
 #include "stack.h"
+#include "wired.h"
 #include "walk.h"
 
 #include <linux/magic.h>
@@ -184,6 +185,8 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 		size_t length = strlen(place->name);
 		if (walk->length + length + 2 > VU_TEXT)
 			return -ENAMETOOLONG;
+		if (place->mount->wired && (error = vu_wired_prepare_name(walk->call, place)) < 0)
+			return error;
 		const struct vu_node *child = place->node ? vu_node_child(place->node, place->name, length) : NULL;
 		if ((walk->flags & VU_FOLLOW) && !place->top && vu_on_procfs(place->parent)) {
 			/* No name is made there, and a link may lead to an object without a path. */
@@ -467,7 +470,7 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 				.clean = true,
 				.start = call->table->root };
 	clear(place, walk.view);
-	if ((flags & VU_READS) && !call->session->enforce && !call->table->stacked &&
+	if ((flags & VU_READS) && !call->session->enforce && !call->table->stacked && !call->table->wired &&
 	    is_beside_entries(call->table, path, flags))
 		return only_kernel(call, dirfd, place);
 	if (!*path && (flags & VU_EMPTY_OK))

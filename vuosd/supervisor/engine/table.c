@@ -147,6 +147,7 @@ int vu_table_add(struct vu_table *table, struct vu_mount *mount)
 	for (unsigned i = 0; !error && i < mount->tree_count; i++)
 		error = show(table, &mount->trees[i]);
 	table->stacked |= mount->stack != NULL;
+	table->wired |= mount->wired != NULL;
 	return error;
 }
 

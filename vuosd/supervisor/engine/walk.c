@@ -13,6 +13,7 @@
 #include "walk.h"
 
 #include "stack.h"
+#include "wired.h"
 
 #include <linux/openat2.h>
 #include <sys/syscall.h>
@@ -64,6 +65,11 @@ int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags
 		return error < 0 ? error
 				 : vu_stack_open_joined(call, spot->mount->stack, spot->rest, flags, &spot->seen);
 	}
+	if (spot->mount->wired) {
+		int error = vu_wired_prepare(call, spot->mount, spot->rest, 0);
+		if (error < 0)
+			return error;
+	}
 	if (*spot->rest)
 		return vu_walk_open_below(spot->mount->fd, spot->rest, flags);
 	if (flags & O_DIRECTORY) {
@@ -82,6 +88,8 @@ bool vu_walk_agrees(const struct vu_walk *walk, const struct vu_mount *mount)
 {
 	if (mount->stack && !vu_stack_is_bottom(mount->stack, &walk->seen))
 		return false;
+	if (mount->wired)
+		return false; /* the kernel would ask nobody */
 	if (walk->absolute)
 		return mount->identity;
 	return mount == walk->start || (walk->start->identity && mount->identity);
@@ -274,7 +282,7 @@ static int open_last(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags,
 	uint64_t listing = walk->call->listing;
 	if (!walk->call->session->enforce && walk->clean && vu_walk_agrees(walk, spot->mount))
 		listing = 0; /* the caller opens it itself, and who watches it with inotify(7) sees one open */
-	place->listing = listing && spot->mount->kind != VU_HIDE && !spot->mount->stack && *spot->rest &&
+	place->listing = listing && spot->mount->kind != VU_HIDE && !spot->mount->stack && !spot->mount->wired && *spot->rest &&
 			 strlen(spot->rest) < PATH_MAX && !(walk->trailing && (listing & O_NOFOLLOW));
 	int fd;
 	if (place->listing)

@@ -64,6 +64,8 @@ int vu_wire_open(VU_WIRE_WHO, const char *path, unsigned flags, struct vu_wire_n
 /* The same with a new file (O_CREAT); -EEXIST. */
 int vu_wire_create(VU_WIRE_WHO, const char *path, unsigned flags, mode_t mode, struct vu_wire_node **held);
 void vu_wire_opened(struct vu_wire *wire, struct vu_wire_node *held);
+/* The anchor, opened with `flags` whatever its mode is. */
+int vu_wire_descriptor(struct vu_wire *wire, const char *path, int flags);
 /* Write back what has been written so far, and fsync(2) at the server. */
 int vu_wire_sync(VU_WIRE_WHO, const char *path, bool data_only);
 

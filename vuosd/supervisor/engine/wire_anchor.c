@@ -51,7 +51,7 @@ static void directory_of(const char *path, char out[PATH_MAX])
 
 int vu_wire_open_anchor(struct vu_wire *wire, const char *path, int flags)
 {
-	flags |= O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK;
+	flags |= O_CLOEXEC | O_NOFOLLOW | O_NOCTTY;
 	int fd = openat(wire->tree, path, flags);
 	if (fd < 0 && errno == EACCES) {
 		int mode = open_up(wire, path, 0700);
@@ -59,6 +59,14 @@ int vu_wire_open_anchor(struct vu_wire *wire, const char *path, int flags)
 		close_up(wire, path, mode);
 	}
 	return fd < 0 ? -errno : fd;
+}
+
+int vu_wire_descriptor(struct vu_wire *wire, const char *path, int flags)
+{
+	vu_wire_lock(wire);
+	int fd = vu_wire_open_anchor(wire, *path ? path : ".", flags);
+	vu_wire_unlock(wire);
+	return fd;
 }
 
 void vu_wire_retime(struct vu_wire *wire, struct vu_wire_node *node)

@@ -1,0 +1,342 @@
+"""Wire mounts in a view: a libfuse 3 server that shows a directory, and programs that use it like any other."""
+
+import errno
+import os
+import shlex
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from supervisor.engine import fuse_shell
+from supervisor.engine.driver import USERS, View, directory, errno_of, run
+from supervisor.engine.fuse_shell import HERE
+from supervisor.engine.wire_shell import wait_for
+
+from vuosd.supervisor.session import Session, Wired
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(scope="module")
+def mirror() -> Path:
+    return fuse_shell.build_server(directory() / "mirror", HERE / "fuse_mirror.c")
+
+
+@pytest.fixture(params=USERS, ids=["self", "user"][: len(USERS)])
+def user(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+class Place:
+    """Where the server's directory is, where it is shown, and where the anchors are kept."""
+
+    def __init__(self, user: int | None) -> None:
+        self.root = directory()
+        self.source, self.target, self.cache = (self.root / name for name in ("source", "target", "cache"))
+        for path in (self.source, self.target, self.cache):
+            path.mkdir()
+        self.user = user
+        self.own()
+
+    def own(self) -> None:
+        """Everything is the user's who runs the server."""
+        if self.user is not None:
+            for path in (self.cache, self.target, self.source, *self.source.rglob("*")):
+                os.chown(path, self.user, self.user, follow_symlinks=False)
+
+
+@pytest.fixture
+def place(user: Any) -> Place:
+    return Place(user)
+
+
+@contextmanager
+def served(
+    session: Session, mirror: Path, place: Place, *options: str, deadline: float = 20
+) -> Iterator[Any]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [mirror, place.source, f"/dev/fd/{theirs.fileno()}", "-f", *options]
+    server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL)
+    theirs.close()
+    cache = os.open(place.cache, os.O_RDONLY | os.O_DIRECTORY)
+    number = session.mount_wire(
+        Wired(os.fsencode(place.target), ours.detach(), cache, deadline=deadline, type=b"fuse.mirror")
+    )
+    try:
+        yield number, server
+    finally:
+        session.unmount(number)
+        assert session.end_wire(number) == 0
+        server.wait(10)
+
+
+def use(
+    mirror: Path, place: Place, user: Any, body: Callable[[Path], Any], *options: str, deadline: float = 20
+) -> Any:
+    """What `body` returns, with the path of the mount, in a view."""
+    there, done = os.pipe(), os.pipe()
+    place.own()
+
+    def attend(session: Session) -> None:
+        with served(session, mirror, place, *options, deadline=deadline):
+            os.write(there[1], b"x")
+            os.read(done[0], 1)
+
+    def target() -> Any:
+        os.read(there[0], 1)
+        try:
+            return body(place.target)
+        finally:
+            os.write(done[1], b"x")
+
+    return run(target, View(user=user, mounts=True), attend=attend)
+
+
+def test_programs(mirror: Path, place: Place, user: Any) -> None:
+    """The ordinary commands, by a shell."""
+    (place.source / "d").mkdir()
+    (place.source / "d" / "f").write_text("hello\n")
+    (place.source / "l").symlink_to("d/f")
+    script = """
+        set -e
+        cat l d/f
+        ls d
+        mkdir new && echo data > new/file && cat new/file && echo more >> new/file
+        cp new/file new/copy && mv new/copy new/moved && ln new/file new/hard && ln -s file new/soft
+        cat new/moved new/soft
+        chmod 600 new/moved && touch -d @1000000000 new/moved && truncate -s 3 new/hard
+        rm new/hard && ls new && stat -c '%a %Y' new/moved
+        test ! -e nothing && ! cat nothing 2>/dev/null
+        find . | sort
+        printf '#!/bin/sh\\necho run\\n' > prog && chmod 755 prog && ./prog
+        cd new && pwd && cat ../d/f
+        rmdir . 2>/dev/null || echo refused
+    """
+
+    def body(mount: Path) -> tuple[int, str]:
+        done = subprocess.run(
+            ["/bin/sh", "-c", script], cwd=mount, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    status, out = use(mirror, place, user, body)
+    expected = "hello\nhello\nf\ndata\ndata\nmore\ndata\nmore\nfile\nmoved\nsoft\n600 1000000000\n"
+    expected += "".join(f"{p}\n" for p in sorted(
+        [".", "./d", "./d/f", "./l", "./new", "./new/file", "./new/moved", "./new/soft"]
+    ))  # fmt: skip
+    expected += f"run\n{place.target}/new\nhello\nrefused\n"
+    assert (out, status) == (expected, 0)
+    assert (place.source / "new" / "moved").read_text() == "data\nmore\n"
+
+
+def test_errors(mirror: Path, place: Place, user: Any) -> None:
+    (place.source / "d").mkdir()
+    (place.source / "d" / "f").write_text("x")
+
+    def body(mount: Path) -> list[int]:
+        f, d = mount / "d" / "f", mount / "d"
+        return [
+            errno_of(os.stat, mount / "none"),
+            errno_of(os.stat, f / "below"),
+            errno_of(os.mkdir, d),
+            errno_of(os.rmdir, d),
+            errno_of(os.rmdir, f),
+            errno_of(os.unlink, d),
+            errno_of(os.rename, d, d / "e"),
+            errno_of(os.rename, f, Path("/tmp/elsewhere")),
+            errno_of(os.open, mount / "none" / "x", os.O_CREAT | os.O_WRONLY),
+            errno_of(os.open, f, os.O_CREAT | os.O_EXCL),
+            errno_of(os.open, d, os.O_WRONLY),
+            errno_of(os.listdir, f),
+            errno_of(os.stat, str(f) + "/"),
+            errno_of(os.getxattr, f, "user.none"),
+            errno_of(os.symlink, "x", str(mount / "new") + "/"),
+        ]
+
+    assert [errno.errorcode[e] for e in use(mirror, place, user, body)] == [
+        "ENOENT", "ENOTDIR", "EEXIST", "ENOTEMPTY", "ENOTDIR", "EISDIR", "EINVAL", "EXDEV", "ENOENT", "EEXIST",
+        "EISDIR", "ENOTDIR", "ENOTDIR", "ENODATA", "ENOENT",
+    ]  # fmt: skip
+
+
+def test_descriptors(mirror: Path, place: Place, user: Any) -> None:
+    """stat and fstat agree, d_ino and st_ino too; what is written comes to the server when it is closed."""
+    (place.source / "f").write_bytes(b"x" * 1000)
+
+    def body(mount: Path) -> tuple[bool, bool, bytes, int]:
+        fd = os.open(mount / "f", os.O_RDWR)
+        same = os.fstat(fd) == os.stat(mount / "f")
+        with os.scandir(mount) as entries:
+            same_number = {e.name: e.inode() for e in entries} == {"f": os.fstat(fd).st_ino}
+        os.pwrite(fd, b"abc", 10)
+        shared = (mount / "f").read_bytes()[8:15]
+        os.setxattr(mount / "f", "user.a", b"value")
+        os.close(fd)
+        return same, same_number, shared, os.statvfs(mount).f_namemax
+
+    assert use(mirror, place, user, body) == (True, True, b"xxabcxx", 255)
+    assert (place.source / "f").read_bytes() == b"x" * 10 + b"abc" + b"x" * 987
+    assert os.getxattr(place.source / "f", "user.a") == b"value"
+
+
+def test_many_at_once(mirror: Path, place: Place, user: Any) -> None:
+    for i in range(200):
+        (place.source / f"f{i}").write_bytes(b"%d" % i * 100)
+
+    def body(mount: Path) -> list[int]:
+        children = []
+        for n in range(8):
+            if not (child := os.fork()):
+                good = all((mount / f"f{(i * 7 + n) % 200}").read_bytes() == b"%d" % ((i * 7 + n) % 200) * 100
+                           for i in range(200))  # fmt: skip
+                (mount / f"new{n}").write_text(str(n))
+                os._exit(not good)
+            children.append(child)
+        return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+    assert use(mirror, place, user, body, "-o", "entry_timeout=1,attr_timeout=1") == [0] * 8
+    assert sorted(p.name for p in place.source.glob("new*")) == [f"new{n}" for n in range(8)]
+
+
+def test_hung(mirror: Path, place: Place, user: Any) -> None:
+    """Who asks a hung server waits, and can be killed; everybody else goes on; after the deadline it is EIO."""
+    (place.source / "known").touch()
+    told = os.pipe()
+
+    def attend(session: Session) -> None:
+        with served(session, mirror, place, "-s", "-o", "entry_timeout=60,attr_timeout=60", deadline=3) as (
+            number,
+            server,
+        ):
+            os.write(told[1], b"%d\n" % server.pid)
+            wait_for(lambda: len(session.flights(number)) >= 10)
+            assert {flight.opcode for flight in session.flights(number)} == {1}
+            wait_for(lambda: not [f for f in session.flights(number) if f.pid])
+            server.kill()
+
+    def body() -> tuple[float, int, int]:
+        server = int(os.read(told[0], 32))
+        os.stat(place.target / "known")
+        os.kill(server, signal.SIGUSR1)
+        children = []
+        for n in range(20):
+            if not (child := os.fork()):
+                os._exit(errno_of(os.stat, place.target / f"unknown{n}"))
+            children.append(child)
+        begin = time.monotonic()
+        os.stat(place.target / "known")
+        for _ in range(200):
+            os.stat("/usr")
+        quick = time.monotonic() - begin
+        os.kill(children[0], signal.SIGKILL)
+        killed = os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])
+        got = {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children[1:]}
+        assert len(got) == 1
+        return quick, killed, got.pop()
+
+    quick, killed, error = run(body, View(user=user, mounts=True), attend=attend, seconds=40)
+    assert quick < 1
+    assert killed == -signal.SIGKILL
+    assert error in (errno.EIO, errno.ENOTCONN)
+
+
+def test_death(mirror: Path, place: Place, user: Any) -> None:
+    (place.source / "f").write_text("data")
+    told, dead = os.pipe(), os.pipe()
+
+    def attend(session: Session) -> None:
+        with served(session, mirror, place) as (_, server):
+            os.write(told[1], b"x")
+            os.read(dead[0], 1)
+            server.kill()
+            server.wait()
+            os.write(told[1], b"x")
+            os.read(dead[0], 1)
+
+    def body() -> tuple[str, bytes, str, str]:
+        os.read(told[0], 1)
+        fd = os.open(place.target / "f", os.O_RDONLY)
+        os.write(dead[1], b"x")
+        os.read(told[0], 1)
+        codes = [
+            errno.errorcode[errno_of(call, place.target / "f")] for call in (os.stat, os.listdir, os.unlink)
+        ]
+        held = os.read(fd, 10)
+        os.write(dead[1], b"x")
+        return codes[0], held, codes[1], codes[2]
+
+    assert run(body, View(user=user, mounts=True), attend=attend) == (
+        "ENOTCONN",
+        b"data",
+        "ENOTCONN",
+        "ENOTCONN",
+    )
+
+
+def test_readonly_and_types(mirror: Path, place: Place, user: Any) -> None:
+    os.mkfifo(place.source / "p")
+    (place.source / "s").symlink_to("/etc/passwd")
+
+    def body(mount: Path) -> tuple[bool, bytes, str]:
+        fifo = stat.S_ISFIFO(os.stat(mount / "p").st_mode)
+        child = os.fork()
+        if not child:
+            (mount / "p").write_bytes(b"through")
+            os._exit(0)
+        got = (mount / "p").read_bytes()
+        os.waitpid(child, 0)
+        return fifo, got, (mount / "s").read_text()
+
+    assert use(mirror, place, user, body) == (True, b"through", Path("/etc/passwd").read_text())
+
+
+def test_image(place: Place, user: Any) -> None:
+    """An unmodified server of an image."""
+    for i in range(300):
+        (place.source / f"d{i % 10}").mkdir(exist_ok=True)
+        (place.source / f"d{i % 10}" / f"f{i}").write_text(f"{i}\n")
+    image = place.root / "image"
+    subprocess.run(
+        shlex.split(f"mksquashfs {place.source} {image} -quiet -noappend -no-progress"), check=True
+    )
+    there, done = os.pipe(), os.pipe()
+
+    def attend(session: Session) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = ["squashfuse", "-f", image, f"/dev/fd/{theirs.fileno()}"]
+        server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL)
+        theirs.close()
+        cache = os.open(place.cache, os.O_RDONLY | os.O_DIRECTORY)
+        session.mount_wire(Wired(os.fsencode(place.target), ours.detach(), cache, readonly=True, deadline=20))
+        os.write(there[1], b"x")
+        os.read(done[0], 1)
+        server.kill()
+        server.wait()
+
+    def body() -> tuple[int, str, int]:
+        os.read(there[0], 1)
+        try:
+            command = f"cat {place.target}/*/* | sort -n | md5sum; find {place.target} -type f | wc -l"
+            out = subprocess.run(
+                ["/bin/sh", "-c", command], capture_output=True, text=True, check=True
+            ).stdout
+            return len(os.listdir(place.target)), out, errno_of(os.mkdir, place.target / "x")
+        finally:
+            os.write(done[1], b"x")
+
+    names, out, error = run(body, View(user=user, mounts=True), attend=attend)
+    expected = subprocess.run(
+        "seq 0 299 | md5sum",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert (names, out.split(), error) == (10, [*expected.split(), "300"], errno.EROFS)

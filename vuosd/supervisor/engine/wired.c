@@ -1,0 +1,250 @@
+/* What operations do in a wire mount: the server first, with the caller's ids, then the anchor, with our own rights. */
+#include "wired.h"
+
+#include <stdio.h>
+#include <sys/statfs.h>
+
+#include "create.h"
+
+static bool has_gone(void *call)
+{
+	return vu_notify_alive(call) < 0;
+}
+
+/* On whose behalf the server is asked. */
+static struct vu_fuse_caller caller_of(struct vu_call *call)
+{
+	struct vu_fuse_caller caller = {
+		.uid = geteuid(), .gid = getegid(), .pid = vu_tgid(call), .gone = has_gone, .data = call
+	};
+	if (call->session->privileged && !vu_target_credentials(call)) {
+		caller.uid = call->credentials.fsuid;
+		caller.gid = call->credentials.fsgid;
+	}
+	return caller;
+}
+
+static int later(struct vu_call *call, struct vu_wired *wired)
+{
+	call->waits = wired;
+	return -VU_LATER;
+}
+
+/* Ask the server, which takes a thread that may wait, and rights over the cache that the caller has not. */
+#define ASK(call, place, request)                                                                                      \
+	__extension__({                                                                                                \
+		long result_ = -VU_LATER;                                                                              \
+		struct vu_wired *wired_ = (place)->mount->wired;                                                       \
+		if (!(call)->elsewhere) {                                                                              \
+			later((call), wired_);                                                                         \
+		} else {                                                                                               \
+			struct vu_wire *wire = vu_wired_wire(wired_);                                                  \
+			const struct vu_fuse_caller self_ = caller_of(call);                                           \
+			const struct vu_fuse_caller *const caller __attribute__((unused)) = &self_;                    \
+			vu_resign(call);                                                                               \
+			result_ = (request);                                                                           \
+			int error_ = vu_assume(call);                                                                  \
+			if (error_ < 0)                                                                                \
+				result_ = error_;                                                                      \
+		}                                                                                                      \
+		result_;                                                                                               \
+	})
+
+static const char *path_of(const struct vu_place *place)
+{
+	const char *path = place->view + place->mount->target_length;
+	return path + strspn(path, "/");
+}
+
+int vu_wired_prepare(struct vu_call *call, const struct vu_mount *mount, const char *rest, unsigned want)
+{
+	if (!(want & VU_WIRE_LIST)) {
+		struct vu_fuse_caller nobody = {};
+		int error = vu_wire_prepare(vu_wired_wire(mount->wired), &nobody, rest, want | VU_WIRE_CACHED);
+		if (error != -EWOULDBLOCK)
+			return error;
+	}
+	const struct vu_place place = { .mount = mount };
+	return (int)ASK(call, &place, vu_wire_prepare(wire, caller, rest, want));
+}
+
+int vu_wired_prepare_name(struct vu_call *call, const struct vu_place *place)
+{
+	char path[PATH_MAX];
+	const char *above = path_of(place);
+	int length = snprintf(path, sizeof path, "%s%s%s", above, *above ? "/" : "", place->name);
+	if (length >= (int)sizeof path)
+		return -ENAMETOOLONG;
+	return vu_wired_prepare(call, place->mount, path, VU_WIRE_PARENT);
+}
+
+int vu_wired_open(struct vu_call *call, const struct vu_place *place, unsigned flags, struct vu_wire_node **held)
+{
+	*held = NULL;
+	return (int)ASK(call, place, vu_wire_open(wire, caller, path_of(place), flags, held));
+}
+
+void vu_wired_opened(const struct vu_place *place, struct vu_wire_node *held)
+{
+	vu_wire_opened(vu_wired_wire(place->mount->wired), held);
+}
+
+int vu_wired_create(struct vu_call *call, const struct vu_place *place, unsigned flags, mode_t mode)
+{
+	struct vu_wire_node *held = NULL;
+	mode = vu_create_mode(call, place->parent, mode & 07777);
+	int error = (int)ASK(call, place, vu_wire_create(wire, caller, path_of(place), flags, mode, &held));
+	if (error < 0)
+		return error;
+	/* Whatever its mode: who makes a file may write to it, that once. */
+	int fd = (int)ASK(call, place,
+			  vu_wire_descriptor(wire, path_of(place), (int)(flags & ~(unsigned)(O_CREAT | O_EXCL))));
+	vu_wired_opened(place, held);
+	return fd;
+}
+
+static int answer(struct vu_call *call, long result)
+{
+	return result < 0 ? (int)result : vu_answer(call, 0);
+}
+
+int vu_wired_mkdir(struct vu_call *call, const struct vu_place *place, mode_t mode)
+{
+	return answer(call, ASK(call, place, vu_wire_mkdir(wire, caller, path_of(place), mode)));
+}
+
+int vu_wired_mknod(struct vu_call *call, const struct vu_place *place, mode_t mode, dev_t device)
+{
+	return answer(call, ASK(call, place, vu_wire_mknod(wire, caller, path_of(place), mode, device)));
+}
+
+int vu_wired_symlink(struct vu_call *call, const struct vu_place *place, const char *text)
+{
+	return answer(call, ASK(call, place, vu_wire_symlink(wire, caller, path_of(place), text)));
+}
+
+int vu_wired_remove(struct vu_call *call, const struct vu_place *place, bool directory)
+{
+	return answer(call, ASK(call, place, vu_wire_remove(wire, caller, path_of(place), directory)));
+}
+
+int vu_wired_link(struct vu_call *call, const struct vu_place *old, const struct vu_place *new)
+{
+	if (old->mount != new->mount || old->magic || old->nameless)
+		return -EXDEV;
+	return answer(call, ASK(call, new, vu_wire_link(wire, caller, path_of(old), path_of(new))));
+}
+
+int vu_wired_rename(struct vu_call *call, const struct vu_place *old, const struct vu_place *new, unsigned flags)
+{
+	if (old->mount != new->mount)
+		return -EXDEV;
+	return answer(call, ASK(call, new, vu_wire_rename(wire, caller, path_of(old), path_of(new), flags)));
+}
+
+static int set(struct vu_call *call, const struct vu_place *place, uint32_t valid, const struct vu_fuse_attr *attr)
+{
+	return answer(call, ASK(call, place, vu_wire_setattr(wire, caller, path_of(place), valid, attr)));
+}
+
+int vu_wired_chmod(struct vu_call *call, const struct vu_place *place, mode_t mode)
+{
+	struct stat st;
+	if (fstat(place->fd, &st) < 0)
+		return -errno;
+	return set(call, place, FATTR_MODE, &(struct vu_fuse_attr){ .mode = (st.st_mode & S_IFMT) | mode });
+}
+
+int vu_wired_chown(struct vu_call *call, const struct vu_place *place, uid_t uid, gid_t gid)
+{
+	uint32_t valid = (uid == (uid_t)-1 ? 0 : FATTR_UID) | (gid == (gid_t)-1 ? 0 : FATTR_GID);
+	return set(call, place, valid, &(struct vu_fuse_attr){ .uid = uid, .gid = gid });
+}
+
+int vu_wired_times(struct vu_call *call, const struct vu_place *place, const struct timespec *times)
+{
+	static const struct timespec now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_NOW } };
+	struct vu_fuse_attr attr = {};
+	uint32_t valid = 0;
+	if (!times)
+		times = now;
+	clock_gettime(CLOCK_REALTIME, &attr.atime);
+	attr.mtime = attr.atime;
+	if (times[0].tv_nsec == UTIME_NOW)
+		valid |= FATTR_ATIME | FATTR_ATIME_NOW;
+	else if (times[0].tv_nsec != UTIME_OMIT)
+		valid |= FATTR_ATIME, attr.atime = times[0];
+	if (times[1].tv_nsec == UTIME_NOW)
+		valid |= FATTR_MTIME | FATTR_MTIME_NOW;
+	else if (times[1].tv_nsec != UTIME_OMIT)
+		valid |= FATTR_MTIME, attr.mtime = times[1];
+	for (int i = 0; i < 2; i++) /* fs/utimes.c nsec_valid */
+		if (times[i].tv_nsec != UTIME_NOW && times[i].tv_nsec != UTIME_OMIT &&
+		    (times[i].tv_nsec < 0 || times[i].tv_nsec > 999999999))
+			return -EINVAL;
+	return set(call, place, valid, &attr);
+}
+
+int vu_wired_truncate(struct vu_call *call, const struct vu_place *place, off_t size)
+{
+	struct stat st;
+	if (fstat(place->fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode)) /* fs/open.c vfs_truncate */
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+	return set(call, place, FATTR_SIZE, &(struct vu_fuse_attr){ .size = (uint64_t)size });
+}
+
+int vu_wired_statfs(struct vu_call *call, const struct vu_place *place, struct statfs *out)
+{
+	struct fuse_kstatfs st;
+	int error = (int)ASK(call, place, vu_wire_statfs(wire, caller, path_of(place), &st));
+	if (error == -ENOSYS) { /* fuse_statfs of libfuse; the kernel passes it on, but df(1) wants something */
+		memset(&st, 0, sizeof st);
+		st.bsize = st.frsize = 512;
+		st.namelen = NAME_MAX;
+		error = 0;
+	}
+	if (error < 0)
+		return error;
+	/* convert_fuse_statfs, fs/fuse/inode.c */
+	*out = (struct statfs){ .f_type = 0x65735546 /* FUSE_SUPER_MAGIC */,
+				.f_bsize = st.bsize,
+				.f_frsize = st.frsize,
+				.f_blocks = st.blocks,
+				.f_bfree = st.bfree,
+				.f_bavail = st.bavail,
+				.f_files = st.files,
+				.f_ffree = st.ffree,
+				.f_namelen = st.namelen,
+				.f_flags = 0x20 /* ST_VALID */ };
+	return 0;
+}
+
+ssize_t vu_wired_getxattr(struct vu_call *call, const struct vu_place *place, const char *name, void *value,
+			  size_t size)
+{
+	return ASK(call, place, vu_wire_getxattr(wire, caller, path_of(place), name, value, size));
+}
+
+ssize_t vu_wired_listxattr(struct vu_call *call, const struct vu_place *place, char *names, size_t size)
+{
+	return ASK(call, place, vu_wire_listxattr(wire, caller, path_of(place), names, size));
+}
+
+int vu_wired_setxattr(struct vu_call *call, const struct vu_place *place, const char *name, const void *value,
+		      size_t size, int flags)
+{
+	return answer(call, ASK(call, place,
+				vu_wire_setxattr(wire, caller, path_of(place), name, value, size, (unsigned)flags)));
+}
+
+int vu_wired_removexattr(struct vu_call *call, const struct vu_place *place, const char *name)
+{
+	return answer(call, ASK(call, place, vu_wire_removexattr(wire, caller, path_of(place), name)));
+}
+
+int vu_wired_sync(struct vu_call *call, const struct vu_place *place, bool data_only)
+{
+	return answer(call, ASK(call, place, vu_wire_sync(wire, caller, path_of(place), data_only)));
+}

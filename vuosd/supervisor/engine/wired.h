@@ -1,0 +1,66 @@
+/*
+ * Wire mounts (wire.h) in the engine: the mount's server is asked for what a call needs, and the call made on the anchor.
+ *
+ *	wired.c		what the operations call
+ *	wired_pool.c	a mount's threads, and its life
+ *
+ * The thread that receives notifications never waits for a server. What can be answered from what is known is; else the
+ * operation gives up with -VU_LATER, nothing having happened, and is made anew, from the beginning, on a thread of the mount's,
+ * which may wait. There are few of them: a server that hangs holds up its own users, and a server inside the view, whose own
+ * calls come while it is waited for, finds the receiving thread free.
+ */
+#ifndef VUOSD_ENGINE_WIRED_H
+#define VUOSD_ENGINE_WIRED_H
+
+#include "wire.h"
+
+#include "engine.h"
+
+#define VU_LATER 1000 /* no errno of the kernel's: never seen by a caller */
+
+struct vu_wired;
+
+/* wired_pool.c */
+/* The call is made anew by a thread of `call->waits`. VU_SENT or -errno. */
+int vu_wired_defer(struct vu_call *call);
+struct vu_wire *vu_wired_wire(struct vu_wired *wired);
+/* No call uses it any more. How many files could not be written back. */
+unsigned vu_wired_end(struct vu_wired *wired);
+
+/* wired.c. `place` is in such a mount, and has its path in place->view; with VU_WANT_PARENT its name in place->name. */
+/* The anchors on the way to a spot, up to the first that is no directory. `want`: VU_WIRE_* */
+int vu_wired_prepare(struct vu_call *call, const struct vu_mount *mount, const char *rest, unsigned want);
+/* The same for place->name in the directory that place->view names. */
+int vu_wired_prepare_name(struct vu_call *call, const struct vu_place *place);
+/* Before the anchor is opened, and after. */
+int vu_wired_open(struct vu_call *call, const struct vu_place *place, unsigned flags, struct vu_wire_node **held);
+void vu_wired_opened(const struct vu_place *place, struct vu_wire_node *held);
+/* A new file: a descriptor of its anchor. */
+int vu_wired_create(struct vu_call *call, const struct vu_place *place, unsigned flags, mode_t mode);
+int vu_wired_mkdir(struct vu_call *call, const struct vu_place *place, mode_t mode);
+int vu_wired_mknod(struct vu_call *call, const struct vu_place *place, mode_t mode, dev_t device);
+int vu_wired_symlink(struct vu_call *call, const struct vu_place *place, const char *text);
+int vu_wired_remove(struct vu_call *call, const struct vu_place *place, bool directory);
+int vu_wired_link(struct vu_call *call, const struct vu_place *old, const struct vu_place *new);
+int vu_wired_rename(struct vu_call *call, const struct vu_place *old, const struct vu_place *new, unsigned flags);
+int vu_wired_chmod(struct vu_call *call, const struct vu_place *place, mode_t mode);
+int vu_wired_chown(struct vu_call *call, const struct vu_place *place, uid_t uid, gid_t gid);
+int vu_wired_times(struct vu_call *call, const struct vu_place *place, const struct timespec *times);
+int vu_wired_truncate(struct vu_call *call, const struct vu_place *place, off_t size);
+struct statfs;
+int vu_wired_statfs(struct vu_call *call, const struct vu_place *place, struct statfs *out);
+/* As the calls of these names; the result goes to `value`. */
+ssize_t vu_wired_getxattr(struct vu_call *call, const struct vu_place *place, const char *name, void *value,
+			  size_t size);
+ssize_t vu_wired_listxattr(struct vu_call *call, const struct vu_place *place, char *names, size_t size);
+int vu_wired_setxattr(struct vu_call *call, const struct vu_place *place, const char *name, const void *value,
+		      size_t size, int flags);
+int vu_wired_removexattr(struct vu_call *call, const struct vu_place *place, const char *name);
+int vu_wired_sync(struct vu_call *call, const struct vu_place *place, bool data_only);
+
+static inline bool vu_is_wired(const struct vu_place *place)
+{
+	return place->mount && place->mount->wired && !place->magic && !place->nameless;
+}
+
+#endif
