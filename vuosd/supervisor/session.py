@@ -242,7 +242,8 @@ class Session:
         OSError: EPROTO (it speaks no FUSE that we know), ENOTCONN (it has gone), EIO (no answer in time),
         what it says of its root, and EMFILE, ENOSPC and the like of the cache.
         """
-        texts = [ffi.new("char[]", text) if text else ffi.NULL for text in (wire.type, wire.name, wire.options)]
+        told = (wire.type, wire.name, wire.options)
+        texts = [ffi.new("char[]", text) if text else ffi.NULL for text in told]
         target = ffi.new("char[]", wire.target)
         options = ffi.new("struct vu_wire_mount *")
         options.target, options.socket, options.cache = target, wire.socket, wire.cache
@@ -261,7 +262,7 @@ class Session:
         return self._call(lib.vu_session_wire_end, number)
 
     def flights(self, number: int) -> list[Flight]:
-        """The requests of a wire mount that wait for its server, at most 64 of them. Raises OSError(EINVAL)."""
+        """The requests of a wire mount that wait for its server, 64 at most. Raises OSError(EINVAL)."""
         out = ffi.new("struct vu_wire_flight[]", 64)
         count = min(self._call(lib.vu_session_wire_flights, number, out, 64), 64)
         return [Flight(f.opcode, f.pid, f.node, f.age_ns / 1e9) for f in out[0:count]]

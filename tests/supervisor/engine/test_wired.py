@@ -1,4 +1,4 @@
-"""Wire mounts in a view: a libfuse 3 server that shows a directory, and programs that use it like any other."""
+"""Wire mounts in a view: a libfuse 3 server that shows a directory, and programs that use it as any."""
 
 import errno
 import os
@@ -167,7 +167,7 @@ def test_errors(mirror: Path, place: Place, user: Any) -> None:
 
 
 def test_descriptors(mirror: Path, place: Place, user: Any) -> None:
-    """stat and fstat agree, d_ino and st_ino too; what is written comes to the server when it is closed."""
+    """stat and fstat agree, d_ino and st_ino too; what is written comes to the server."""
     (place.source / "f").write_bytes(b"x" * 1000)
 
     def body(mount: Path) -> tuple[bool, bool, bytes, int]:
@@ -206,7 +206,7 @@ def test_many_at_once(mirror: Path, place: Place, user: Any) -> None:
 
 
 def test_hung(mirror: Path, place: Place, user: Any) -> None:
-    """Who asks a hung server waits, and can be killed; everybody else goes on; after the deadline it is EIO."""
+    """Who asks a hung server waits, and can be killed; everybody else goes on; in the end it is EIO."""
     (place.source / "known").touch()
     told = os.pipe()
 

@@ -282,8 +282,8 @@ static int open_last(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags,
 	uint64_t listing = walk->call->listing;
 	if (!walk->call->session->enforce && walk->clean && vu_walk_agrees(walk, spot->mount))
 		listing = 0; /* the caller opens it itself, and who watches it with inotify(7) sees one open */
-	place->listing = listing && spot->mount->kind != VU_HIDE && !spot->mount->stack && !spot->mount->wired && *spot->rest &&
-			 strlen(spot->rest) < PATH_MAX && !(walk->trailing && (listing & O_NOFOLLOW));
+	place->listing = listing && spot->mount->kind != VU_HIDE && !spot->mount->stack && !spot->mount->wired &&
+			 *spot->rest && strlen(spot->rest) < PATH_MAX && !(walk->trailing && (listing & O_NOFOLLOW));
 	int fd;
 	if (place->listing)
 		fd = open_linkless(spot->mount->fd, spot->rest, listing);
