@@ -255,6 +255,8 @@ def test_from_outside(box: Box, image: Path, mnt: Path) -> None:
             [*box.vuos_run(None, "--name=job"), "sh", "-c", script, "sh", mnt, fifo], stdout=said
         )
         with open(fifo, "w", buffering=1) as go:
+            # The daemon learns of a session when it has lived for a moment.
+            assert processes.until(lambda: box.native([vuctl, "mounts", "job"]).returncode == 0)
             mounted = box.native([vuctl, "mount", "job", "-t", "fuse.fuse-ext2", "-o", "ro", "image", mnt])
             mounted.check()
             listed = json.loads(box.native([vuctl, "mounts", "job", "--json"]).check().stdout)["mounts"]
