@@ -4,6 +4,7 @@ ordinary commands, from outside.
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -289,3 +290,78 @@ def test_a_server_of_the_view_for_many_at_once(box: Box, mnt: Path) -> None:
     assert len(counts) == 8
     assert len(set(counts)) == 1
     assert int(counts[0]) > 10
+
+
+@pytest.mark.places(places.NO_FUSE)
+def test_where_the_kernel_mounts_nothing(box: Box, mnt: Path) -> None:
+    """Said at once, with the reason; a server of the view fails as where there is no FUSE."""
+    result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], timeout=20)
+    assert result.returncode == 1
+    assert result.stderr.startswith("vumount: this machine lets us mount no FUSE file system (")
+    served = box.view(["bindfs", "/usr", mnt], timeout=20)
+    assert served.returncode != 0
+    assert "fuse" in served.stderr
+
+
+@pytest.mark.only("user")
+@pytest.mark.places(places.NO_USERNS)
+def test_without_user_namespaces(box: Box, mnt: Path) -> None:
+    result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], timeout=20)
+    assert result.returncode == 1
+    assert "lets us mount no FUSE file system (unshare: No space left on device)" in result.stderr
+
+
+def test_a_worker_that_is_killed_leaves_nothing(box: Box, mnt: Path) -> None:
+    """Nor a mount, nor a helper, nor a server: the box finds out."""
+    process = box.popen(
+        [
+            *box.vuos_run(None, "--name=job"),
+            "sh",
+            "-c",
+            "vumount -t fuse.bindfs /usr $1; sleep 100",
+            "sh",
+            mnt,
+        ]
+    )
+    vuctl = box.installation.bin / "vuctl"
+
+    def worker() -> int:
+        listed = box.native([vuctl, "mounts", "job", "--json"])
+        if listed.returncode or not json.loads(listed.stdout)["mounts"]:
+            return 0
+        sessions = json.loads(box.native([vuctl, "ps", "--json"]).check().stdout)["sessions"]
+        return next(int(one["worker"]) for one in sessions if one["name"] == "job")
+
+    assert processes.until(lambda: worker() > 0)
+    os.kill(worker(), signal.SIGKILL)
+    process.wait(10)
+
+
+def test_a_server_that_hangs_harms_those_who_ask_it(box: Box, mnt: Path) -> None:
+    script = """
+        bindfs -f $1 $2 & server=$!
+        until test -e $2/file; do :; done
+        kill -STOP $server
+        cat $2/other & reader=$!
+        cat $1/file; ls /usr >/dev/null; sleep 0.2
+        kill -KILL $reader; wait $reader || echo killed
+        vuumount -f $2; ls $2; kill -KILL $server
+    """
+    tree = box.directory("source")
+    (tree / "file").write_text("there\n")
+    assert shell(box, script, tree, mnt) == ["there", "killed"]
+
+
+def test_a_stopped_server_does_not_keep_its_session(box: Box, mnt: Path) -> None:
+    """The box finds out."""
+    script = "bindfs -f $1 $2 & until test -e $2/file; do :; done; kill -STOP $!"
+    tree = box.directory("source")
+    (tree / "file").write_text("")
+    assert shell(box, script, tree, mnt) == []
+
+
+@pytest.mark.places(places.DOCKER)
+def test_in_docker_mount_is_refused_before_anybody_is_asked(box: Box, mnt: Path) -> None:
+    result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], timeout=20)
+    assert result.returncode == 1
+    assert "lets nothing be mounted" in result.stderr

@@ -8,10 +8,12 @@ whether the mount still answers.
 
 import errno
 import os
+import signal
 
 import trio
 
 from vuosd.supervisor import members
+from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.mount import Mount
 from vuosd.supervisor.mounting.mounts import MNT_DETACH, Mounts
@@ -19,6 +21,7 @@ from vuosd.supervisor.mounting.namespace import NamespaceUnavailable
 
 _HANDOVER_SECONDS = 0.05
 _HANDOVERS = 20
+_END_SECONDS = 3.0
 
 
 class Inside:
@@ -82,9 +85,24 @@ class Inside:
                         await self.mounts.unmount(mount.target, MNT_DETACH)
                     except MountError:
                         pass  # the server has just done it
+                await _end(pids)
             elif others:
                 await _first_to_end(others[:1])
             await trio.sleep(_HANDOVER_SECONDS)
+
+
+async def _end(pids: list[int]) -> None:
+    """Servers that serve nothing any more: they end by themselves, unless they hang."""
+    with trio.move_on_after(_END_SECONDS):
+        for pid in pids:
+            await _first_to_end([pid])
+        return
+    log.warning("servers of the view that do not end are killed: %s", " ".join(map(str, pids)))
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 async def _first_to_end(pids: list[int]) -> None:
