@@ -80,7 +80,9 @@ def _files() -> list[str]:
     except OSError:
         return []
     return sorted(
-        name.removesuffix(".py") for name in names if name.endswith(".py") and not name.startswith((".", "_"))
+        name.removesuffix(".py")
+        for name in names
+        if name.endswith(".py") and not name.startswith((".", "_", "test_"))
     )
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "drop": "forget a layer",
     "export": "write what a layer changes as an OCI image layer",
     "branch": "begin a layer upon another",
+    "new-plugin": "write a file system to begin with, and its test",
     "doctor": "say what this machine gives to views, what is missing and why it matters",
     "stop": "end the daemon",
 }
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name == chosen:
-            importlib.import_module(f"vuosd.cli.{name}").configure(command)
+            _module(name).configure(command)
     arguments, module = _parsed(parser, words, chosen)
     try:
         status: int = module.run(arguments)
@@ -54,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"vuosd.cli.{command.replace('-', '_')}")
+
+
 def _parsed(
     parser: argparse.ArgumentParser, words: list[str], chosen: str | None
 ) -> tuple[argparse.Namespace, ModuleType]:
@@ -61,14 +66,14 @@ def _parsed(
     take the first of them for VIEW."""
     paths: list[str] = []
     if chosen in COMMANDS and "--" in words:
-        module = importlib.import_module(f"vuosd.cli.{chosen}")
+        module = _module(chosen)
         if getattr(module, "PATHS_AFTER_DASHES", False):
             at = words.index("--")
             words, paths = words[:at], words[at + 1 :]
     arguments = parser.parse_args(words)
     if paths:
         arguments.paths += paths
-    return arguments, importlib.import_module(f"vuosd.cli.{arguments.command}")
+    return arguments, _module(arguments.command)
 
 
 if __name__ == "__main__":

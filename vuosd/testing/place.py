@@ -1,6 +1,7 @@
 """A mounted file system as a program uses it: one method a system call, paths from its root."""
 
 import ctypes
+import errno
 import os
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -131,12 +132,14 @@ class Place(ABC):
     @abstractmethod
     def removexattr(self, path: str, name: str) -> None: ...
 
-    def read(self, path: str) -> bytes:
-        """The whole file."""
+    def read(self, path: str, most: int = 1 << 30) -> bytes:
+        """The whole file; EFBIG if it does not end within `most` bytes."""
         with self.open(path) as file:
             found = bytearray()
             while part := file.pread(1 << 16, len(found)):
                 found += part
+                if len(found) > most:
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
             return bytes(found)
 
     def write(self, path: str, data: bytes, flags: int = os.O_CREAT | os.O_TRUNC) -> None:

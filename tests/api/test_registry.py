@@ -1,0 +1,80 @@
+"""Finding types: entry points, VUOS's names, the user's files, module:Class, paths; and what is said of the
+rest."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from vuosd.api import ProgramType, PythonType, TypeProblem, filesystems, find
+from vuosd.api.registry import ALIASES
+
+
+def test_all_types_can_be_loaded() -> None:
+    found = filesystems()
+    assert {"memory", "archive", "fsspec", "ext4", "python"} <= found.keys()
+    assert all(not isinstance(kind, TypeProblem) for kind in found.values())
+    for name, aliases in ALIASES.items():
+        assert all(find(alias).name == name for alias in aliases)
+
+
+def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    plugins = tmp_path / "vuosd/plugins"
+    plugins.mkdir(parents=True)
+    for name in ("mine.py", "test_mine.py", "_hidden.py", "notes.txt"):
+        (plugins / name).write_text("")
+    assert "mine" in filesystems()
+    assert not {"test_mine", "_hidden", "notes"} & filesystems().keys()
+    for name, spec in (
+        ("mine", str(plugins / "mine.py")),
+        (str(plugins / "mine.py"), str(plugins / "mine.py")),
+        ("some.module:Class", "some.module:Class"),
+    ):
+        kind = find(name)
+        assert isinstance(kind, PythonType)
+        assert kind.spec == spec
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ext5", 'no file system type "ext5"; did you mean "ext'),
+        ("vufuseext3", 'no file system type "vufuseext3"; did you mean "vufuseext2"?'),
+        ("qqqq", 'no file system type "qqqq"; there are archive, bindfs'),
+        ("/no/such.py", "no such file: /no/such.py"),
+    ],
+)
+def test_unknown(name: str, said: str) -> None:
+    with pytest.raises(TypeProblem) as caught:
+        find(name)
+    assert str(caught.value).startswith(said)
+
+
+def test_python_type() -> None:
+    server = find("python").command("my.module:Hello", "/dev/fd/7", "greeting=hi,source=/a,ro")
+    assert server.pass_fds == (7,)
+    assert server.argv[4:] == ("my.module:Hello", "--fd", "7", "--source", "/a", "-o", "greeting=hi,ro")
+    assert server.readonly
+    assert server.kernel == ("default_permissions",)
+    with pytest.raises(TypeProblem, match="name module:Class"):
+        find("python").command("", "/dev/fd/7")
+    with pytest.raises(TypeProblem, match="takes a descriptor"):
+        find("memory").command("", "/mnt")
+
+
+def test_without_pyfuse3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        TypeProblem, match=r"type memory needs the package pyfuse3: pip install 'vuosd\[fuse\]'"
+    ):
+        find("memory").command("", "/dev/fd/7")
+
+
+def test_which_libfuse(tmp_path: Path) -> None:
+    for library, needs in ((b"libfuse.so.2", True), (b"libfuse3.so.3", False), (b"libfuse3.so.4", False)):
+        program = tmp_path / "program"
+        program.write_bytes(b"\x7fELF\0" + library + b"\0libc.so.6\0")
+        kind = ProgramType("x", str(program), "package", lambda source, target, options: [])
+        program.chmod(0o755)
+        assert kind.needs_mount is needs
