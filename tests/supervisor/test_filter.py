@@ -61,6 +61,8 @@ def wanted(nr: int, args: Args, privileged: bool, cookie: int = COOKIE, mounts: 
     for row in (row for row in ROWS if row.nr == nr):
         if row.level is Level.NATIVE or row.stacked or row.carries or (row.privileged and not privileged):
             continue
+        if row.mounted and not row.entries and not mounts:
+            continue
         if row.remote and args[COOKIE_ARGUMENT] == cookie:
             continue
         if not row.when or any(when.holds(args) for when in row.when):
@@ -247,6 +249,15 @@ def test_a_view_of_several_trees_asks_about_descriptors_too() -> None:
     asked = {row.name for row in ROWS if row.stacked}
     assert asked == {"fstat"}
     assert {row.name for row in ROWS if row.stacked and run(program, row.nr) == NOTIFY} == asked
+
+
+def test_a_session_with_a_mounter_asks_about_what_a_server_must_hear_of() -> None:
+    without = build(cookie=COOKIE, privileged=False, entries=False)
+    program = build(cookie=COOKIE, privileged=False, entries=False, mounts=True)
+    asked = {row.name for row in ROWS if row.mounted}
+    assert asked == {"fsync", "fdatasync", "syncfs", "fchmod", "fchown", "fsetxattr", "fremovexattr"}
+    assert {row.name for row in ROWS if row.mounted and run(program, row.nr) == NOTIFY} == asked
+    assert not [row.name for row in ROWS if row.mounted and run(without, row.nr) == NOTIFY]
 
 
 def test_built_once(monkeypatch: pytest.MonkeyPatch) -> None:

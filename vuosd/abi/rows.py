@@ -74,6 +74,7 @@ class Op(enum.IntEnum):
     DUMPABLE = enum.auto()
     MOUNT = enum.auto()
     UMOUNT = enum.auto()
+    SYNC = enum.auto()
     CREDENTIALS = enum.auto()
     IDS = enum.auto()
 
@@ -134,6 +135,9 @@ class Row(NamedTuple):
     """Matters only where the view has an entry or enforces: else every such call would go on."""
     stacked: bool = False
     """Matters only where an entry of the view shows several trees as one."""
+    mounted: bool = False
+    """Matters in a session with a mounter, because a FUSE server must hear of it: there (also) without an
+    entry."""
     carries: bool = False
     """Matters only to a supervisor that is root without CAP_SYS_PTRACE: engine/op_ids.c."""
     errno: int = 0
@@ -197,6 +201,7 @@ _NEEDS = {
     Op.DUMPABLE: {Arg.EXTRA, Arg.MODE},
     Op.MOUNT: {Arg.PATH},
     Op.UMOUNT: {Arg.PATH},
+    Op.SYNC: {Arg.FD},
     Op.CREDENTIALS: set(),
     Op.IDS: set(),
 }
@@ -233,5 +238,5 @@ def check(rows: "tuple[Row, ...]") -> None:
             assert not row.remote or len(row.args) < 6, f"{who}: no room for the cookie"
         else:
             assert row.level is Level.REFUSED or not row.unmounted, f"{who}: passes"
-            limits = (row.privileged, row.entries, row.stacked, row.carries)
+            limits = (row.privileged, row.entries, row.stacked, row.mounted, row.carries)
             assert not any((row.args, row.implied, row.remote, *limits)), f"{who}: nothing decodes this"

@@ -39,6 +39,7 @@ def row(
     privileged: bool = False,
     entries: bool = False,
     stacked: bool = False,
+    mounted: bool = False,
     carries: bool = False,
     unmounted: int = 0,
     note: str = "",
@@ -56,6 +57,7 @@ def row(
         privileged,
         entries,
         stacked,
+        mounted,
         carries,
         unmounted=unmounted,
         note=note,
@@ -164,10 +166,12 @@ _ROWS = (
     row(46, "sendmsg", Op.SENDMSG, Fd, Buf, Flags, remote=True),
     row(307, "sendmmsg", Op.SENDMMSG, Fd, Buf, Size, Flags, remote=True),
     # Changes through a descriptor that need not be open for writing: only a read-only entry forbids them.
-    row(91, "fchmod", Op.FCHMOD, Fd, Mode, entries=True),
-    row(93, "fchown", Op.FCHOWN, Fd, Mode, Extra, entries=True),
-    row(190, "fsetxattr", Op.FSETXATTR, Fd, entries=True),
-    row(199, "fremovexattr", Op.FREMOVEXATTR, Fd, entries=True),
+    *(row(nr, name, Op.SYNC, Fd, mounted=True, note="files of a server that the engine speaks to: written back")
+      for nr, name in _pairs("74 fsync 75 fdatasync 306 syncfs")),
+    row(91, "fchmod", Op.FCHMOD, Fd, Mode, entries=True, mounted=True),
+    row(93, "fchown", Op.FCHOWN, Fd, Mode, Extra, entries=True, mounted=True),
+    row(190, "fsetxattr", Op.FSETXATTR, Fd, entries=True, mounted=True),
+    row(199, "fremovexattr", Op.FREMOVEXATTR, Fd, entries=True, mounted=True),
     row(16, "ioctl", Op.IOCTL_SETFLAGS, Fd, when=tuple(_is(1, name) for name in (
         "FS_IOC_SETFLAGS", "FS_IOC_FSSETXATTR", "FS_IOC_SETVERSION", "FS_IOC_SET_ENCRYPTION_POLICY",
         "FS_IOC_ENABLE_VERITY", "FAT_IOCTL_SET_ATTRIBUTES",
@@ -225,10 +229,10 @@ _ROWS = (
     # The kernel keeps the books.
     *native("descriptors in a process are real",
             "0 read 1 write 3 close 8 lseek 17 pread64 18 pwrite64 19 readv 20 writev 22 pipe "
-            "32 dup 33 dup2 40 sendfile 72 fcntl 73 flock 74 fsync 75 fdatasync 77 ftruncate 138 fstatfs "
+            "32 dup 33 dup2 40 sendfile 72 fcntl 73 flock 77 ftruncate 138 fstatfs "
             "187 readahead 193 fgetxattr 196 flistxattr 221 fadvise64 275 splice 276 tee "
             "277 sync_file_range 278 vmsplice 285 fallocate 292 dup3 293 pipe2 295 preadv 296 pwritev "
-            "306 syncfs 326 copy_file_range 327 preadv2 328 pwritev2 436 close_range 443 quotactl_fd "
+            "326 copy_file_range 327 preadv2 328 pwritev2 436 close_range 443 quotactl_fd "
             "451 cachestat"),
     *native("the working directory is the real one, and an open directory is in the view", "81 fchdir"),
     *native("waits on descriptors, which are real",

@@ -125,6 +125,11 @@ def _remote(row: Row, enforce: bool, sends: bool) -> bool:
     return row.remote and (not enforce or row.op in _GOVERNED or (sends and row.op is Op.SENDMSG))
 
 
+def _matters(row: Row, entries: bool, mounts: bool) -> bool:
+    wanted = (row.entries and entries, row.mounted and mounts)
+    return any(wanted) or not (row.entries or row.mounted)
+
+
 def _body(
     privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool, mounts: bool, carries: bool
 ) -> bytes:
@@ -135,7 +140,9 @@ def _body(
     for row in ROWS:
         if row.level is Level.NATIVE or (row.privileged and not privileged):
             continue
-        if (row.entries and not entries) or (row.stacked and not stacked) or (row.carries and not carries):
+        if not _matters(row, entries, mounts):
+            continue
+        if (row.stacked and not stacked) or (row.carries and not carries):
             continue
         errno = row.errno if mounts else row.unmounted or row.errno
         action = pyseccomp.ERRNO(errno) if errno else pyseccomp.NOTIFY

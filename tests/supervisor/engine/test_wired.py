@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import shutil
 import signal
 import socket
 import stat
@@ -295,6 +296,111 @@ def test_readonly_and_types(mirror: Path, place: Place, user: Any) -> None:
         return fifo, got, (mount / "s").read_text()
 
     assert use(mirror, place, user, body) == (True, b"through", Path("/etc/passwd").read_text())
+
+
+def test_by_descriptor(mirror: Path, place: Place, user: Any) -> None:
+    """fsync waits until the server has it; what changes a file by its descriptor changes the server's."""
+
+    def body(mount: Path) -> tuple[bytes, int, list[str], int]:
+        with open(mount / "f", "wb") as file:
+            file.write(b"so far")
+            file.flush()
+            os.fsync(file.fileno())
+            there = (place.source / "f").read_bytes()
+            os.fchmod(file.fileno(), 0o600)
+            os.setxattr(file.fileno(), "user.b", b"x")
+            os.chown(file.fileno(), -1, os.getgid())
+            os.utime(file.fileno(), ns=(10**18, 10**18))
+        mode = (place.source / "f").stat().st_mode & 0o777
+        return there, mode, os.listxattr(place.source / "f"), (place.source / "f").stat().st_mtime_ns
+
+    there, mode, names, time_ns = use(mirror, place, user, body)
+    assert (there, mode, time_ns) == (b"so far", 0o600, 10**18)
+    assert "user.b" in names
+
+
+def test_execution(mirror: Path, place: Place, user: Any) -> None:
+    """Programs that nobody has opened before, in an order that only the kernel makes."""
+    for name in ("true", "echo", "sh"):
+        shutil.copy(f"/bin/{name}", place.source / name)
+    (place.source / "script").write_text(f"#!{place.target}/sh\necho $0 $1\n")
+    (place.source / "script").chmod(0o755)
+
+    def body(mount: Path) -> tuple[int, str, str]:
+        status = subprocess.run([mount / "true"], check=False).returncode
+        echo = subprocess.run([mount / "echo", "word"], check=True, capture_output=True, text=True).stdout
+        out = subprocess.run([mount / "script", "word"], check=True, capture_output=True, text=True).stdout
+        return status, echo, out
+
+    assert use(mirror, place, user, body) == (0, "word\n", f"{place.target}/script word\n")
+
+
+def test_server_inside(mirror: Path, place: Place, user: Any) -> None:
+    """A server that is itself in the view, and shows the view: eight walk through it at once."""
+    for i in range(20):
+        (place.source / f"d{i}").mkdir()
+        for j in range(10):
+            (place.source / f"d{i}" / f"f{j}").write_text(f"{i} {j}")
+    place.own()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    there, done = os.pipe(), os.pipe()
+
+    def attend(session: Session) -> None:
+        theirs.close()
+        cache = os.open(place.cache, os.O_RDONLY | os.O_DIRECTORY)
+        number = session.mount_wire(Wired(os.fsencode(place.target), ours.detach(), cache, deadline=20))
+        os.write(there[1], b"x")
+        os.read(done[0], 1)
+        session.unmount(number)
+        session.end_wire(number)
+
+    def body() -> list[int]:
+        command = [mirror, place.source, f"/dev/fd/{theirs.fileno()}", "-f"]
+        server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL)
+        theirs.close()
+        os.read(there[0], 1)
+        try:
+            find = f"cat {place.target}/d*/f* | wc -c; find {place.target} -newer /etc/passwd | wc -l"
+            walkers = [subprocess.Popen(["/bin/sh", "-c", find], stdout=subprocess.PIPE) for _ in range(8)]
+            sums = {walker.communicate()[0] for walker in walkers}
+            return [len(sums), *map(int, sums.pop().split())]
+        finally:
+            os.write(done[1], b"x")
+            server.wait(10)
+
+    with ours, theirs:
+        different, size, names = run(body, View(user=user, mounts=True), attend=attend, seconds=60)
+    assert (different, size, names) == (1, sum(len(f"{i} {j}") for i in range(20) for j in range(10)), 221)
+
+
+def test_enforced(mirror: Path, place: Place, user: Any) -> None:
+    """In a view that enforces everything is acted on, and judged by the object."""
+    (place.source / "d").mkdir()
+    (place.source / "d" / "f").write_text("data")
+    there, done = os.pipe(), os.pipe()
+    place.own()
+
+    def attend(session: Session) -> None:
+        with served(session, mirror, place):
+            os.write(there[1], b"x")
+            os.read(done[0], 1)
+
+    def body() -> tuple[str, list[str], str, int]:
+        os.read(there[0], 1)
+        try:
+            os.chdir(place.target / "d")
+            with open("new", "w") as file:
+                file.write("more")
+                os.fchmod(file.fileno(), 0o600)
+            os.rename("new", "../moved")
+            return Path("f").read_text(), sorted(os.listdir("..")), os.getcwd(), os.stat("../moved").st_mode
+        finally:
+            os.write(done[1], b"x")
+
+    view = View(user=user, mounts=True, enforce=True)
+    expected = ("data", ["d", "moved"], str(place.target / "d"), stat.S_IFREG | 0o600)
+    assert run(body, view, attend=attend) == expected
+    assert (place.source / "moved").read_text() == "more"
 
 
 def test_image(place: Place, user: Any) -> None:

@@ -11,6 +11,7 @@
 #include "program.h"
 #include "remote_call.h"
 #include "stack.h"
+#include "wired.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
@@ -82,6 +83,9 @@ static int take(struct exec *exec, struct vu_place *place)
 		return -EACCES;
 	int error = vu_rights_ask(place->magic ? NULL : place->mount->stack, place->fd, X_OK);
 	if (error < 0)
+		return error;
+	struct vu_wire_node *held;
+	if (vu_is_wired(place) && (error = vu_wired_open(call, place, O_RDONLY, &held)) < 0)
 		return error;
 	vu_close(&exec->fd);
 	vu_close(&exec->parent);

@@ -9,6 +9,7 @@
  * not govern these sockets. sockets_ours.c is for that. (bind is governed, by LANDLOCK_ACCESS_FS_MAKE_SOCK.)
  */
 #include "stack.h"
+#include "wired.h"
 #include "again.h"
 
 #include <stdio.h>
@@ -80,6 +81,8 @@ static int may_bind(const struct vu_place *place)
 		return -EADDRINUSE;
 	if (place->trailing)
 		return -ENOENT;
+	if (vu_is_wired(place))
+		return -EPERM; /* a socket is the kernel's, and the server's can be none: as of a file system without mknod */
 	return place->readonly ? -EROFS : 0;
 }
 

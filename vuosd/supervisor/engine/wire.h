@@ -68,6 +68,8 @@ void vu_wire_opened(struct vu_wire *wire, struct vu_wire_node *held);
 int vu_wire_descriptor(struct vu_wire *wire, const char *path, int flags);
 /* Write back what has been written so far, and fsync(2) at the server. */
 int vu_wire_sync(VU_WIRE_WHO, const char *path, bool data_only);
+/* Of all files. -EIO: not all of it. */
+int vu_wire_sync_all(struct vu_wire *wire);
 
 int vu_wire_mkdir(VU_WIRE_WHO, const char *path, mode_t mode);
 int vu_wire_mknod(VU_WIRE_WHO, const char *path, mode_t mode, dev_t device);

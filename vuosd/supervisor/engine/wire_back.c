@@ -308,6 +308,11 @@ unsigned vu_wire_write_all(struct vu_wire *wire, bool anyhow)
 	return failed;
 }
 
+int vu_wire_sync_all(struct vu_wire *wire)
+{
+	return vu_wire_write_all(wire, false) ? -EIO : 0;
+}
+
 int vu_wire_sync(VU_WIRE_WHO, const char *path, bool data_only)
 {
 	struct vu_wire_node *node;

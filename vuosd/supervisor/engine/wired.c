@@ -248,3 +248,8 @@ int vu_wired_sync(struct vu_call *call, const struct vu_place *place, bool data_
 {
 	return answer(call, ASK(call, place, vu_wire_sync(wire, caller, path_of(place), data_only)));
 }
+
+int vu_wired_sync_all(struct vu_call *call, const struct vu_place *place)
+{
+	return answer(call, ASK(call, place, vu_wire_sync_all(wire)));
+}

@@ -57,6 +57,7 @@ int vu_wired_setxattr(struct vu_call *call, const struct vu_place *place, const 
 		      size_t size, int flags);
 int vu_wired_removexattr(struct vu_call *call, const struct vu_place *place, const char *name);
 int vu_wired_sync(struct vu_call *call, const struct vu_place *place, bool data_only);
+int vu_wired_sync_all(struct vu_call *call, const struct vu_place *place);
 
 static inline bool vu_is_wired(const struct vu_place *place)
 {
