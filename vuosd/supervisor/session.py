@@ -20,6 +20,7 @@ class Placed(NamedTuple):
     """One entry as the engine wants it; `source` is an O_PATH descriptor that the session keeps. What a HIDE
     entry withholds is a path only.
 
+    served: of a mount at run time: a process serves its file system (FUSE), so calls on it may take long
     type, name, options: of a mount at run time, what /proc/self/mounts tells of it: file-system type, source
     and options ("rw,nosuid,user_id=0"). Empty: what it tells of the mount that the source lies on.
     """
@@ -32,6 +33,7 @@ class Placed(NamedTuple):
     type: bytes = b""
     name: bytes = b""
     options: bytes = b""
+    served: bool = False
 
 
 class Stacked(NamedTuple):
@@ -216,11 +218,13 @@ class Session:
 
         Returns the mount's number, > 0 and never used again. Raises OSError: EINVAL, ENOMEM.
         """
-        texts = [ffi.new("char[]", text) if text else ffi.NULL for text in entry[4:]]
+        texts = [ffi.new("char[]", text) if text else ffi.NULL for text in entry[4:8]]
         target = ffi.new("char[]", entry.target)
         options = ffi.new("struct vu_mount_options *")
         options.target, options.kind, options.source = target, entry.kind, entry.source
-        options.flags = lib.VU_ENTRY_READONLY if entry.readonly else 0
+        options.flags = (lib.VU_ENTRY_READONLY if entry.readonly else 0) | (
+            lib.VU_ENTRY_SERVED if entry.served else 0
+        )
         options.source_path, options.type, options.name, options.options = texts
         return self._call(lib.vu_session_mount, options)
 

@@ -87,7 +87,11 @@ struct vu_row {
 
 enum vu_kind { VU_BIND = 1, VU_HIDE = 2, VU_TMPFS = 3, VU_ROOT = 4, VU_COW = 6, VU_MERGE = 7, VU_WIRE = 8 };
 
-enum { VU_ENTRY_READONLY = 1 };
+enum {
+	VU_ENTRY_READONLY = 1,
+	VU_ENTRY_SERVED =
+		2, /* at run time: its file system is served by a process, so that calls on it may wait for long */
+};
 
 enum {
 	VU_STACK_WRITABLE = 1, /* the topmost tree may be written */

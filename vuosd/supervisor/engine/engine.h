@@ -1,7 +1,8 @@
 /*
  * The inside of the engine. One notification flows one way:
  *
- *     notify.c   RECV, look the row up, call the operation, send the reply
+ *     threads.c  RECV: who receives, and who takes over
+ *     notify.c   look the row up, call the operation, send the reply
  *     target.c   the calling thread: its memory, credentials, working directory, descriptors
  *     place.c    a path of the caller → a place: (mount, anchor directory, name), by way of walk.c, using
  *     table.c    the mount table: two tries, view path → mount and host path → mount
@@ -92,6 +93,7 @@ struct vu_mount {
 	int kind;
 	bool readonly;
 	bool identity; /* source and target are the same text: natively the same object */
+	bool served; /* by a process, which may take its time and may be one of the view's own */
 	bool late; /* mounted while the session runs */
 	bool private; /* its source lies in another mount namespace: in ours that path is another object */
 	int fd; /* O_PATH of the source; -1 for VU_HIDE */
@@ -148,6 +150,7 @@ struct vu_table {
 /* One engine thread's: the version that its call uses. A cache line each. */
 struct vu_pin {
 	_Alignas(64) _Atomic(const struct vu_table *) table;
+	struct vu_pin *next;
 };
 
 /* A mount namespace of the view: what its processes see, and how it changes. */
@@ -159,8 +162,6 @@ struct vu_namespace {
 	struct vu_mount *all;
 	unsigned last_index;
 	struct vu_pin *pins;
-	unsigned pin_count;
-	atomic_uint pins_given;
 };
 
 /* Where a canonical view path lies: the mount that covers it, the rest below that mount, the node if entries lie at or below it. */
@@ -188,7 +189,7 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 
 /* namespace.c: versions of the table, and the mounts that they share ----------------------------------------------- */
 
-int vu_namespace_init(struct vu_namespace *names, unsigned threads, bool enforce);
+int vu_namespace_init(struct vu_namespace *names, bool enforce);
 void vu_namespace_free(struct vu_namespace *names);
 /* A mount that is in no version yet. `fd` becomes the mount's with the first version that has it. */
 struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonly, const char *target, int fd,
@@ -203,8 +204,9 @@ int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wi
 /* To look at it; NULL: there is none. Else the namespace is locked until it is released. */
 struct vu_wired *vu_namespace_hold_wired(struct vu_namespace *names, int number);
 void vu_namespace_release_wired(struct vu_namespace *names);
-/* A slot for this engine thread. */
-struct vu_pin *vu_namespace_pin(struct vu_namespace *names);
+/* The slot of an engine thread. */
+void vu_namespace_add_pin(struct vu_namespace *names, struct vu_pin *pin);
+void vu_namespace_remove_pin(struct vu_namespace *names, struct vu_pin *pin);
 /* The version of now, which stays until vu_table_unpin(). */
 const struct vu_table *vu_table_pin(struct vu_namespace *names, struct vu_pin *pin);
 void vu_table_unpin(struct vu_namespace *names, struct vu_pin *pin);
@@ -254,8 +256,13 @@ struct vu_session {
 	atomic_uint beat; /* counts calls received */
 	atomic_uint serving; /* the last turn to have begun a call, times 2; odd while that call is being served */
 	atomic_uint guard_asleep;
-	pthread_t *threads;
+	struct vu_thread *threads; /* threads.c */
 	unsigned thread_count;
+	pthread_t guard;
+	bool guarded;
+	bool crowded; /* it has been said that there can be no thread more */
+	atomic_uint idle; /* threads that wait for a turn */
+	atomic_uint wanted; /* counts how often nobody was left to lead: the guard looks */
 	_Atomic(struct vu_twin *) twins[1024]; /* twins.c */
 	atomic_bool has_twins;
 	atomic_uint moves; /* how often a directory of a layer has got another path, or none */
@@ -350,6 +357,7 @@ struct vu_call {
 	uint64_t acting;
 	bool native_error; /* the walk failed where the caller's kernel fails as well, and says it best */
 	uint64_t listing; /* not 0: a directory is opened at once with these flags, not with O_PATH (vu_op_open) */
+	bool aside; /* another thread receives meanwhile */
 	const char *asks; /* with VU_ASK: what for */
 	unsigned asks_flags;
 	struct vu_wired *waits; /* nothing can be done before this mount's server has been asked */
@@ -400,8 +408,8 @@ int vu_notify_run(struct vu_call *call);
 void vu_notify_reply(struct vu_call *call, int verdict);
 /* Put `fd` into the caller without answering yet; returns its number there. */
 int vu_notify_inject(struct vu_call *call, int fd, bool cloexec);
-/* Another thread receives from now on: the caller of this is about to take its time. */
-void vu_notify_step_aside(struct vu_session *session);
+void vu_notify_serve(struct vu_session *session, struct vu_work *work, struct vu_pin *pin,
+		     const struct seccomp_notif *notification);
 void vu_log(struct vu_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* asked.c */
@@ -410,6 +418,13 @@ void vu_asked_stop(struct vu_session *session); /* those that wait get EIO */
 /* VU_ASK, or -EPERM in a session without a mounter. `what`: see struct vu_asked; a literal. */
 int vu_ask(struct vu_call *call, const char *what, unsigned flags);
 int vu_asked_park(struct vu_call *call);
+
+/* threads.c */
+/* Another thread receives from now on: the caller of this is about to take its time. */
+void vu_notify_step_aside(struct vu_session *session);
+/* The same, once, of a call that comes to a mount whose server may take its time. */
+void vu_notify_comes_to(struct vu_call *call, const struct vu_mount *mount);
+void vu_threads_stop(struct vu_session *session);
 
 /* warn.c */
 enum vu_warning { VU_WARN_BLIND, VU_WARN_FOREIGN, VU_WARN_OPAQUE };

@@ -101,16 +101,13 @@ int vu_namespace_fill_stack(struct vu_namespace *names, struct vu_stack *stack, 
 	return error;
 }
 
-int vu_namespace_init(struct vu_namespace *names, unsigned threads, bool enforce)
+int vu_namespace_init(struct vu_namespace *names, bool enforce)
 {
 	pthread_mutex_init(&names->lock, NULL);
 	struct vu_table *table = vu_table_new();
-	names->pins = aligned_alloc(_Alignof(struct vu_pin), threads * sizeof *names->pins);
-	names->pin_count = threads;
 	atomic_store(&names->table, table);
-	if (!table || !names->pins)
+	if (!table)
 		return -ENOMEM;
-	memset(names->pins, 0, threads * sizeof *names->pins);
 	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -154,12 +151,25 @@ void vu_namespace_free(struct vu_namespace *names)
 		free(mount->options);
 		free(mount);
 	}
-	free(names->pins);
 }
 
-struct vu_pin *vu_namespace_pin(struct vu_namespace *names)
+void vu_namespace_add_pin(struct vu_namespace *names, struct vu_pin *pin)
 {
-	return &names->pins[atomic_fetch_add(&names->pins_given, 1)];
+	atomic_store(&pin->table, NULL);
+	pthread_mutex_lock(&names->lock);
+	pin->next = names->pins;
+	names->pins = pin;
+	pthread_mutex_unlock(&names->lock);
+}
+
+void vu_namespace_remove_pin(struct vu_namespace *names, struct vu_pin *pin)
+{
+	pthread_mutex_lock(&names->lock);
+	struct vu_pin **link = &names->pins;
+	while (*link != pin)
+		link = &(*link)->next;
+	*link = pin->next;
+	pthread_mutex_unlock(&names->lock);
 }
 
 const struct vu_table *vu_table_pin(struct vu_namespace *names, struct vu_pin *pin)
@@ -172,10 +182,11 @@ const struct vu_table *vu_table_pin(struct vu_namespace *names, struct vu_pin *p
 	}
 }
 
+/* The lock is held. */
 static bool pinned(const struct vu_namespace *names, const struct vu_table *table)
 {
-	for (unsigned i = 0; i < names->pin_count; i++)
-		if (atomic_load(&names->pins[i].table) == table)
+	for (const struct vu_pin *pin = names->pins; pin; pin = pin->next)
+		if (atomic_load(&pin->table) == table)
 			return true;
 	return atomic_load(&table->users) > 0; /* last: whoever shares it has it pinned until it has done so */
 }
@@ -299,6 +310,7 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 	    set_text(&mount->options, options->options) < 0)
 		return -ENOMEM;
 	mount->late = true;
+	mount->served = options->flags & VU_ENTRY_SERVED;
 	mount->private = !hides && is_private(options->source, options->source_path);
 	pthread_mutex_lock(&names->lock);
 	mount->wired = wired;

@@ -1,33 +1,16 @@
 /*
- * The listener: receive a notification, answer it, again.
- *
- * One thread, the leader, blocks in RECV and serves what it got to the end: with several in RECV the kernel wakes them
- * in turn, and a round trip costs half as much again (6.6 against 9.1 us). The others are there for the case that the
- * leader is held up, by a slow file system or an exec: the guard looks every few milliseconds, while there is work,
- * whether the leader still serves the call that it served at the last look, and then makes one of them the leader.
- *
- * With SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV a caller that has been received can only be killed, not interrupted, so
- * receiving early keeps EINTR away from calls that never return it. What may block for ever leaves the thread (slow.c).
+ * A notification: look its row up, call the operation, send the reply. And what a session is made of.
  */
 #include "broker.h"
 #include "stack.h"
 #include "wired.h"
 
 #include <linux/audit.h>
-#include <linux/futex.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <time.h>
 
 #define X32_BIT 0x40000000
-#define WAKE_SIGNAL (SIGRTMAX - 2)
-#define GUARD_TICK_NS 5000000
-#define GUARD_IDLE_TICKS 20
 #define RETRIES 16 /* of a walk that a concurrent rename has made invalid */
 
 /* `path`: concerns the tree, so that a view without entries lets it continue at once. */
@@ -224,8 +207,8 @@ int vu_notify_run(struct vu_call *call)
 	return verdict;
 }
 
-static void serve(struct vu_session *session, struct vu_work *work, struct vu_pin *pin,
-		  const struct seccomp_notif *notification)
+void vu_notify_serve(struct vu_session *session, struct vu_work *work, struct vu_pin *pin,
+		     const struct seccomp_notif *notification)
 {
 	struct vu_call call = {
 		.session = session,
@@ -246,130 +229,6 @@ static void serve(struct vu_session *session, struct vu_work *work, struct vu_pi
 	int verdict = vu_notify_run(&call);
 	vu_table_unpin(&session->names, pin);
 	vu_notify_reply(&call, verdict);
-}
-
-static bool hung_up(int listener)
-{
-	struct pollfd poller = { .fd = listener };
-	return poll(&poller, 1, 0) == 1 && (poller.revents & POLLHUP);
-}
-
-static void futex_wait(atomic_uint *word, unsigned value, const struct timespec *timeout)
-{
-	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0);
-}
-
-static void futex_wake(atomic_uint *word)
-{
-	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
-
-/* Somebody else receives from now on: the caller of this is about to take its time. */
-void vu_notify_step_aside(struct vu_session *session)
-{
-	atomic_fetch_add(&session->leader, 1);
-	futex_wake(&session->leader);
-}
-
-/* A thread that has been the leader may still receive one call: it does not speak for its successor. */
-static void begin_serving(struct vu_session *session, unsigned turn)
-{
-	unsigned now = turn << 1 | 1, was = atomic_load_explicit(&session->serving, memory_order_relaxed);
-	while ((int)(now - was) > 0 && !atomic_compare_exchange_weak(&session->serving, &was, now))
-		;
-}
-
-static void end_serving(struct vu_session *session, unsigned turn)
-{
-	unsigned now = turn << 1 | 1;
-	atomic_compare_exchange_strong(&session->serving, &now, turn << 1);
-}
-
-/* Receive and serve for as long as `turn` is the leader's. Returns false when there is nothing left to receive. */
-static bool lead(struct vu_session *session, struct vu_work *work, struct vu_pin *pin, unsigned turn)
-{
-	struct seccomp_notif notification;
-	while (atomic_load_explicit(&session->leader, memory_order_relaxed) == turn &&
-	       !atomic_load(&session->stopping)) {
-		memset(&notification, 0, sizeof notification);
-		if (!ioctl(session->listener, SECCOMP_IOCTL_NOTIF_RECV, &notification)) {
-			begin_serving(session, turn);
-			atomic_fetch_add_explicit(&session->beat, 1, memory_order_relaxed);
-			if (atomic_load_explicit(&session->guard_asleep, memory_order_relaxed)) {
-				atomic_store(&session->guard_asleep, 0);
-				futex_wake(&session->guard_asleep);
-			}
-			serve(session, work, pin, &notification);
-			end_serving(session, turn);
-		} else if (errno == ENOENT ? hung_up(session->listener) : errno != EINTR) {
-			return false;
-		}
-	}
-	return true;
-}
-
-/* A turn at leading is a number, taken by whoever gets to it first. */
-static void *engine_thread(void *argument)
-{
-	struct vu_session *session = argument;
-	struct vu_work *work = calloc(1, sizeof *work);
-	struct vu_pin *pin = vu_namespace_pin(&session->names);
-	sigset_t all;
-	prctl(PR_SET_NAME, "vu-engine");
-	sigfillset(&all);
-	sigdelset(&all, WAKE_SIGNAL);
-	pthread_sigmask(SIG_SETMASK, &all, NULL);
-	while (work && !atomic_load(&session->stopping)) {
-		/* Turns may be skipped: two step aside, or the guard does, before anybody has taken the first. */
-		unsigned taken = atomic_load(&session->taken), turn = atomic_load(&session->leader);
-		if (taken == turn || !atomic_compare_exchange_strong(&session->taken, &taken, turn)) {
-			futex_wait(&session->leader, turn, NULL);
-			continue;
-		}
-		if (!lead(session, work, pin, turn))
-			break;
-	}
-	if (work)
-		vu_callers_free(work);
-	free(work);
-	return NULL;
-}
-
-/* Looks after the leader while there is work; sleeps when there has been none for a while. */
-static void *guard_thread(void *argument)
-{
-	static const struct timespec tick = { .tv_nsec = GUARD_TICK_NS };
-	struct vu_session *session = argument;
-	unsigned last = 0, idle = 0;
-	sigset_t all;
-	prctl(PR_SET_NAME, "vu-guard");
-	sigfillset(&all);
-	sigdelset(&all, WAKE_SIGNAL);
-	pthread_sigmask(SIG_SETMASK, &all, NULL);
-	while (!atomic_load(&session->stopping)) {
-		nanosleep(&tick, NULL);
-		if (session->options.flags & VU_SESSION_BROKER_MEMORY)
-			vu_memory_sweep(session, false);
-		unsigned beat = atomic_load(&session->beat);
-		if (beat != last)
-			idle = 0;
-		else if (atomic_load(&session->serving) == (atomic_load(&session->leader) << 1 | 1))
-			vu_notify_step_aside(session);
-		else if (++idle > GUARD_IDLE_TICKS) {
-			atomic_store(&session->guard_asleep, 1);
-			if (atomic_load(&session->beat) == beat && !atomic_load(&session->stopping))
-				futex_wait(&session->guard_asleep, 1, NULL);
-			atomic_store(&session->guard_asleep, 0);
-			idle = 0;
-		}
-		last = beat;
-	}
-	return NULL;
-}
-
-static void wake(int signal)
-{
-	(void)signal; /* only to interrupt RECV */
 }
 
 vu_session *vu_session_new(const struct vu_options *options, const struct vu_row *rows, uint32_t count)
@@ -395,8 +254,8 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 	session->states[0] = calloc(1, sizeof **session->states);
 	atomic_store(&session->state_count, 1);
 	if (session->proc < 0 || session->self_fd < 0 || !session->states[0] ||
-	    !(session->states[0]->root = strdup("")) ||
-	    vu_namespace_init(&session->names, options->threads, session->enforce) < 0 || vu_asked_init(session) < 0) {
+	    !(session->states[0]->root = strdup("")) || vu_namespace_init(&session->names, session->enforce) < 0 ||
+	    vu_asked_init(session) < 0) {
 		vu_session_stop(session);
 		return NULL;
 	}
@@ -422,53 +281,13 @@ int vu_session_cwd(vu_session *session, const char *view)
 	return 0;
 }
 
-int vu_session_start(vu_session *session, int listener)
-{
-	uint64_t flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
-	struct sigaction action = { .sa_handler = wake };
-	session->listener = listener;
-	umask(0); /* creating calls apply the caller's */
-	/* Linux 6.6; without it a round trip costs three times as much, and nothing else changes. */
-	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
-	sigaction(WAKE_SIGNAL, &action, NULL);
-	session->threads = calloc(session->options.threads, sizeof *session->threads);
-	if (!session->threads)
-		return -ENOMEM;
-	atomic_store(&session->leader, 1);
-	for (; session->thread_count < session->options.threads; session->thread_count++) {
-		int error = pthread_create(&session->threads[session->thread_count], NULL,
-					   session->thread_count ? engine_thread : guard_thread, session);
-		if (error)
-			return -error;
-	}
-	return 0;
-}
-
 int vu_session_stop(vu_session *session)
 {
-	atomic_store(&session->stopping, true);
-	vu_notify_step_aside(session);
-	for (unsigned i = 0; i < session->thread_count; i++) {
-		for (;;) {
-			/* The signal may come just before the thread enters RECV, so send it until it has gone. */
-			struct timespec deadline;
-			pthread_kill(session->threads[i], WAKE_SIGNAL);
-			futex_wake(&session->leader);
-			clock_gettime(CLOCK_REALTIME, &deadline);
-			deadline.tv_nsec += 1000000;
-			if (deadline.tv_nsec >= 1000000000) {
-				deadline.tv_nsec -= 1000000000;
-				deadline.tv_sec++;
-			}
-			if (pthread_timedjoin_np(session->threads[i], NULL, &deadline) != ETIMEDOUT)
-				break;
-		}
-	}
+	vu_threads_stop(session);
 	vu_slow_stop(session);
 	vu_asked_stop(session);
 	vu_again_free(session);
 	vu_memory_sweep(session, true);
-	free(session->threads);
 	vu_namespace_free(&session->names);
 	vu_twins_free(session);
 	for (unsigned i = 0; i < atomic_load(&session->state_count); i++)

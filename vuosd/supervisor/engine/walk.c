@@ -60,6 +60,7 @@ int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags
 {
 	if (spot->mount->kind == VU_HIDE)
 		return -ENOENT;
+	vu_notify_comes_to(call, spot->mount);
 	if (spot->mount->stack) {
 		int error = vu_rights_search(spot->mount->stack, spot->rest);
 		return error < 0 ? error
@@ -285,6 +286,7 @@ static int open_last(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags,
 	place->listing = listing && spot->mount->kind != VU_HIDE && !spot->mount->stack && !spot->mount->wired &&
 			 *spot->rest && strlen(spot->rest) < PATH_MAX && !(walk->trailing && (listing & O_NOFOLLOW));
 	int fd;
+	vu_notify_comes_to(walk->call, spot->mount);
 	if (place->listing)
 		fd = open_linkless(spot->mount->fd, spot->rest, listing);
 	else if (walk->shallow && spot->mount->stack)
