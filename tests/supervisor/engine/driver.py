@@ -243,9 +243,9 @@ def run(body: Callable[[], Any], view: View, *, seconds: float = 20, attend: Att
         status = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
         os.close(there)
         os.close(pidfd)
+    good, value = pickle.loads(data) if data else (True, None)  # noqa: S301  # our own child wrote it
+    assert good, value
     assert ended, "the supervisor hangs"
     assert status == 0, {4: "the target hangs"}.get(status, f"the supervisor ended with {status}")
     assert data, "the target died"
-    good, value = pickle.loads(data)  # noqa: S301  # our own child wrote it
-    assert good, value
     return value

@@ -168,7 +168,9 @@ def test_a_mount_over_an_entry_and_on_a_file(tree: Path, steps: Steps) -> None:
 def test_bad_arguments(tree: Path, steps: Steps) -> None:
     def wrong(session: Session) -> None:
         good = placed(tree / "mnt", tree / "one")
-        for bad in (good._replace(target=b"mnt"), good._replace(source=-1), good._replace(source_path=b""),
+        for bad in (*(good._replace(target=target) for target in (b"mnt", b"", b"//", b"/a/", b"/a//b", b"/.",
+                                                                  b"/a/..", b"/" + b"x" * 20000)),
+                    good._replace(source=-1), good._replace(source_path=b""),
                     good._replace(kind=lib.VU_COW)):  # fmt: skip
             assert errno_of(session.mount, bad) == errno.EINVAL
         number = session.mount(good)
@@ -384,3 +386,49 @@ def test_lists_of_mounts(tree: Path, steps: Steps) -> None:
     native = max((line for line in table if f"{tree}/".startswith(line[4].rstrip("/") + "/")),
                  key=lambda line: len(line[4]))  # fmt: skip
     run(body, View(), attend=steps.attend(mount, unmount(2), unmount(1)))
+
+
+@pytest.mark.parametrize("entered", ["at its own place", "by a bind", "in a mount"])
+def test_who_stands_in_what_is_mounted_over(tree: Path, steps: Steps, entered: str) -> None:
+    """It is there for who was in it before, and not for who comes from above: as under the kernel."""
+    numbers: list[int] = []
+    inside = "mnt" if entered == "at its own place" else "one"
+
+    def body() -> None:
+        mnt = tree / "mnt"
+        steps.go()
+        os.chdir(mnt)
+        fd = os.open(mnt, os.O_RDONLY)
+        assert Path("who").read_text() == inside
+        steps.go()
+        assert who(mnt) == "two"
+        assert Path("who").read_text() == Path("./sub/../who").read_text() == inside
+        assert os.stat("who", dir_fd=fd).st_ino == os.stat(tree / inside / "who").st_ino or inside == "mnt"
+        assert sorted(os.listdir(fd)) == ["sub", "who"]
+        assert getcwd() == os.readlink("/proc/self/cwd").encode() == bytes(mnt)
+        assert Path("../mnt/who").read_text() == "two"
+        assert os.stat("..").st_ino == os.stat(tree).st_ino
+        Path("made").write_text("here")
+        assert not (mnt / "made").exists()
+        os.unlink("made")
+        os.chdir("sub")
+        assert Path("../who").read_text() == inside
+        assert getcwd() == bytes(mnt / "sub")
+        os.chdir(mnt)
+        assert Path("who").read_text() == "two"
+        os.fchdir(fd)
+        assert Path("who").read_text() == inside
+        steps.go()
+        assert Path("who").read_text() == inside == who(mnt)
+
+    def first(session: Session) -> None:
+        if entered == "in a mount":
+            session.mount(placed(tree / "mnt", tree / "one"))
+
+    attend = steps.attend(
+        first,
+        lambda session: numbers.append(session.mount(placed(tree / "mnt", tree / "two"))),
+        lambda session: session.unmount(numbers[0]),
+    )
+    entries = [bind(tree / "mnt", tree / "one")] if entered == "by a bind" else []
+    run(body, View([hide("/nowhere"), *entries]), attend=attend)

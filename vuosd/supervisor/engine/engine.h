@@ -140,6 +140,7 @@ struct vu_table {
 	bool empty; /* no entry, and there never was one: everything that concerns paths continues at once */
 	bool stacked; /* some entry is of several trees */
 	bool wired; /* … or its anchors are made when they are looked for */
+	bool late; /* something has been mounted at run time */
 	bool reduced; /* something has been unmounted, and processes may still be in it */
 	bool detached; /* … and it was mounted in another mount namespace */
 	atomic_uint users; /* that are no pins */
@@ -186,6 +187,16 @@ const struct vu_node *vu_node_child(const struct vu_node *node, const char *name
  */
 int vu_table_reverse(const struct vu_table *table, const char *host, const struct vu_mount *prefer, char *out,
 		     const struct vu_mount **mount, int *tree);
+
+/*
+ * The same for what is shown nowhere because mounts at run time lie over it: where it was before, by the mount `by` alone if
+ * that is not NULL. -ENOENT: that is not why.
+ */
+int vu_table_covered(const struct vu_table *table, const char *host, const struct vu_mount *by, char *out,
+		     const struct vu_mount **mount);
+
+/* The length of the shortest head of `view` at which something has been mounted over what is there by `mount`. */
+size_t vu_table_cover(const struct vu_table *table, const struct vu_mount *mount, const char *view);
 
 /* namespace.c: versions of the table, and the mounts that they share ----------------------------------------------- */
 
@@ -293,6 +304,7 @@ struct vu_place {
 	bool held; /* one of the caller's own descriptors: judged when it was opened */
 	bool covered; /* nameless, because the view shows something else there */
 	bool nameless; /* no path leads there: see vu_walk */
+	bool beneath; /* nameless, because something is mounted over it; `view` is its path all the same */
 	bool lost; /* nameless, because its mount is gone; `view` is the path below that */
 	bool readonly;
 	bool hidden; /* VU_WANT_PARENT: the last name is hidden by the view */

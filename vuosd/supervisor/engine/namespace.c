@@ -291,6 +291,19 @@ static int set_text(char **field, const char *text)
 	return !text || (*field = strdup(text)) ? 0 : -ENOMEM;
 }
 
+/* Absolute, with no "." or "..", and no slash too many? */
+static bool is_canonical(const char *path)
+{
+	if (*path != '/' || strlen(path) >= VU_TEXT)
+		return false;
+	for (const char *name = path + 1; name[-1] && path[1]; name += strcspn(name, "/") + 1) {
+		size_t length = strcspn(name, "/");
+		if (!length || (length <= 2 && !strncmp(name, "..", length)))
+			return false;
+	}
+	return true;
+}
+
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options)
 {
 	if (options->kind != VU_BIND && options->kind != VU_TMPFS && options->kind != VU_HIDE)
@@ -302,7 +315,7 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 {
 	struct vu_namespace *names = &session->names;
 	bool hides = options->kind == VU_HIDE;
-	if (*options->target != '/' || (!hides && (options->source < 0 || !options->source_path)))
+	if (!is_canonical(options->target) || (!hides && (options->source < 0 || !options->source_path)))
 		return -EINVAL;
 	struct vu_mount *mount = vu_mount_new(names, options->kind, options->flags & VU_ENTRY_READONLY, options->target,
 					      -1, options->source_path);

@@ -110,7 +110,7 @@ int vu_op_getcwd(struct vu_call *call)
 		return error;
 	if (place.covered)
 		return -ENOENT;
-	if (place.nameless && !place.lost)
+	if (place.nameless && !place.lost && !place.beneath)
 		return VU_CONTINUE; /* a deleted one, or one that is too deep to be named */
 	const char *root = vu_state_of(call)->root, *path = place.view;
 	size_t length = strlen(root);

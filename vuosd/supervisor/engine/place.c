@@ -253,7 +253,7 @@ static int resolve_parent(struct vu_walk *walk, const char *path, struct vu_plac
 	}
 }
 
-enum { ONLY_KERNEL = 1, LOST = 2 };
+enum { ONLY_KERNEL = 1, LOST, BENEATH };
 
 /* Is the object that this link of the caller leads to what we find at `host`? */
 static bool is_there(struct vu_call *call, const char *name, const char *host)
@@ -309,7 +309,25 @@ static bool climbs(const char *start, const char *path)
 }
 
 /*
- * Where a relative path starts. ONLY_KERNEL can go on from there (see engine.h); so it is where the mount is LOST. With `object` that is opened first
+ * The directory work->host, found as walk->start or (`error`) not at all: is it there, but something was mounted over it
+ * since the caller came there? Then walk->view and walk->start are those that it had.
+ */
+static bool is_beneath(struct vu_walk *walk, int dirfd, int error)
+{
+	const struct vu_table *table = walk->call->table;
+	const struct vu_mount *hint = dirfd == AT_FDCWD ? walk->state->cwd_mount : NULL;
+	const char *host = walk->call->work->host;
+	if (hint && (error < 0 || walk->start != hint) && vu_table_has(table, hint) &&
+	    !vu_table_covered(table, host, hint, walk->call->work->scratch, &walk->start)) {
+		strcpy(walk->view, walk->call->work->scratch);
+		return true;
+	}
+	return error == -ENOENT && !vu_table_covered(table, host, NULL, walk->view, &walk->start);
+}
+
+/*
+ * Where a relative path starts. ONLY_KERNEL can go on from there (see engine.h); so it is where the mount is LOST, and
+ * BENEATH another. With `object` that is opened first
  * (or is already), so that it is what was judged, whatever the number means to the caller by then.
  */
 static int start(struct vu_walk *walk, int dirfd, int *object)
@@ -349,7 +367,8 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 	int error = vu_table_reverse(call->table, work->host, walk->state->cwd_mount, walk->view, &walk->start, &tree);
 	if (call->table->reduced && is_lost(walk, dirfd, name, error))
 		return LOST;
-	if (error < 0)
+	bool beneath = call->table->late && is_beneath(walk, dirfd, error);
+	if (error < 0 && !beneath)
 		return error; /* ENOENT, EACCES: a directory that the view does not show */
 	walk->seen = (struct vu_seen){ .tree = (int8_t)tree, .lowest = (int8_t)tree };
 	if (walk->start->stack && tree != (int)walk->start->stack->count - 1)
@@ -357,7 +376,7 @@ static int start(struct vu_walk *walk, int dirfd, int *object)
 			false; /* the caller's kernel goes on in the layer, and sees nothing of what lies below it */
 	walk->length = strcmp(walk->view, "/") ? strlen(walk->view) : 0;
 	walk->view[walk->length] = 0;
-	return 0;
+	return beneath ? BENEATH : 0;
 }
 
 static void clear(struct vu_place *place, char *view)
@@ -387,9 +406,11 @@ static int walk_descriptor(struct vu_call *call, int slot, int fd, int *object, 
 	int result = start(&walk, fd, object);
 	place->covered = result == -ENOENT || result == -EACCES;
 	place->lost = result == LOST;
+	place->beneath = result == BENEATH;
 	if (result > 0 || place->covered) { /* nothing of the view's tree */
 		place->held = place->native = place->nameless = true;
-		place->mount = call->table->root;
+		place->mount = place->beneath ? walk.start : call->table->root;
+		place->readonly = place->mount->readonly;
 		return 0;
 	}
 	if (result < 0) {
@@ -492,7 +513,10 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 		/* A process in what has been unmounted stays there, and above that there is nothing. */
 		if (result == LOST && climbs(walk.view, path))
 			return -ENOENT;
-		if (result > 0)
+		/* What something was mounted over goes on to be there for who is in it; from above it is not to be seen. */
+		bool leaves = result == BENEATH &&
+			      climbs(walk.view + vu_table_cover(call->table, walk.start, walk.view), path);
+		if (result > 0 && !leaves)
 			return only_kernel(call, dirfd, place);
 		walk.scope = walk.length;
 		walk.trailing = *path == '/'; /* the start itself, which must be a directory then */

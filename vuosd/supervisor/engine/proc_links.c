@@ -59,6 +59,11 @@ int vu_proc_link(struct vu_call *call, const struct vu_place *place, char *out, 
 		host[n - (ssize_t)tail] = 0;
 	const struct vu_state *state = vu_state_of(call);
 	int error = vu_table_reverse(call->table, host, state->cwd_mount, view, &mount, NULL);
+	if (error == -ENOENT)
+		error = vu_table_covered(call->table, host, NULL, view, &mount);
+	else if (!error && state->cwd_mount && mount != state->cwd_mount && !strcmp(name, "cwd") &&
+		 !vu_table_covered(call->table, host, state->cwd_mount, call->work->text, &mount))
+		view = call->work->text;
 	const struct vu_mount *lost = error < 0 && call->table->reduced
 					      ? vu_namespace_lost(&call->session->names, call->table, host, NULL)
 					      : NULL;

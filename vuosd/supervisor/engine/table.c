@@ -148,6 +148,7 @@ int vu_table_add(struct vu_table *table, struct vu_mount *mount)
 		error = show(table, &mount->trees[i]);
 	table->stacked |= mount->stack != NULL;
 	table->wired |= mount->wired != NULL;
+	table->late |= mount->late;
 	return error;
 }
 
@@ -188,8 +189,8 @@ void vu_table_find(const struct vu_table *table, const char *view, struct vu_spo
 	spot->node = node;
 }
 
-/* Does the view show host path `host` by this mount? Then its view path goes to out. */
-static bool seen_by(const struct vu_table *table, const struct vu_mount *mount, const char *host, char *out)
+/* The view path that `host` has by this mount, if nothing lies over it; false: it is too long. */
+static bool path_by(const struct vu_mount *mount, const char *host, char *out)
 {
 	const char *rest = host + mount->source_length;
 	size_t length = strlen(rest);
@@ -202,7 +203,15 @@ static bool seen_by(const struct vu_table *table, const struct vu_mount *mount, 
 	out[mount->target_length + length] = 0;
 	if (!*out)
 		strcpy(out, "/");
+	return true;
+}
+
+/* Does the view show host path `host` by this mount? Then its view path goes to out. */
+static bool seen_by(const struct vu_table *table, const struct vu_mount *mount, const char *host, char *out)
+{
 	struct vu_spot spot;
+	if (!path_by(mount, host, out))
+		return false;
 	vu_table_find(table, out, &spot);
 	return spot.mount == (mount->whole ? mount->whole : mount);
 }
@@ -263,4 +272,50 @@ bool vu_table_has(const struct vu_table *table, const struct vu_mount *mount)
 			high = middle;
 	}
 	return low < table->count && table->mounts[low] == mount;
+}
+
+/* Is `path` the path of that length, or one below it? */
+static bool starts_with(const char *path, const char *head, size_t length)
+{
+	return !strncmp(path, head, length) && (!path[length] || path[length] == '/');
+}
+
+/* The mount that would cover the view path without the mounts at run time that came after number `last`. */
+static const struct vu_mount *mount_before(const struct vu_table *table, unsigned last, const char *view)
+{
+	const struct vu_mount *best = NULL;
+	for (unsigned i = 0; i < table->count; i++) {
+		const struct vu_mount *mount = table->mounts[i];
+		if ((!mount->late || mount->index <= last) && starts_with(view, mount->target, mount->target_length) &&
+		    (!best || mount->target_length >= best->target_length))
+			best = mount;
+	}
+	return best;
+}
+
+size_t vu_table_cover(const struct vu_table *table, const struct vu_mount *mount, const char *view)
+{
+	size_t least = SIZE_MAX;
+	for (unsigned i = 0; i < table->count; i++) {
+		const struct vu_mount *cover = table->mounts[i];
+		if (cover->late && cover->index > mount->index && cover->target_length < least &&
+		    starts_with(view, cover->target, cover->target_length))
+			least = cover->target_length;
+	}
+	return least;
+}
+
+int vu_table_covered(const struct vu_table *table, const char *host, const struct vu_mount *by, char *out,
+		     const struct vu_mount **mount)
+{
+	for (unsigned i = table->late ? table->count : 0; i--;) {
+		const struct vu_mount *m = table->mounts[i];
+		if ((!by || by == m) && m->kind != VU_HIDE && starts_with(host, m->source, m->source_length) &&
+		    path_by(m, host, out) && mount_before(table, m->index, out) == m &&
+		    vu_table_cover(table, m, out) != SIZE_MAX) {
+			*mount = m;
+			return 0;
+		}
+	}
+	return -ENOENT;
 }

@@ -119,7 +119,8 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, cons
 		return take_object(walk, &object, st.st_mode, rest, place);
 	int error =
 		vu_table_reverse(walk->call->table, work->host, walk->state->cwd_mount, work->scratch, &mount, &tree);
-	if (error == -EACCES || (error < 0 && S_ISDIR(st.st_mode))) {
+	bool held = error == -ENOENT && !vu_table_covered(walk->call->table, work->host, NULL, work->scratch, &mount);
+	if (error == -EACCES || (error < 0 && S_ISDIR(st.st_mode) && !(held && !*rest))) {
 		walk->withheld = true;
 		return -ENOENT;
 	}

@@ -1,0 +1,128 @@
+/*
+ * Versions of the mount table (table.c, namespace.c) by themselves, under a sanitizer: threads look at pinned, shared and
+ * held versions while one thread mounts and unmounts.
+ *
+ * Usage: table_probe DIRECTORY ROUNDS. Prints the milliseconds that a mount and an unmount take where there are 1000.
+ */
+#include "stack.h"
+
+#include <stdio.h>
+#include <time.h>
+
+enum { READERS = 4, MANY = 1000 };
+
+/* There are no stacks here, nor a listener. */
+void vu_stack_free(struct vu_stack *stack)
+{
+	(void)stack;
+}
+
+static struct vu_session session;
+static atomic_bool done;
+static char source[PATH_MAX];
+
+#define CHECK(condition) ((condition) ? (void)0 : fail(__LINE__, #condition))
+
+static void fail(int line, const char *what)
+{
+	fprintf(stderr, "line %d: %s: %s\n", line, what, strerror(errno));
+	abort();
+}
+
+static void look(const struct vu_table *table)
+{
+	struct vu_spot spot;
+	char view[VU_TEXT];
+	const struct vu_mount *mount;
+	vu_table_find(table, "/over/x", &spot);
+	CHECK(spot.mount == table->root || (!strcmp(spot.mount->target, "/over") && !strcmp(spot.rest, "x")));
+	CHECK(fcntl(spot.mount->fd, F_GETFD) >= 0); /* it stays open */
+	CHECK(vu_table_has(table, spot.mount));
+	CHECK(!vu_table_reverse(table, source, NULL, view, &mount, NULL));
+	CHECK(fcntl(mount->fd, F_GETFD) >= 0);
+}
+
+static void *reader(void *argument)
+{
+	struct vu_namespace *names = &session.names;
+	struct vu_pin *pin = argument;
+	for (unsigned i = 0; !atomic_load(&done); i++) {
+		const struct vu_table *table = vu_table_pin(names, pin);
+		look(table);
+		if (i % 3 == 0) { /* as a call that leaves its thread */
+			vu_table_share(table);
+			vu_table_unpin(names, pin);
+			look(table);
+			vu_table_release(names, table);
+		} else {
+			vu_table_unpin(names, pin);
+		}
+		if (i % 5 == 0) {
+			table = vu_table_hold(names);
+			look(table);
+			vu_table_release(names, table);
+		}
+	}
+	return NULL;
+}
+
+static int mount(const char *target)
+{
+	struct vu_mount_options options = {
+		.target = target,
+		.kind = VU_BIND,
+		.source = open(source, O_PATH | O_CLOEXEC),
+		.source_path = source,
+		.type = "probe",
+	};
+	int number = vu_session_mount(&session, &options);
+	CHECK(number > 0);
+	return number;
+}
+
+static double now(void)
+{
+	struct timespec time;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
+}
+
+int main(int count, char **arguments)
+{
+	CHECK(count == 3 && realpath(arguments[1], source));
+	CHECK(!vu_namespace_init(&session.names, false));
+	CHECK(((const struct vu_table *)atomic_load(&session.names.table))->empty);
+	struct vu_pin pins[READERS] = {};
+	pthread_t threads[READERS];
+	for (int i = 0; i < READERS; i++) {
+		vu_namespace_add_pin(&session.names, &pins[i]);
+		CHECK(!pthread_create(&threads[i], NULL, reader, &pins[i]));
+	}
+	for (int i = atoi(arguments[2]); i--;) {
+		int first = mount("/over"), second = mount("/over");
+		CHECK(vu_session_unmount(&session, i % 2 ? first : second) >= 0);
+		CHECK(vu_session_unmount(&session, i % 2 ? second : first) >= 0);
+		CHECK(vu_session_unmount(&session, first) == -EINVAL);
+	}
+	atomic_store(&done, true);
+	for (int i = 0; i < READERS; i++) {
+		CHECK(!pthread_join(threads[i], NULL));
+		vu_namespace_remove_pin(&session.names, &pins[i]);
+	}
+	CHECK(!session.names.old);
+	for (const struct vu_mount *one = session.names.all; one; one = one->next)
+		CHECK((one->fd >= 0) == !one->late); /* what is mounted no more is closed */
+	int numbers[MANY];
+	char target[64];
+	for (int i = 0; i < MANY; i++) {
+		snprintf(target, sizeof target, "/some/where/%d", i);
+		numbers[i] = mount(target);
+	}
+	double begun = now();
+	CHECK(vu_session_unmount(&session, mount("/over")) == 0);
+	printf("%.3f\n", (now() - begun) / 2);
+	for (int i = 0; i < MANY; i++)
+		CHECK(vu_session_unmount(&session, numbers[i]) == 0);
+	vu_namespace_free(&session.names);
+	return 0;
+}
