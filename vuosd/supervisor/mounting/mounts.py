@@ -141,6 +141,7 @@ class Mounts:
                     type=os.fsencode(mount.shown_type) if mount.path else b"",
                     name=os.fsencode(mount.source or "none") if mount.path else b"",
                     options=os.fsencode(mount.options) if mount.path else b"",
+                    served=bool(mount.path),
                 )
             )
         except BaseException:
