@@ -284,7 +284,7 @@ def test_a_server_of_the_view_for_many_at_once(box: Box, mnt: Path) -> None:
         bindfs / $1
         for i in 1 2 3 4 5 6 7 8; do
             find $1/usr/include -name '*.h' | wc -l &
-        done; wait %2 %3 %4 %5 %6 %7 %8 %9
+        done; wait
     """
     counts = shell(box, script, mnt)
     assert len(counts) == 8
