@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-enum { WAIT_NS = 100000, WAITS = 200 };
+enum { WAIT_NS = 100000, WAITS = 500 };
 
 struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonly, const char *target, int fd,
 			      const char *source)
