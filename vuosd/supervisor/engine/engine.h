@@ -518,7 +518,8 @@ void vu_place_close(struct vu_place *place);
  */
 static inline bool vu_may_continue(const struct vu_call *call, const struct vu_place *place, bool writes)
 {
-	if ((writes && (place->readonly || ((place->mount->stack || place->mount->wired) && !place->magic))) || place->hidden)
+	if ((writes && (place->readonly || ((place->mount->stack || place->mount->wired) && !place->magic))) ||
+	    place->hidden)
 		return false;
 	return (place->held || place->native) && !call->session->enforce;
 }
