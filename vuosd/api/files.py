@@ -2,7 +2,6 @@
 
 import errno
 import os
-import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
@@ -148,6 +147,8 @@ class StreamFile(File):
         self,
         chunks: Iterable[bytes] | AsyncIterable[bytes] | Callable[[], Iterable[bytes] | AsyncIterable[bytes]],
     ) -> None:
+        import tempfile  # of those who look for a type, nobody needs it
+
         self._chunks = chunks
         self._coming: Iterator[bytes] | AsyncIterator[bytes] | None = None
         self._kept = tempfile.SpooledTemporaryFile(self._IN_MEMORY)  # noqa: SIM115 (closed in close)

@@ -3,7 +3,6 @@
 A file system declares a class of them; each field is an option, its annotation says what it may be, its
 default what it is when left out. A field without a default must be given."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -85,6 +84,8 @@ def decode(schema: type[_Schema], given: str | Mapping[str, Value], where: str) 
 
 def unknown(word: str, known: list[str], where: str) -> OptionError:
     """An option that there is not, with the nearest one there is."""
+    import difflib  # only for those who have made a mistake
+
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         hint = f'did you mean "{close[0]}"?'

@@ -5,7 +5,6 @@ names and the names VUOS gave them; files NAME.py of the user's plugin directory
 a .py file. An entry point leads to a Filesystem, a pyfuse3.Operations or a FileSystemType. Nothing is
 imported but FileSystemTypes, and those only when they are looked for."""
 
-import difflib
 import os
 from importlib.metadata import EntryPoint, entry_points
 
@@ -64,6 +63,8 @@ def find(name: str) -> FileSystemType:
 
 def unknown(name: str) -> TypeProblem:
     """There is no such type; the nearest one is named."""
+    import difflib  # only for those who have made a mistake
+
     known = [point.name for point in entry_points(group=GROUP)] + _files()
     close = difflib.get_close_matches(
         name, known + [alias for more in ALIASES.values() for alias in more], n=1

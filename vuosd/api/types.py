@@ -7,7 +7,6 @@ must call mount(2) itself (`needs_mount`), a directory that nobody else sees."""
 import importlib.util
 import os
 import re
-import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -150,6 +149,8 @@ class ProgramType(FileSystemType):
         )
 
     def _path(self) -> str:
+        import shutil
+
         path = shutil.which(self.program, path=os.environ.get("PATH", os.defpath) + _MORE_PLACES)
         if path is None:
             raise TypeProblem(
