@@ -292,23 +292,46 @@ def test_a_server_of_the_view_for_many_at_once(box: Box, mnt: Path) -> None:
     assert int(counts[0]) > 10
 
 
-@pytest.mark.places(places.NO_FUSE)
-def test_where_the_kernel_mounts_nothing(box: Box, mnt: Path) -> None:
-    """Said at once, with the reason; a server of the view fails as where there is no FUSE."""
-    result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], timeout=20)
-    assert result.returncode == 1
-    assert result.stderr.startswith("vumount: this machine lets us mount no FUSE file system (")
-    served = box.view(["bindfs", "/usr", mnt], timeout=20)
-    assert served.returncode != 0
-    assert "fuse" in served.stderr
+@pytest.mark.only("user", "me")
+@pytest.mark.places(places.NO_FUSE, places.NO_USERNS)
+def test_by_wire_where_the_kernel_mounts_nothing(box: Box, mnt: Path) -> None:
+    script = """
+        vumount -t memory none $1; echo kept >$1/x; cat $1/x
+        (cd $1; vuumount $1 2>/dev/null || echo in use)
+        vuumount $1; ls $1
+    """
+    assert shell(box, script, mnt) == ["kept", "in use"]
 
 
-@pytest.mark.only("user")
-@pytest.mark.places(places.NO_USERNS)
-def test_without_user_namespaces(box: Box, mnt: Path) -> None:
+@pytest.mark.only("user", "me")
+@pytest.mark.places(places.NO_FUSE, places.NO_USERNS)
+def test_an_unmodified_server_by_wire(box: Box, image: Path, mnt: Path) -> None:
+    script = """
+        fuse-ext2 -o ro $1 $2; until test -e $2/file; do :; done
+        cat $2/file; fusermount3 -u $2; ls $2
+    """
+    assert shell(box, script, image, mnt) == ["in the image"]
+
+
+@pytest.mark.only("user", "me")
+@pytest.mark.places(places.NO_FUSE, places.NO_USERNS)
+def test_a_server_of_libfuse_2_needs_the_kernel_outside_of_the_view(box: Box, mnt: Path) -> None:
     result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], timeout=20)
     assert result.returncode == 1
-    assert "lets us mount no FUSE file system (unshare: No space left on device)" in result.stderr
+    assert "bindfs mounts by itself (libfuse 2), which this machine refuses (" in result.stderr
+    forced = box.view(["vumount", "-t", "memory", "-o", "transport=kernel", "none", mnt], timeout=20)
+    assert forced.returncode == 1
+    assert "this machine lets us mount no FUSE file system (" in forced.stderr
+
+
+def test_the_transport_can_be_chosen(box: Box, mnt: Path) -> None:
+    source = box.directory("source")
+    script = """
+        vumount -t real -o transport=wire $1 $2; echo by wire >$2/x; vuumount $2; cat $1/x
+        vumount -t real -o transport=fast $1 $2 2>&1 && exit 1 || true
+    """
+    said = 'vumount: transport="fast": it is kernel or wire'
+    assert shell(box, script, source, mnt) == ["by wire", said]
 
 
 def test_a_worker_that_is_killed_leaves_nothing(box: Box, mnt: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from typing import Any
 
 from vuosd.cli.output import age, fail, print_json, table
 from vuosd.control.client import ControlError, ask
@@ -31,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
             mount["type"],
             mount["transport"],
             "dead" if mount["dead"] else mount["server"] or "-",
+            _waiting(mount),
             age(max(0.0, time.time() - mount["since"])),
             mount["target"],
             mount["source"],
@@ -38,5 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for mount in reply["mounts"]
     ]
-    table(("NUMBER", "TYPE", "TRANSPORT", "SERVER", "AGE", "TARGET", "SOURCE", "OPTIONS"), rows)
+    table(("NUMBER", "TYPE", "TRANSPORT", "SERVER", "WAITING", "AGE", "TARGET", "SOURCE", "OPTIONS"), rows)
     return 0
+
+
+def _waiting(mount: dict[str, Any]) -> str:
+    """Requests under way, and the age of the oldest."""
+    if mount["waiting"] is None:
+        return "-"
+    oldest = mount["oldest"]
+    return str(mount["waiting"]) + (f" ({oldest:.1f} s)" if oldest else "")

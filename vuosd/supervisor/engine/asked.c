@@ -242,6 +242,7 @@ int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *
 		return error;
 	}
 	call.work = work;
+	call.elsewhere = true; /* a thread of Python's, which may wait for a server */
 	out->fd = -1;
 	if (!(error = vu_assume(&call))) {
 		do {

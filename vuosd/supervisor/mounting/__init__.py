@@ -15,6 +15,7 @@ mount table.
     outside.py    what vuctl asks for
     inside.py     servers that are processes of the view
     options.py    words and flags of mount(2)
+    sockets.py    what such servers have for a /dev/fuse, by wire
     output.py     what servers of ours say
     types.py      from a file system's type to the program that serves it
     modules.py    VUOS's names of modules
@@ -23,5 +24,6 @@ mount table.
 
 The nouns: a *mount* is a file system, or part of a tree, that appeared while the session runs; its
 *server* is the process that answers for it, *ours* when we have started it, else a process of the view;
-its *transport* is how the two meet: "kernel" is a FUSE mount of the helper's, "none" a bind.
+its *transport* is how the two meet: "kernel" is a FUSE mount of the helper's, "wire" a socket to the
+engine, "none" a bind.
 """

@@ -18,8 +18,9 @@ from vuosd.supervisor.mounting import options
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.inside import Inside
-from vuosd.supervisor.mounting.mount import Wanted
+from vuosd.supervisor.mounting.mount import WIRE, Mount, Wanted
 from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, Mounts
+from vuosd.supervisor.mounting.sockets import Sockets
 from vuosd.supervisor.session import Asked, Resolved, Session
 
 _AT_FDCWD = -100
@@ -44,6 +45,7 @@ class Answerer:
         self.mounts = mounts
         self.inside = Inside(mounts)
         self.door = Door(mounts)
+        self.sockets = Sockets()
         self.writable = writable
 
     async def run(self) -> None:
@@ -77,7 +79,8 @@ class Answerer:
 
     async def _open(self, asked: Asked) -> None:
         namespace = await self.mounts.namespace()
-        fd = await namespace.open_device(asked.flags & (os.O_ACCMODE | os.O_NONBLOCK))
+        flags = asked.flags & (os.O_ACCMODE | os.O_NONBLOCK)
+        fd = self.sockets.open(flags) if namespace.why else await namespace.open_device(flags)
         try:
             self.session.answer_descriptor(asked.id, fd, bool(asked.flags & os.O_CLOEXEC))
         finally:
@@ -167,6 +170,14 @@ class Answerer:
         """The last step of a FUSE server's start."""
         if kind.partition(".")[0] not in ("fuse", "fuseblk"):
             raise MountError(errno.ENODEV, f'type "{kind}" takes no descriptor')
+        name = os.readlink(f"/proc/{asked.tgid}/fd/{number}")
+        if (sock := self.sockets.take(name)) >= 0:
+            mount = Mount(kind, source, target, flags & options.KEPT, "", transport=WIRE, path=b"")
+            mount.device, mount.pid = name, asked.tgid
+            self.session.answer(asked.id)  # it speaks only when it has mounted
+            await self.mounts.mount_socket(mount, sock)
+            self.mounts.nursery.start_soon(self.inside.watch, mount)
+            return
         device = _device(asked.tgid, number)
         data = ",".join(word for word in words if not word.startswith("fd="))
         mount = await self.mounts.mount_device(kind, source, target, directory, flags, data, device)

@@ -21,8 +21,8 @@ worker's. FD is a SOCK_SEQPACKET socket; each message is a JSON object, with des
     {"id": 7, "do": "finish", "seconds"}        everything is unmounted, the servers end, then we
 
 A reply has the request's id, and `error` (an errno) with `text` when it failed. Without a request come
-{"ready": "user" | "root"} or {"failed": text} at the start, {"moved": mark, "pid"} when a server goes on
-in another process, and {"ended": mark, "status"} when none of it is left. The memfd of "start" holds
+{"ready": "user" | "root" | "none", "why": text} at the start, {"moved": mark, "pid"} when a server goes
+on in another process, and {"ended": mark, "status"} when none of it is left. The memfd of "start" holds
 {"argv", "env", "cwd", "fds"}: the descriptors after `output` (the server's stdout and stderr) get the
 numbers in `fds`.
 
@@ -295,7 +295,7 @@ class _Helper:
     def has_left(self, server: _Server, status: int) -> None:
         """The process that was the server has ended; perhaps for another, as daemon(3) does."""
         for pid in native.marked(server.mark):
-            if native.serves(pid):
+            if server.path is None or native.serves(pid):
                 server.pid = pid
                 self.send({"moved": server.mark, "pid": pid})
                 return
@@ -321,13 +321,13 @@ def main(fd: int, session: int) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     members.mark(session, members.SERVER)
     try:
-        kind = native.enter_namespace()
+        kind, why = native.enter_namespace(), ""
         os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        sock.send(json.dumps({"failed": native.sentence(error)}).encode())
-        os._exit(1)
+        kind, why = "none", native.sentence(error)
+        native.without_namespace()
     helper = _Helper(sock, kind)
-    helper.send({"ready": kind})
+    helper.send({"ready": kind, "why": why})
     helper.run()
     if not helper.finished:
         helper.finish(_LAST_SECONDS)

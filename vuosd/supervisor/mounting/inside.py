@@ -15,7 +15,7 @@ import trio
 from vuosd.supervisor import members
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting.errors import MountError
-from vuosd.supervisor.mounting.mount import Mount
+from vuosd.supervisor.mounting.mount import WIRE, Mount
 from vuosd.supervisor.mounting.mounts import MNT_DETACH, Mounts
 from vuosd.supervisor.mounting.namespace import NamespaceUnavailable
 
@@ -54,7 +54,9 @@ class Inside:
         return [pid for pid in members.of_session(self.mounts.session) if _has_device(pid, mount.device)]
 
     async def _answers(self, mount: Mount) -> bool:
-        """Whether the kernel still waits for somebody to answer."""
+        """Whether the kernel still waits for somebody to answer. Of a socket it is known."""
+        if mount.transport == WIRE:
+            return False
         try:
             fd = await (await self.mounts.namespace()).root(mount.path)
         except (OSError, NamespaceUnavailable, MountError):
@@ -78,7 +80,8 @@ class Inside:
                 self._waits = False
                 return
             pids = await trio.to_thread.run_sync(members.of_session, self.mounts.session)
-            others = [pid for pid in pids if not _has_device(pid, "")]
+            devices = ["", *(mount.device for mount in served)]
+            others = [pid for pid in pids if not any(_has_device(pid, device) for device in devices)]
             if not others and all(mount.pid in pids or mount.dead for mount in served):
                 for mount in reversed(served):
                     try:
@@ -128,14 +131,19 @@ async def _first_to_end(pids: list[int]) -> None:
 
 
 def _has_device(pid: int, device: str) -> bool:
-    """Whether a process has the /dev/fuse of this MAJOR:MINOR open, or any of "" ."""
+    """Whether a process has the /dev/fuse of this MAJOR:MINOR open, or this "socket:[…]"; "": any
+    /dev/fuse.
+    """
     try:
         names = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return False
     for name in names:
         try:
-            if os.readlink(f"/proc/{pid}/fd/{name}") == "/dev/fuse":
+            link = os.readlink(f"/proc/{pid}/fd/{name}")
+            if device and link == device:
+                return True
+            if link == "/dev/fuse":
                 with open(f"/proc/{pid}/fdinfo/{name}", "rb") as file:
                     told = [line.split()[1] for line in file if line.startswith(b"fuse_connection:")]
                 if not device or not told or told[0].decode() == device.partition(":")[2]:

@@ -8,7 +8,7 @@ import trio
 
 from vuosd.supervisor.mounting import options
 
-KERNEL, NONE = "kernel", "none"
+KERNEL, WIRE, NONE = "kernel", "wire", "none"
 """Transports."""
 
 
@@ -41,11 +41,12 @@ class Mount:
         """As /proc/self/mounts tells it."""
         self.transport = transport
         self.path = path
-        """In the helper's namespace."""
+        """In the helper's namespace; of a wire mount its cache; b"" of a bind."""
         self.fd = -1
         """Of a bind: what it shows."""
         self.number = 0
         self.device = ""
+        """MAJOR:MINOR; of a wire mount "socket:[INODE]", what its server has for a /dev/fuse."""
         self.mount_id = -1
         self.mark = ""
         """Of a server of ours."""

@@ -17,18 +17,20 @@ from vuosd.supervisor import members
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options, types, users
 from vuosd.supervisor.mounting.errors import MountError, from_os
-from vuosd.supervisor.mounting.mount import KERNEL, NONE, Mount, Wanted
+from vuosd.supervisor.mounting.mount import KERNEL, NONE, WIRE, Mount, Wanted
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable, Root
 from vuosd.supervisor.mounting.output import Output
 from vuosd.supervisor.mounting.starting import Start
 from vuosd.supervisor.scratch import Scratch
-from vuosd.supervisor.session import Placed
+from vuosd.supervisor.session import Flight, Placed, Wired
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
 _BIND = 1
 _FLUSH_SECONDS = 15.0
 _END_SECONDS = 10.0
+_REQUEST_SECONDS = 60.0
+"""For a wire server's answer."""
 _BUSY_PATIENCE = 0.2
 """Seconds for calls in flight to let go of a mount that has left the table."""
 
@@ -38,6 +40,9 @@ class Table(Protocol):
 
     def mount(self, entry: Placed) -> int: ...
     def unmount(self, number: int) -> bool: ...
+    def mount_wire(self, wire: Wired) -> int: ...
+    def end_wire(self, number: int) -> int: ...
+    def flights(self, number: int) -> list[Flight]: ...
 
 
 class Mounts:
@@ -79,6 +84,16 @@ class Mounts:
                 self.nursery.start_soon(namespace.listen)
         return self._namespace
 
+    def _transport(self, namespace: Namespace, words: list[str]) -> str:
+        """The kernel's, unless it is not to be had or the other is asked for: `-o transport=wire`."""
+        asked = next((word.partition("=")[2] for word in words if word.startswith("transport=")), "")
+        if asked not in ("", KERNEL, WIRE):
+            raise MountError(errno.EINVAL, f'transport="{asked}": it is {KERNEL} or {WIRE}')
+        if asked == KERNEL and namespace.why:
+            text = f"this machine lets us mount no FUSE file system ({namespace.why}); see `vuctl doctor`"
+            raise MountError(errno.ENODEV, text)
+        return asked or (WIRE if namespace.why else KERNEL)
+
     # Mounting
 
     async def mount(self, wanted: Wanted) -> Mount:
@@ -86,23 +101,27 @@ class Mounts:
         try:
             kind, path = await trio.to_thread.run_sync(types.find, wanted.type, wanted.path)
             namespace = await self.namespace()
+            words = options.split(wanted.data)
+            transport = self._transport(namespace, words)
+            data = ",".join(word for word in words if not word.startswith("transport="))
+            wanted = wanted._replace(data=data)
             place = self._place(wanted.directory)
             mount = Mount(
-                wanted.type,
-                wanted.source,
-                wanted.target,
-                wanted.flags,
-                wanted.data,
-                transport=KERNEL,
-                path=place,
+                wanted.type, wanted.source, wanted.target, wanted.flags, data, transport=transport, path=place
             )
             mount.mark = secrets.token_hex(8)
             output = Output(f"{wanted.type} at {os.fsdecode(wanted.target)}")
             self.nursery.start_soon(output.read)
             self._served[mount.mark] = mount
+            start = Start(namespace, kind, path, wanted, mount, output, self.env)
             try:
-                root = await Start(namespace, kind, path, wanted, mount, output, self.env).run()
-                self._enter(mount, root)
+                if transport == WIRE:
+                    try:
+                        await self.enter_wire(mount, await start.run_wire())
+                    except OSError as error:
+                        raise await start.failed(error) from None
+                else:
+                    self._enter(mount, await start.run())
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await self._clean_up(namespace, mount)
@@ -112,6 +131,25 @@ class Mounts:
             raise from_os(error) from None
         except NamespaceUnavailable as error:
             raise MountError(errno.EIO, str(error)) from None
+
+    async def enter_wire(self, mount: Mount, sock: int) -> None:
+        """Into the engine's table, when the server at the other end of a socket has begun. OSError; the
+        socket is the engine's.
+        """
+        cache = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        wired = Wired(
+            mount.target,
+            sock,
+            cache,
+            bool(mount.flags & options.MS_RDONLY),
+            _REQUEST_SECONDS,
+            type=os.fsencode(mount.shown_type),
+            name=os.fsencode(mount.source or mount.type),
+            options=os.fsencode(mount.options),
+        )
+        mount.number = await trio.to_thread.run_sync(self.table.mount_wire, wired)
+        self._mounts.append(mount)
+        log.info("mount %d: %s on %s, by wire", mount.number, mount.type, mount.place)
 
     def _place(self, directory: bool) -> bytes:
         """Where a file system can be mounted, private to the session."""
@@ -176,6 +214,16 @@ class Mounts:
         finally:
             os.close(device)
 
+    async def mount_socket(self, mount: Mount, sock: int) -> None:
+        """The same by wire: `sock` is the other end of what the server has for a /dev/fuse.
+        MountError.
+        """
+        mount.path = self._place(True)
+        try:
+            await self.enter_wire(mount, sock)
+        except OSError as error:
+            raise from_os(error) from None
+
     def bind(self, source: str, fd: int, target: bytes, flags: int) -> Mount:
         """What `fd` is, seen at `target` as well; the descriptor is taken."""
         mount = Mount("none", source, target, flags & options.KEPT, "bind", transport=NONE, path=b"")
@@ -205,6 +253,20 @@ class Mounts:
         self._show(mount, fd)
         self._mounts.remove(mount)
         self._mounts.append(mount)
+
+    def waiting(self, mount: Mount) -> tuple[int | None, float | None]:
+        """How many requests wait for its server, and the age of the oldest; the kernel does not tell the
+        age.
+        """
+        if mount.transport == WIRE:
+            flights = self.table.flights(mount.number)
+            return len(flights), max((flight.age for flight in flights), default=None)
+        try:
+            minor = mount.device.partition(":")[2]
+            with open(f"/sys/fs/fuse/connections/{minor}/waiting") as file:
+                return int(file.read()), None
+        except OSError:
+            return None, None  # not mounted on this machine, or a bind
 
     async def root(self, mount: Mount) -> int:
         """A descriptor of what a mount shows; it makes the mount busy."""
@@ -245,6 +307,10 @@ class Mounts:
         lazy = bool(flags & MNT_DETACH)
         if not lazy and not flags & MNT_FORCE and (using := await self._users(mount)):
             raise MountError(errno.EBUSY, f"{name} is in use: {_listed(using)}")
+        if mount.transport == WIRE:
+            self.table.unmount(mount.number)
+            self.nursery.start_soon(self._end_wire, mount)
+            return
         namespace = await self.namespace()
         self.table.unmount(mount.number)
         try:
@@ -259,7 +325,21 @@ class Mounts:
 
     async def _users(self, mount: Mount) -> list[users.User]:
         pids = members.of_session(self.session)
+        if mount.transport == WIRE:
+            return await trio.to_thread.run_sync(users.users_below, pids, mount.path)
         return await trio.to_thread.run_sync(users.users, pids, mount.mount_id, mount.device)
+
+    async def _end_wire(self, mount: Mount) -> None:
+        """When nobody uses it any more: what has been written goes to the server, which then ends."""
+        while True:
+            try:
+                lost = await trio.to_thread.run_sync(self.table.end_wire, mount.number)
+                break
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                await trio.sleep(_BUSY_PATIENCE)
+        _tell_lost(mount, lost)
 
     async def _flushed(self, mount: Mount) -> None:
         """A server of ours ends when it has written what there is to write."""
@@ -272,7 +352,8 @@ class Mounts:
     async def _clean_up(self, namespace: Namespace, mount: Mount) -> None:
         """After a mount that failed."""
         try:
-            await namespace.unmount(mount.path, MNT_DETACH)
+            if mount.transport == KERNEL:
+                await namespace.unmount(mount.path, MNT_DETACH)
         except (OSError, NamespaceUnavailable):
             pass  # it was not there yet
         if not mount.gone.is_set():
@@ -318,9 +399,19 @@ class Mounts:
         """
         for mount in reversed(self._mounts):
             self.table.unmount(mount.number)
+            if mount.transport == WIRE:
+                try:
+                    _tell_lost(mount, self.table.end_wire(mount.number))
+                except OSError as error:
+                    log.warning("%s: what was written may be lost: %s", mount.place, error.strerror)
         if self._namespace is not None and not self._namespace.finish(_END_SECONDS):
             log.warning("servers of file systems were killed: what they had not written is lost")
         self._mounts.clear()
+
+
+def _tell_lost(mount: Mount, lost: int) -> None:
+    if lost:
+        log.warning("%s: %d files could not be written back to the server", mount.place, lost)
 
 
 def _listed(using: list[users.User]) -> str:

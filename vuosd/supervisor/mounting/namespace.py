@@ -24,7 +24,7 @@ main({fd}, {number})
 
 
 class NamespaceUnavailable(Exception):
-    """No FUSE file system can be mounted here; the text says why."""
+    """There is no helper; the text says why."""
 
 
 class Root(NamedTuple):
@@ -67,7 +67,8 @@ class Namespace:
         """`moved(mark, pid)`: a server goes on in another process. `ended(mark, status)`: none of it is
         left; the status of its first process, negative for a signal.
         """
-        self.kind = ""
+        self.why = ""
+        """Why it can mount nothing; "" where it can. Servers it starts in any case."""
         self._moved, self._ended = moved, ended
         self._sock: socket.socket
         self._process: subprocess.Popen[bytes]
@@ -75,7 +76,7 @@ class Namespace:
         self._number = 0
 
     async def start(self, session: int) -> None:
-        """The helper has its namespace and can open /dev/fuse, or NamespaceUnavailable."""
+        """The helper has started, or NamespaceUnavailable."""
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         root = os.path.dirname(os.path.dirname(vuosd.__file__))
         with theirs:
@@ -91,10 +92,10 @@ class Namespace:
         said: dict[str, Any] | None = None
         with trio.move_on_after(_START_SECONDS):
             said, _ = await self._receive()
-        if not said or "ready" not in said:
+        if not said:
             self.finish(0)
-            raise NamespaceUnavailable((said or {}).get("failed", "the process that mounts does not start"))
-        self.kind = said["ready"]
+            raise NamespaceUnavailable("the process that mounts does not start")
+        self.why = "" if said["ready"] in ("user", "root") else said["why"]
 
     async def listen(self) -> None:
         """Takes in what the helper says, until it has gone."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _CAP_SYS_ADMIN = 21
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -253,3 +254,9 @@ def enter_namespace() -> str:
     call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
     call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     return kind
+
+
+def without_namespace() -> None:
+    """Where there can be none: what is needed to start servers all the same."""
+    call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # a filter needs the one or the other

@@ -36,10 +36,17 @@ class Outside:
                 await self.mounts.unmount(_absolute(question["target"]), question["flags"])
                 return {}
             if question["ask"] == "mounts":
-                return {"mounts": [mount.about() for mount in self.mounts.all()]}
+                return {"mounts": [self.about(mount) for mount in self.mounts.all()]}
             return {"said": self.door.command(question["ask"], question["module"], question["words"])}
         except MountError as error:
             return {"error": str(error)}
+
+    def about(self, mount: Mount) -> dict[str, Any]:
+        """With the requests that wait for its server, and how long the oldest has waited, in seconds;
+        None where that is not known.
+        """
+        waiting, oldest = self.mounts.waiting(mount)
+        return {**mount.about(), "waiting": waiting, "oldest": oldest}
 
     async def mount(self, question: dict[str, Any]) -> Mount:
         flags, words = options.parse(options.split(question["options"]), question["flags"])

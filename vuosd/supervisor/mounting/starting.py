@@ -4,7 +4,9 @@ it is told; what takes a descriptor gets one of a /dev/fuse that is mounted alre
 
 import errno
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import trio
 
@@ -14,6 +16,7 @@ from vuosd.supervisor.mounting.mount import Mount, Wanted
 from vuosd.supervisor.mounting.namespace import Namespace, Program, Root
 from vuosd.supervisor.mounting.output import Output
 
+_T = TypeVar("_T")
 _START_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 0.5
 
@@ -41,20 +44,40 @@ class Start:
 
     async def run(self) -> Root:
         """The root of a file system that answers; MountError."""
-        start = self.with_device if self.kind.takes_descriptor else self.and_let_mount
+        start = self.with_device
+        if self.kind.prefers_to_mount or not self.kind.takes_descriptor(self.env):
+            start = self.and_let_mount
+
+        async def started() -> Root:
+            root = await start()
+            await _answers(root)
+            return root
+
+        return await self._guarded(started)
+
+    async def run_wire(self) -> int:
+        """The socket to a server that has been started, and has said nothing yet; MountError."""
+        if not self.kind.takes_descriptor(self.env):
+            text = f"{self.kind.program} mounts by itself (libfuse 2), which this machine refuses"
+            raise MountError(errno.ENODEV, f"{text} ({self.namespace.why}); see `vuctl doctor`")
+        return await self._guarded(self.with_socket)
+
+    async def _guarded(self, start: Callable[[], Awaitable[_T]]) -> _T:
         try:
             with trio.fail_after(_START_SECONDS):
-                root = await start()
-                await _answers(root)
-                return root
+                return await start()
         except trio.TooSlowError:
             text = f"the server of {self.wanted.type} has not answered in {_START_SECONDS:.0f} s"
             raise MountError(errno.ETIMEDOUT, text) from None
         except OSError as error:
-            with trio.move_on_after(_LAST_WORDS_SECONDS):
-                await self.output.done.wait()
-            text = self.output.reason() or f"{self.kind.name}: {error.strerror}"
-            raise MountError(error.errno or errno.EIO, text) from None
+            raise await self.failed(error) from None
+
+    async def failed(self, error: OSError) -> MountError:
+        """With what the server says."""
+        with trio.move_on_after(_LAST_WORDS_SECONDS):
+            await self.output.done.wait()
+        text = self.output.reason() or f"{self.kind.name}: {error.strerror}"
+        return MountError(error.errno or errno.EIO, text)
 
     async def command(self, target: str) -> types.Command:
         return await trio.to_thread.run_sync(self.kind.command, self.path, target, self.options, self.env)
@@ -92,6 +115,22 @@ class Start:
             return root
         finally:
             os.close(device)
+
+    async def with_socket(self) -> int:
+        mount = self.mount
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            number = theirs.fileno()
+            mount.device = os.readlink(f"/proc/self/fd/{number}")
+            command = await self.command(f"/dev/fd/{number}")
+            mount.shown_type = command.type if command.type != "fuse" else mount.type
+            mount.flags = (mount.flags | (options.MS_RDONLY if command.readonly else 0)) & options.KEPT
+            mount.data = ""
+            fds = {**self.wanted.fds, number: number}
+            program = Program(command.argv, command.env, mount.mark, self.output.write, fds)
+            mount.pid = await self.namespace.start_server(program)
+            self.output.given()
+            return ours.detach()
 
 
 async def _answers(root: Root) -> None:

@@ -53,17 +53,26 @@ class Type:
         self.name = name
         self.program = program
 
-    @property
-    def takes_descriptor(self) -> bool:
-        """Whether it serves "/dev/fd/N", a /dev/fuse that has been mounted already; else it mounts itself."""
-        return False
+    prefers_to_mount = True
+    """The options of mount.fuse(8) are read by the library when it mounts, and not for a descriptor."""
 
-    def command(self, source: str, target: str, options: str, env: Mapping[str, str]) -> Command:
+    def takes_descriptor(self, env: Mapping[str, str]) -> bool:
+        """Whether it serves "/dev/fd/N", in place of a /dev/fuse that it opens; as libfuse 3 does, whose
+        name stands in the file as it is (DT_NEEDED, elf(5)).
+        """
+        with open(self._path(env), "rb") as file:
+            return b"libfuse3.so" in file.read()
+
+    def _path(self, env: Mapping[str, str]) -> str:
         path = shutil.which(self.program, path=f"{env.get('PATH', os.defpath)}:{_MORE_PATH}")
         if path is None:
             package = _PACKAGES.get(self.program)
             hint = f": install Debian's package {package}" if package else ""
             raise MountError(errno.ENODEV, f"type {self.name} needs the program {self.program}{hint}")
+        return path
+
+    def command(self, source: str, target: str, options: str, env: Mapping[str, str]) -> Command:
+        path = self._path(env)
         argv = [path, *([source] if source else []), target, *(["-o", options] if options else [])]
         return Command(tuple(argv), env)
 
@@ -75,8 +84,9 @@ class Registered(Type):
         super().__init__(name, system.name)
         self.system = system
 
-    @property
-    def takes_descriptor(self) -> bool:
+    prefers_to_mount = False
+
+    def takes_descriptor(self, env: Mapping[str, str]) -> bool:
         try:
             return not self.system.needs_mount
         except TypeProblem as problem:

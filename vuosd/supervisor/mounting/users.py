@@ -3,7 +3,7 @@ asked.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -22,6 +22,29 @@ def mount_id(fd: int) -> int:
 def users(pids: Sequence[int], mount: int, device: str) -> list[User]:
     """Those of `pids` that use the mount with this id, of the file system with this MAJOR:MINOR."""
     return [User(pid, _name(pid)) for pid in pids if _uses(pid, mount, device)]
+
+
+def users_below(pids: Sequence[int], path: bytes) -> list[User]:
+    """Those of `pids` that use something in a directory, as the kernel names it."""
+    return [User(pid, _name(pid)) for pid in pids if any(map(_in(path), _links(pid)))]
+
+
+def _in(path: bytes) -> Callable[[bytes], bool]:
+    return lambda link: link == path or link.startswith(path + b"/")
+
+
+def _links(pid: int) -> Iterator[bytes]:
+    names = [b"cwd", b"root", b"exe"]
+    for directory in (b"fd", b"map_files"):
+        try:
+            names += [b"%s/%s" % (directory, name) for name in os.listdir(b"/proc/%d/%s" % (pid, directory))]
+        except OSError:
+            pass
+    for name in names:
+        try:
+            yield os.readlink(b"/proc/%d/%s" % (pid, name))
+        except OSError:
+            continue  # closed meanwhile, or not ours to look at
 
 
 def _uses(pid: int, mount: int, device: str) -> bool:
