@@ -274,6 +274,14 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 	return VU_NO_LINK; /* it was there a moment ago: look again, with a link fewer to go */
 }
 
+/* Where the walk ends. */
+static int open_end(const struct vu_walk *walk, struct vu_spot *spot, uint64_t flags)
+{
+	return walk->shallow && spot->mount->stack
+		       ? vu_stack_open_first(spot->mount->stack, spot->rest, flags, &spot->seen)
+		       : vu_walk_open_spot(walk->call, spot, flags);
+}
+
 /*
  * The object of the last run of names. A directory that is to be listed is opened for that at once, where the name says
  * all: with a slash behind it a link is followed whatever the flags are.
@@ -289,10 +297,8 @@ static int open_last(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags,
 	vu_notify_comes_to(walk->call, spot->mount);
 	if (place->listing)
 		fd = open_linkless(spot->mount->fd, spot->rest, listing);
-	else if (walk->shallow && spot->mount->stack)
-		fd = vu_stack_open_first(spot->mount->stack, spot->rest, flags, &spot->seen);
 	else
-		fd = vu_walk_open_spot(walk->call, spot, flags);
+		fd = open_end(walk, spot, flags);
 	place->listing &= fd >= 0;
 	return fd;
 }
@@ -388,7 +394,7 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 	}
 	if (fd < 0) { /* the start itself, or what ".." or a link to the root led to */
 		vu_walk_find(walk, &spot);
-		fd = vu_walk_open_spot(walk->call, &spot, O_NOFOLLOW | (directory || walk->trailing ? O_DIRECTORY : 0));
+		fd = open_end(walk, &spot, O_NOFOLLOW | (directory || walk->trailing ? O_DIRECTORY : 0));
 		if (fd < 0)
 			return fd;
 		walk->seen = spot.seen;
