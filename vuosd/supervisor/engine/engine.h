@@ -4,6 +4,7 @@
  *     threads.c  RECV: who receives, and who takes over
  *     notify.c   look the row up, call the operation, send the reply
  *     target.c   the calling thread: its memory, credentials, working directory, descriptors
+ *     callers.c  what is kept of threads that call again and again
  *     place.c    a path of the caller → a place: (mount, anchor directory, name), by way of walk.c, using
  *     table.c    the mount table: two tries, view path → mount and host path → mount
  *     namespace.c the versions of the table, which may change while the session runs
