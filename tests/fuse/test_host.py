@@ -274,6 +274,9 @@ class Hello(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ENOENT)
         return await self.getattr(2)
 
+    async def statfs(self, ctx):
+        return None
+
     async def opendir(self, inode, ctx):
         return inode
 
@@ -304,11 +307,13 @@ def test_operations_unchanged(tmp_path: Path) -> None:
     assert place.read("/message") == b"hi!hi!"
     refused(errno.EIO, place.lstat, "/bad")
     refused(errno.ENOENT, place.lstat, "/other")
+    refused(errno.EIO, place.statfs)
     assert place.read("/message") == b"hi!hi!"
     mounted.close()
     _, said = process.communicate(timeout=10)
     assert process.returncode == 0
     assert "hello.py: lookup: RuntimeError: no FUSEError (hello.py:" in said
+    assert "hello.py: statfs: returned None" in said
 
 
 def test_ends_when_told_and_when_left(tmp_path: Path) -> None:

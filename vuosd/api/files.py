@@ -96,11 +96,9 @@ class HostFile(File):
 
     @classmethod
     def open(cls, path: bytes | str, flags: int = os.O_RDONLY, mode: int = 0o666) -> "HostFile":
-        """open(2) of a path of this process. Not to be used for paths that somebody may replace by links to
-        elsewhere."""
-        # Offsets come with each request, so O_APPEND must not count here; and the one who opens has been
-        # let through already.
-        return cls(os.open(path, flags & ~(os.O_APPEND | os.O_NOFOLLOW) | os.O_CLOEXEC, mode))
+        """open(2) of a path of this process. O_APPEND and O_DIRECT are left out: offsets come with each
+        request, and data from where it happens to lie."""
+        return cls(os.open(path, flags & ~(os.O_APPEND | os.O_DIRECT) | os.O_CLOEXEC, mode))
 
     def pread(self, size: int, offset: int) -> bytes:
         parts = []

@@ -14,6 +14,17 @@ from vuosd.fuse.calls import described
 from vuosd.supervisor.log import log
 
 _HANDLERS = frozenset(name for name in vars(pyfuse3.Operations) if not name.startswith("_"))
+_ENTRY: tuple[type, ...] = (pyfuse3.EntryAttributes,)
+_RETURNS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("lookup", "getattr", "setattr", "mknod", "mkdir", "symlink", "link"), _ENTRY),
+    **dict.fromkeys(("readlink", "getxattr"), (bytes,)),
+    "read": (bytes, bytearray, memoryview),
+    **dict.fromkeys(("write", "opendir"), (int,)),
+    "open": (pyfuse3.FileInfo,),
+    "create": (tuple,),
+    "statfs": (pyfuse3.StatvfsData,),
+}
+"""What pyfuse3 takes from each; from something else it would end, too."""
 _UNANSWERED = frozenset({"forget"})
 
 
@@ -35,7 +46,11 @@ class Guard:
         @functools.wraps(handler)
         async def guarded(*arguments: Any) -> Any:
             try:
-                return await handler(*arguments)
+                result = await handler(*arguments)
+                if isinstance(result, _RETURNS.get(method, object)):
+                    return result
+                log.error("%s", f"{self._name}: {method}: returned {result!r}"[:200])
+                number = errno.EIO
             except pyfuse3.FUSEError:
                 raise
             except OSError as error:

@@ -48,10 +48,18 @@ class Real(Filesystem):
         return os.readlink(self.real(path))
 
     def open(self, path: bytes, flags: int, mode: int) -> HostFile:
-        opened = HostFile.open(self.real(path), flags | os.O_NOFOLLOW, mode)
-        if flags & os.O_CREAT and os.geteuid() == 0:
-            self._give_to_caller(path)
-        return opened
+        flags |= os.O_NOFOLLOW
+        if flags & os.O_CREAT:
+            try:
+                opened = HostFile.open(self.real(path), flags | os.O_EXCL, mode)
+            except FileExistsError:
+                if flags & os.O_EXCL:
+                    raise
+                flags &= ~os.O_CREAT
+            else:
+                self._give_to_caller(path)
+                return opened
+        return HostFile.open(self.real(path), flags)
 
     def truncate(self, path: bytes, size: int) -> None:
         os.truncate(self.real(path), size)
