@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vuosd.api import ProgramType, PythonType, TypeProblem, filesystems, find
+from vuosd.api import OptionError, ProgramType, PythonType, TypeProblem, filesystems, find
 from vuosd.api.registry import ALIASES
 
 
@@ -61,6 +61,14 @@ def test_python_type() -> None:
         find("python").command("", "/dev/fd/7")
     with pytest.raises(TypeProblem, match="takes a descriptor"):
         find("memory").command("", "/mnt")
+
+
+def test_deadline() -> None:
+    server = find("memory").command("", "/dev/fd/7", r"size=1M,name=a\,b,deadline=2.5,name=c,ro")
+    assert server.argv[-4:] == ("-o", r"size=1M,name=a\,b,name=c,ro", "--deadline", "2.5")
+    for wrong in ("deadline=soon", "deadline", "deadline=-1"):
+        with pytest.raises(OptionError, match=r"memory: deadline=.*: a number of seconds"):
+            find("memory").command("", "/dev/fd/7", wrong)
 
 
 def test_without_pyfuse3(monkeypatch: pytest.MonkeyPatch) -> None:

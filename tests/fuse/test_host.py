@@ -206,6 +206,24 @@ def test_a_deadline(made: type[Filesystem]) -> None:
         assert served.place.read("/other") == b"/other"
 
 
+def _use_what_hangs() -> None:
+    hangs = Wrong(open=lambda path: threading.Event().wait(60))
+    with serving(hangs, deadline=0.5) as served:
+        began = time.monotonic()
+        with pytest.raises(OSError, match=r"connect|abort"):
+            served.place.read("/x")
+        assert time.monotonic() - began < 10
+        refused(errno.ENOTCONN, served.place.lstat, "/y")
+
+
+def test_a_method_that_hangs_the_server() -> None:
+    """Those who wait are let go, and the log says what it was; the file system is not started again."""
+    with pytest.raises(AssertionError, match="the server ended with status 256") as caught:
+        _use_what_hangs()
+    said = r"Wrong: open\('/x', \d+, 0\): has not returned within 0.5 s: the file system ends\n"
+    assert re.search(said, str(caught.value))
+
+
 class Streams(Filesystem):
     def lstat(self, path: bytes) -> Stat:
         return Stat.directory() if path == b"/" else Stat.file()

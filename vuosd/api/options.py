@@ -24,6 +24,19 @@ class MountOptions(msgspec.Struct, kw_only=True):
     ro: bool = False
 
 
+def take(text: str, wanted: str) -> tuple[str | None, str]:
+    """One option taken out of the text after -o: its value ("" if it has none, None if it is not there),
+    and what is left."""
+    value = None
+    left = []
+    for name, given in split(text):
+        if name == wanted:
+            value = given or ""
+        else:
+            left.append(join({name: True if given is None else given}))
+    return value, ",".join(left)
+
+
 _Schema = TypeVar("_Schema", bound=MountOptions)
 
 

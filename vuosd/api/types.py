@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from vuosd.api.options import MountOptions, Value, decode, join
+from vuosd.api.options import MountOptions, OptionError, Value, decode, join, take
 
 _MORE_PLACES = ":/usr/local/sbin:/usr/sbin:/sbin"
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)")
@@ -76,19 +76,9 @@ class PythonType(FileSystemType):
             raise TypeProblem(f"{self.name}: its server takes a descriptor, /dev/fd/N, not {target}")
         if importlib.util.find_spec("pyfuse3") is None:
             raise TypeProblem(f"type {self.name} needs the package pyfuse3: pip install 'vuosd[fuse]'")
-        argv = (
-            sys.executable,
-            "-P",
-            "-m",
-            "vuosd.fuse.host",
-            self.spec,
-            "--fd",
-            str(fd),
-            "--source",
-            source,
-            "-o",
-            text,
-        )
+        deadline, rest = take(text, "deadline")
+        served = (self.spec, "--fd", str(fd), "--source", source, "-o", rest)
+        argv = (sys.executable, "-P", "-m", "vuosd.fuse.host", *served, *self._deadline(deadline))
         return Server(
             argv=argv,
             pass_fds=(fd,),
@@ -97,6 +87,18 @@ class PythonType(FileSystemType):
             name=self.name,
             source=source or self.name,
         )
+
+    def _deadline(self, given: str | None) -> tuple[str, ...]:
+        """The option that all file systems in Python have: seconds, after which a call of the plugin is
+        given up."""
+        if given is None:
+            return ()
+        try:
+            if float(given) > 0:
+                return ("--deadline", given)
+        except ValueError:
+            pass
+        raise OptionError(f"{self.name}: deadline={given}: a number of seconds is needed")
 
 
 class ProgramType(FileSystemType):

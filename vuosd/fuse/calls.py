@@ -8,6 +8,7 @@ plugin's code that ran."""
 import errno
 import inspect
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -42,6 +43,7 @@ class Calls:
         self.name = name
         self.plugin = plugin
         self.deadline = float("inf") if deadline is None else deadline
+        self._running: tuple[float, Callable[..., Any], tuple[Any, ...]] | None = None
         self._threads = trio.CapacityLimiter(plugin.threads) if plugin.threads else None
 
     async def __call__(
@@ -54,7 +56,11 @@ class Calls:
                     return await trio.to_thread.run_sync(
                         _checked, check, method, arguments, abandon_on_cancel=True, limiter=self._threads
                     )
-                result = method(*arguments)
+                self._running = (time.monotonic(), method, arguments)
+                try:
+                    result = method(*arguments)
+                finally:
+                    self._running = None
                 if inspect.isawaitable(result):
                     result = await result
                 elif hasattr(result, "__aiter__"):
@@ -71,6 +77,16 @@ class Calls:
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             self._log(method, arguments, described(error))
         raise pyfuse3.FUSEError(errno.EIO)
+
+    def stuck(self) -> bool:
+        """Whether a `def` has been running in the main thread for longer than the deadline; nobody can be
+        answered then. Told in the log. For another thread to ask."""
+        running = self._running
+        if running is None or time.monotonic() - running[0] < self.deadline:
+            return False
+        _, method, arguments = running
+        self._log(method, arguments, f"has not returned within {self.deadline:g} s: the file system ends")
+        return True
 
     def _errno(
         self,

@@ -10,6 +10,8 @@ import os
 import select
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 
 import pyfuse3
@@ -64,6 +66,8 @@ async def _serve(name: str, served: Servable, fd: int, deadline: float | None) -
     if isinstance(served, Filesystem):
         calls = Calls(name, served, deadline)
         await _start(name, served)
+        if deadline is not None:
+            threading.Thread(target=_watch, args=(calls, deadline), daemon=True).start()
         operations = tree = TreeOperations(served, calls)
     take_messages(name)
     # pyfuse3 asks for nothing but the methods, and says so: "or another class defining the same methods".
@@ -79,6 +83,14 @@ async def _serve(name: str, served: Servable, fd: int, deadline: float | None) -
                 await tree.tree.opened.release_all()
                 await _stop(tree)
         pyfuse3.close(unmount=False)
+
+
+def _watch(calls: Calls, deadline: float) -> None:
+    """A `def` that hangs cannot be given up, but those who wait for it can be let go: they are told
+    ENOTCONN when the server ends."""
+    while not calls.stuck():
+        time.sleep(deadline / 4)
+    os._exit(1)
 
 
 async def _start(name: str, plugin: Filesystem) -> None:

@@ -4,7 +4,7 @@ is to mount, if anything, is the option `source`."""
 from collections.abc import Mapping
 
 from vuosd.api import FileSystemType, PythonType, Server, TypeProblem
-from vuosd.api.options import Value, join, split
+from vuosd.api.options import Value, join, take
 
 
 class AnyPython(FileSystemType):
@@ -16,10 +16,8 @@ class AnyPython(FileSystemType):
     def command(self, source: str, target: str, options: Mapping[str, Value] | str = "") -> Server:
         if not source:
             raise TypeProblem("type python: name module:Class, or a .py file, as the source")
-        words = split(options if isinstance(options, str) else join(options))
-        inner = next((value or "" for name, value in words if name == "source"), "")
-        rest = join({name: True if value is None else value for name, value in words if name != "source"})
-        return PythonType(source, source).command(inner, target, rest)
+        inner, rest = take(options if isinstance(options, str) else join(options), "source")
+        return PythonType(source, source).command(inner or "", target, rest)
 
 
 python = AnyPython()
