@@ -388,3 +388,28 @@ def test_in_docker_mount_is_refused_before_anybody_is_asked(box: Box, mnt: Path)
     result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], timeout=20)
     assert result.returncode == 1
     assert "lets nothing be mounted" in result.stderr
+
+
+def test_a_file_system_in_another(box: Box, image: Path, mnt: Path) -> None:
+    """What the inner one lies in cannot be unmounted under it; by wire only the view's processes could
+    read it.
+    """
+    script = """
+        vumount -t fuse.bindfs $1 $2/outer
+        vumount -t fuse.fuse-ext2 -o ro $2/outer/image $2/inner; cat $2/inner/file
+        vuumount $2/outer 2>&1 && exit 1
+        ls $2/outer | grep image
+        vuumount $2/inner; vuumount $2/outer
+        vumount -t real -o transport=wire $1 $2/outer
+        vumount -t fuse.fuse-ext2 -o ro $2/outer/image $2/inner 2>&1 && exit 1
+        vuumount $2/outer; ls $2/outer
+    """
+    for name in ("outer", "inner"):
+        box.directory(f"mnt/{name}")
+    outer = mnt / "outer"
+    assert shell(box, script, image.parent, mnt) == [
+        "in the image",
+        f"vuumount: {outer} is in use outside of the view, perhaps by the server of another mount",
+        "image",
+        f"vumount: {outer}/image lies in a wire mount, which only processes of the view can read",
+    ]

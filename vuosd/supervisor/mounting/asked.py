@@ -209,7 +209,9 @@ class Answerer:
             if found is not None:
                 fd = found.fd
                 path = os.fsdecode(found.view)
-                if os.readlink(b"/proc/self/fd/%d" % fd) != found.view:
+                real = os.readlink(b"/proc/self/fd/%d" % fd)
+                self._check(source, real)
+                if real != found.view:
                     fds = {fd: fd}  # the server is outside of the view, where that path leads elsewhere
                     path = f"/proc/self/fd/{fd}"
                 if found.readonly or not self.writable(found.view):
@@ -231,10 +233,17 @@ class Answerer:
             if not self.writable(found.view):
                 text = "lies in an entry of several trees (cow, merge), which cannot be bound"
                 raise MountError(errno.EINVAL, f"{source} {text}")
+            self._check(source, os.readlink(b"/proc/self/fd/%d" % found.fd))
             fd = os.dup(found.fd)
         finally:
             os.close(found.fd)
         self.mounts.bind(source, fd, target, flags | (options.MS_RDONLY if found.readonly else 0))
+
+    def _check(self, source: str, real: bytes) -> None:
+        """MountError when a server or a bind cannot have a source that is there for the view's processes."""
+        if not self.mounts.readable_outside(real):
+            text = f"{source} lies in a wire mount, which only processes of the view can read"
+            raise MountError(errno.EOPNOTSUPP, text)
 
     async def _move(self, asked: Asked, source: str, target: bytes) -> None:
         found = await self._resolve(asked, os.fsencode(source))

@@ -254,6 +254,13 @@ class Mounts:
         self._mounts.remove(mount)
         self._mounts.append(mount)
 
+    def readable_outside(self, path: bytes) -> bool:
+        """Whether who is not of the view finds at a path of the kernel's what the view has there. In the
+        cache of a wire mount a file has its content only while a member has it open.
+        """
+        caches = [mount.path for mount in self._mounts if mount.transport == WIRE]
+        return not any(path == cache or path.startswith(cache + b"/") for cache in caches)
+
     def waiting(self, mount: Mount) -> tuple[int | None, float | None]:
         """How many requests wait for its server, and the age of the oldest; the kernel does not tell the
         age.
@@ -319,6 +326,9 @@ class Mounts:
             if error.errno == errno.EINVAL:
                 return  # its server has unmounted it
             self._show(mount, await namespace.root(mount.path))
+            if error.errno == errno.EBUSY:
+                text = f"{name} is in use outside of the view, perhaps by the server of another mount"
+                raise MountError(errno.EBUSY, text) from None
             raise from_os(error, name) from None
         except NamespaceUnavailable:
             log.warning("%s: the process that mounted it has died", name)
