@@ -234,7 +234,7 @@ def _new_namespace() -> int:
 
 def fuse() -> Finding:
     """In a namespace such as FUSE file systems are mounted in."""
-    why = "file systems mounted while a view runs: fuse-ext2, sshfs, vumount"
+    why = "file systems mounted while a view runs; without them by wire: slower, and not for every server"
     result = _in_child(_mount_fuse)
     if result >= 0:
         return Finding("FUSE mounts", GOOD, "work", why)
