@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,8 +32,9 @@ def vuos_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parent in (directory, *directory.parents[:2]):
         parent.chmod(0o755)
     out = directory / "launcher-tested"  # a name of its own, so that nobody takes it for theirs
-    engine = ROOT / "vuosd/supervisor/engine"
-    sources = [*sorted((ROOT / "launcher").glob("*.c")), engine / "remote.c", engine / "tracee.c"]
+    built = (ROOT / "launcher/meson.build").read_text()
+    names = re.findall(r"'([^']+\.c)'", built[built.index("launcher_sources") : built.index("executable")])
+    sources = [ROOT / "launcher" / name for name in names]
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-g", "-static", '-DVUOSD_VERSION="test"']
     subprocess.run(["gcc", *flags, *sources, "-o", out], check=True)
     return out
