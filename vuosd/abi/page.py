@@ -21,8 +21,8 @@ Every system call of x86-64 up to Linux 6.18, and what a view does with it:
 Where a condition stands under *when*, all other uses of the call are native. Rows marked *root* count only
 when the supervisor is root and acts with the credentials of its callers; else those calls are native. Rows
 marked *entries* count only in views that have an entry, *trees* where an entry shows several trees as one,
-*mounts* (also) in sessions with a mounter: elsewhere every such call would go on. In a session without a mounter those with an errno behind *else* are
-refused with that. Numbers
+*mounts* (also) in sessions with a mounter: elsewhere every such call would go on. In a session without a
+mounter those with an errno behind *else* are refused with that. Numbers
 {gap} and above {last} are refused with ENOSYS: a call that nobody has looked at may take a path. Calls of
 32-bit programs (i386) and of the x32 interface are refused with ENOSYS, and the session's log says so.
 

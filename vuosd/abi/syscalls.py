@@ -166,7 +166,7 @@ _ROWS = (
     row(46, "sendmsg", Op.SENDMSG, Fd, Buf, Flags, remote=True),
     row(307, "sendmmsg", Op.SENDMMSG, Fd, Buf, Size, Flags, remote=True),
     # Changes through a descriptor that need not be open for writing: only a read-only entry forbids them.
-    *(row(nr, name, Op.SYNC, Fd, mounted=True, note="files of a server that the engine speaks to: written back")
+    *(row(nr, name, Op.SYNC, Fd, mounted=True, note="a server's files are written back")
       for nr, name in _pairs("74 fsync 75 fdatasync 306 syncfs")),
     row(91, "fchmod", Op.FCHMOD, Fd, Mode, entries=True, mounted=True),
     row(93, "fchown", Op.FCHOWN, Fd, Mode, Extra, entries=True, mounted=True),

@@ -5,6 +5,7 @@ import mmap
 import os
 import random
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -371,3 +372,16 @@ def test_sequences(mount: Mount, source: Path, seed: int) -> None:
                 assert os.readlink(mount.tree / path) == os.readlink(theirs)
             elif theirs.is_file():
                 wait_for(lambda path=path, theirs=theirs: mount.read(path) == theirs.read_bytes())  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+def test_storm(tmp_path: Path, sanitizer: str) -> None:
+    """Four threads over a server that says anything: see wire_storm.c."""
+    flags = [f"-fsanitize={sanitizer}", *fuse_shell.SANITIZED[1:]]
+    program = wire_shell.build(tmp_path / "storm", HERE / "wire_storm.c", flags)
+    for seed in range(1, 7):
+        cache = tmp_path / f"cache{seed}"
+        cache.mkdir()
+        command = [program, str(seed), "300", cache]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr

@@ -162,8 +162,8 @@ def test_errors(mirror: Path, place: Place, user: Any) -> None:
         ]
 
     assert [errno.errorcode[e] for e in use(mirror, place, user, body)] == [
-        "ENOENT", "ENOTDIR", "EEXIST", "ENOTEMPTY", "ENOTDIR", "EISDIR", "EINVAL", "EXDEV", "ENOENT", "EEXIST",
-        "EISDIR", "ENOTDIR", "ENOTDIR", "ENODATA", "ENOENT",
+        "ENOENT", "ENOTDIR", "EEXIST", "ENOTEMPTY", "ENOTDIR", "EISDIR", "EINVAL", "EXDEV", "ENOENT",
+        "EEXIST", "EISDIR", "ENOTDIR", "ENOTDIR", "ENODATA", "ENOENT",
     ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +13,10 @@ SECONDS = 10.0
 LIST, PARENT, CACHED = 1, 2, 4
 
 
-def build(output: Path) -> Path:
-    return fuse_shell.build(output, HERE / "wire_shell.c", *sorted(ENGINE.glob("wire_*.c")))
+def build(
+    output: Path, main: Path = HERE / "wire_shell.c", flags: Sequence[str] = fuse_shell.SANITIZED
+) -> Path:
+    return fuse_shell.build(output, main, *sorted(ENGINE.glob("wire_*.c")), flags=flags)
 
 
 class Mount:

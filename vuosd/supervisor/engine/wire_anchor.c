@@ -7,15 +7,17 @@
 #include "wire_inside.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/syscall.h>
+
+/* The root is named from above: "." cannot be looked up where its mode forbids the search. */
+#define BASE(wire, path) (strcmp((path), ".") ? (wire)->tree : (wire)->cache), (strcmp((path), ".") ? (path) : "tree")
 
 /* A chmod that lasts as long as a call takes. -1: there was nothing to do. */
 static int open_up(struct vu_wire *wire, const char *path, mode_t wanted)
 {
 	struct stat st;
-	if (fstatat(wire->tree, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISLNK(st.st_mode) ||
-	    (st.st_mode & wanted) == wanted || fchmodat(wire->tree, path, (st.st_mode & 07777) | wanted, 0) < 0)
+	if (fstatat(BASE(wire, path), &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISLNK(st.st_mode) ||
+	    (st.st_mode & wanted) == wanted || fchmodat(BASE(wire, path), (st.st_mode & 07777) | wanted, 0) < 0)
 		return -1;
 	return (int)(st.st_mode & 07777);
 }
@@ -24,27 +26,60 @@ static void close_up(struct vu_wire *wire, const char *path, int mode)
 {
 	int error = errno;
 	if (mode >= 0)
-		fchmodat(wire->tree, path, (mode_t)mode, 0);
+		fchmodat(BASE(wire, path), (mode_t)mode, 0);
 	errno = error;
 }
 
-/* The directories on the way to `path` may refuse us as well: the nearest is given, the rest must be searchable. */
-static void directory_of(const char *path, char out[PATH_MAX])
+/* The directories that lead to a path, opened up from the top on, as far as need be. */
+struct way {
+	unsigned count;
+	struct {
+		size_t length;
+		int mode;
+	} at[64];
+};
+
+static void open_way(struct vu_wire *wire, const char *path, struct way *way)
 {
-	const char *slash = strrchr(path, '/');
-	snprintf(out, PATH_MAX, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+	char above[PATH_MAX];
+	const char *slash = path;
+	way->count = 0;
+	int mode = open_up(wire, ".", 0700);
+	if (mode >= 0) {
+		way->at[way->count].length = 0;
+		way->at[way->count++].mode = mode;
+	}
+	while (way->count < 64 && (slash = strchr(slash, '/'))) {
+		size_t length = (size_t)(slash++ - path);
+		memcpy(above, path, length);
+		above[length] = 0;
+		if ((mode = open_up(wire, above, 0700)) < 0)
+			continue;
+		way->at[way->count].length = length;
+		way->at[way->count++].mode = mode;
+	}
 }
 
-/* Make `call`, once more with the directory of `path` open to us if it is refused. */
+static void close_way(struct vu_wire *wire, const char *path, struct way *way)
+{
+	char above[PATH_MAX];
+	while (way->count--) {
+		size_t length = way->at[way->count].length;
+		memcpy(above, path, length);
+		above[length] = 0;
+		close_up(wire, length ? above : ".", way->at[way->count].mode);
+	}
+}
+
+/* Make `call`, once more with the way to `path` open to us if it is refused. */
 #define IN_DIRECTORY(wire, path, call)                                                                                 \
 	__extension__({                                                                                                \
 		long result_ = (call);                                                                                 \
 		if (result_ < 0 && errno == EACCES) {                                                                  \
-			char directory_[PATH_MAX];                                                                     \
-			directory_of((path), directory_);                                                              \
-			int mode_ = open_up((wire), directory_, 0700);                                                 \
+			struct way way_;                                                                               \
+			open_way((wire), (path), &way_);                                                               \
 			result_ = (call);                                                                              \
-			close_up((wire), directory_, mode_);                                                           \
+			close_way((wire), (path), &way_);                                                              \
 		}                                                                                                      \
 		result_;                                                                                               \
 	})
@@ -52,11 +87,14 @@ static void directory_of(const char *path, char out[PATH_MAX])
 int vu_wire_open_anchor(struct vu_wire *wire, const char *path, int flags)
 {
 	flags |= O_CLOEXEC | O_NOFOLLOW | O_NOCTTY;
-	int fd = openat(wire->tree, path, flags);
+	int fd = openat(BASE(wire, path), flags);
 	if (fd < 0 && errno == EACCES) {
+		struct way way;
+		open_way(wire, path, &way);
 		int mode = open_up(wire, path, 0700);
-		fd = (int)IN_DIRECTORY(wire, path, openat(wire->tree, path, flags));
+		fd = openat(BASE(wire, path), flags);
 		close_up(wire, path, mode);
+		close_way(wire, path, &way);
 	}
 	return fd < 0 ? -errno : fd;
 }
@@ -74,7 +112,7 @@ void vu_wire_retime(struct vu_wire *wire, struct vu_wire_node *node)
 	char path[PATH_MAX];
 	struct timespec times[] = { node->attr.atime, node->attr.mtime };
 	if (node->settled && !vu_wire_node_path(wire, node, path))
-		utimensat(wire->tree, path, times, AT_SYMLINK_NOFOLLOW);
+		IN_DIRECTORY(wire, path, utimensat(BASE(wire, path), times, AT_SYMLINK_NOFOLLOW));
 }
 
 int vu_wire_make(struct vu_wire *wire, struct vu_wire_name *name, const struct vu_fuse_attr *attr, const char *text)
@@ -109,7 +147,7 @@ int vu_wire_make_link(struct vu_wire *wire, struct vu_wire_name *name, const str
 	int error = vu_wire_path(name, path);
 	if (error < 0 || (error = vu_wire_path(same, other)) < 0)
 		return error;
-	if (IN_DIRECTORY(wire, path, linkat(wire->tree, other, wire->tree, path, 0)) < 0)
+	if (IN_DIRECTORY(wire, path, IN_DIRECTORY(wire, other, linkat(wire->tree, other, wire->tree, path, 0))) < 0)
 		return -errno;
 	name->type = same->type;
 	return 0;
@@ -143,9 +181,16 @@ void vu_wire_drop(struct vu_wire *wire, struct vu_wire_name *name)
 
 int vu_wire_rename_anchor(struct vu_wire *wire, const char *from, const char *to, unsigned flags)
 {
-	long result = IN_DIRECTORY(wire, from, syscall(SYS_renameat2, wire->tree, from, wire->tree, to, flags));
-	if (result < 0 && errno == EACCES)
+	long result = syscall(SYS_renameat2, wire->tree, from, wire->tree, to, flags);
+	if (result < 0 && errno == EACCES) {
+		struct way way;
+		open_way(wire, from, &way);
+		/* A directory that moves is written to as well: its "..". */
+		int mode = open_up(wire, from, 0700);
 		result = IN_DIRECTORY(wire, to, syscall(SYS_renameat2, wire->tree, from, wire->tree, to, flags));
+		close_up(wire, result < 0 ? from : to, mode);
+		close_way(wire, from, &way);
+	}
 	return result < 0 ? -errno : 0;
 }
 
@@ -159,6 +204,8 @@ int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const stru
 	char path[PATH_MAX];
 	struct vu_fuse_attr old = node->attr;
 	bool fresh = !node->settled, ours = node->data && node->data->writing;
+	if ((node->settled || node == wire->root) && ((attr->mode ^ old.mode) & S_IFMT))
+		return -EIO; /* fuse_change_attributes: an inode never becomes another type */
 	int error = vu_wire_node_path(wire, node, path);
 	node->attr = *attr;
 	node->attr_until = until;
@@ -174,7 +221,7 @@ int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const stru
 	    !(node->data->size == attr->size && same_time(&node->data->mtime, &attr->mtime)))
 		node->data->filled = false;
 	if (wire->options.gives_owners && (fresh || attr->uid != old.uid || attr->gid != old.gid) &&
-	    fchownat(wire->tree, path, attr->uid, attr->gid, AT_SYMLINK_NOFOLLOW) < 0)
+	    fchownat(BASE(wire, path), attr->uid, attr->gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	if (resized && (attr->size || !fresh)) {
 		int fd = vu_wire_open_anchor(wire, path, O_WRONLY);
@@ -187,7 +234,7 @@ int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const stru
 	}
 	/* After the owner: chown(2) takes set-id bits away. */
 	if ((fresh || attr->mode != old.mode || attr->uid != old.uid) && !S_ISLNK(attr->mode) &&
-	    IN_DIRECTORY(wire, path, fchmodat(wire->tree, path, attr->mode & 07777, 0)) < 0)
+	    IN_DIRECTORY(wire, path, fchmodat(BASE(wire, path), attr->mode & 07777, 0)) < 0)
 		return -errno;
 	node->settled = true;
 	if (fresh || resized || (!ours && !same_time(&attr->mtime, &old.mtime)) ||
@@ -195,7 +242,7 @@ int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const stru
 		struct timespec times[] = { attr->atime, attr->mtime };
 		if (ours)
 			times[1].tv_nsec = UTIME_OMIT;
-		utimensat(wire->tree, path, times, AT_SYMLINK_NOFOLLOW);
+		IN_DIRECTORY(wire, path, utimensat(BASE(wire, path), times, AT_SYMLINK_NOFOLLOW));
 	}
 	return 0;
 }

@@ -75,10 +75,11 @@ int vu_wire_link(VU_WIRE_WHO, const char *from, const char *path)
 	struct vu_wire_node *node;
 	vu_wire_lock(wire);
 	int error = vu_wire_reach(wire, caller, from, &node);
+	bool directory_itself = !error && S_ISDIR(node->attr.mode);
 	vu_wire_unlock(wire);
 	if (error < 0)
 		return error;
-	error = S_ISDIR(node->attr.mode)
+	error = directory_itself
 			? -EPERM
 			: MAKE(path, NULL,
 			       vu_fuse_link(wire->fuse, caller, node->nodeid, directory->nodeid, text, &entry));
@@ -127,6 +128,12 @@ int vu_wire_remove(VU_WIRE_WHO, const char *path, bool remove_directory)
 	return error;
 }
 
+/* Would it lie in itself there? What was so when the server was asked need not be so any more. */
+static bool leads_to(const struct vu_wire_name *name, const struct vu_wire_node *directory)
+{
+	return name->node && vu_wire_is_above(name->node, directory);
+}
+
 /* The server has renamed it. What stands in memory and in the cache follows, or is forgotten and asked for again. */
 static void renamed(struct vu_wire *wire, struct vu_wire_node *old, const char *from, struct vu_wire_node *new,
 		    const char *to, unsigned flags)
@@ -136,8 +143,9 @@ static void renamed(struct vu_wire *wire, struct vu_wire_node *old, const char *
 	note_change(old);
 	note_change(new);
 	if (flags & RENAME_EXCHANGE) {
-		if (name && other && name->type && other->type && !vu_wire_path(name, path) &&
-		    !vu_wire_path(other, target) && !vu_wire_rename_anchor(wire, path, target, RENAME_EXCHANGE)) {
+		if (name && other && name->type && other->type && !leads_to(name, new) && !leads_to(other, old) &&
+		    !vu_wire_path(name, path) && !vu_wire_path(other, target) &&
+		    !vu_wire_rename_anchor(wire, path, target, RENAME_EXCHANGE)) {
 			struct vu_wire_node *node = name->node, *second = other->node;
 			mode_t type = name->type;
 			if (node)
@@ -165,7 +173,8 @@ static void renamed(struct vu_wire *wire, struct vu_wire_node *old, const char *
 	if (name && other && name->node && name->node == other->node)
 		return; /* two names of one file: rename(2) does nothing */
 	vu_wire_apply_missing(wire, new, to, 0);
-	if (!name || !name->type || vu_wire_path(name, path) < 0)
+	name = vu_wire_find(old, from, strlen(from)); /* `old` may have been below that, by now */
+	if (!name || leads_to(name, new) || !name->type || vu_wire_path(name, path) < 0)
 		return vu_wire_apply_missing(wire, old, from, 0);
 	/* A name of the same text for a moment, to know its path. */
 	struct vu_wire_name *made_name = vu_wire_add(new, to, strlen(to));
@@ -200,8 +209,8 @@ static int may_rename(VU_WIRE_WHO, const char *from, const char *to, unsigned fl
 		error = -EINVAL;
 	else if (!error && length > other && from[other] == '/' && !memcmp(from, to, other))
 		error = flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
-	else if (!error && !absent && target == node)
-		error = 1;
+	else if (!error && !absent && (target == node || !strcmp(from, to)))
+		error = 1; /* a server may have named two nodes for one name */
 	else if (!error && !absent && !(flags & RENAME_EXCHANGE) &&
 		 S_ISDIR(node->attr.mode) != S_ISDIR(target->attr.mode))
 		error = S_ISDIR(node->attr.mode) ? -ENOTDIR : -EISDIR;

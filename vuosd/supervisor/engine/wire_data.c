@@ -298,10 +298,10 @@ static int create_in_two(VU_WIRE_WHO, struct vu_wire_node *directory, const char
 }
 
 /* A new file is empty, here as there. */
-static int settle_new(VU_WIRE_WHO, struct vu_wire_name *name, unsigned flags, struct vu_fuse_file *file)
+static int settle_new(VU_WIRE_WHO, struct vu_wire_node *node, unsigned flags, struct vu_fuse_file *file,
+		      struct vu_wire_node **held)
 {
-	struct vu_wire_node *node = name->node;
-	vu_wire_pin(node);
+	vu_wire_pin(node); /* its name may be another's before we have it */
 	int error = vu_wire_take_data(wire, caller, node);
 	if (!error) {
 		node->data->filled = !node->attr.size;
@@ -311,6 +311,8 @@ static int settle_new(VU_WIRE_WHO, struct vu_wire_name *name, unsigned flags, st
 			error = vu_wire_begin_writing(wire, caller, node, file);
 		vu_wire_give_data(wire, node);
 	}
+	if (error >= 0)
+		hold(node, flags, held);
 	vu_wire_unpin(wire, node);
 	return error;
 }
@@ -341,9 +343,7 @@ int vu_wire_create(VU_WIRE_WHO, const char *path, unsigned flags, mode_t mode, s
 		directory->attr_until = 0;
 		error = vu_wire_apply(wire, directory, text, &entry, NULL, &made);
 		if (!error)
-			error = settle_new(wire, caller, made, flags, &file);
-		if (error >= 0)
-			hold(made->node, flags, held);
+			error = settle_new(wire, caller, made->node, flags, &file, held);
 		if (error <= 0) {
 			vu_wire_unlock(wire);
 			vu_fuse_release(wire->fuse, caller, &file);

@@ -48,13 +48,13 @@ static int settle_name(struct vu_wire *wire, struct vu_wire_name *name, const st
 {
 	struct vu_wire_node *node = vu_wire_node_find(wire, entry->nodeid);
 	int error = 0;
+	if (node && vu_wire_is_above(node, name->parent))
+		return -EIO; /* it would lie in itself */
 	if (node && (node->generation != entry->generation || (node->attr.mode ^ entry->attr.mode) & S_IFMT)) {
 		retire(wire, node);
 		node = NULL;
 	}
 	if (node && S_ISDIR(entry->attr.mode) && node->names) {
-		if (vu_wire_is_above(node, name->parent))
-			return -EIO; /* it would lie in itself */
 		vu_wire_drop(wire, node->names); /* it has been moved, and not by us */
 		node = NULL;
 	}
@@ -152,8 +152,6 @@ int vu_wire_refresh(VU_WIRE_WHO, struct vu_wire_node *node)
 	vu_wire_unlock(wire);
 	int error = vu_fuse_getattr(wire->fuse, caller, node->nodeid, NULL, &attr, &until);
 	vu_wire_lock(wire);
-	if (!error && node->settled && (attr.mode ^ node->attr.mode) & S_IFMT)
-		error = -EIO; /* fuse_change_attributes: an inode never becomes another type */
 	if (!error)
 		error = vu_wire_set_attr(wire, node, &attr, until);
 	vu_wire_unpin(wire, node);
