@@ -21,6 +21,12 @@ static int made(struct vu_wire *wire, struct vu_wire_node *directory, const char
 	struct vu_wire_name *name;
 	vu_wire_lock(wire);
 	note_change(directory);
+	if (S_ISLNK(entry->attr.mode) &&
+	    !link) { /* another name of a link: whoever looks at it will ask for its text */
+		vu_wire_apply_missing(wire, directory, text, 0);
+		vu_wire_return_lookup(wire, entry->nodeid);
+		return 0;
+	}
 	return vu_wire_apply(wire, directory, text, entry, link, &name);
 }
 

@@ -108,6 +108,7 @@ static int place(VU_WIRE_WHO, struct vu_wire_node *directory, const char *text, 
 		if (!name && !(name = vu_wire_add(directory, text, strlen(text))))
 			return -ENOMEM;
 		struct vu_fuse_attr attr = { .mode = type };
+		name->until = 0; /* it was known not to be there */
 		if ((error = vu_wire_make(wire, name, &attr, NULL)) < 0)
 			vu_wire_forget_name(wire, name);
 		name = error ? NULL : name;

@@ -64,7 +64,9 @@ static int settle_name(struct vu_wire *wire, struct vu_wire_name *name, const st
 		return -ENOMEM;
 	vu_wire_pin(node);
 	if (!name->type) {
-		if (node->names)
+		if (S_ISLNK(entry->attr.mode) && !text)
+			error = -ESTALE; /* its anchor has gone meanwhile */
+		else if (node->names)
 			error = vu_wire_make_link(wire, name, node->names);
 		else {
 			node->settled = false;
