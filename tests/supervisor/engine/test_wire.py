@@ -322,6 +322,21 @@ def test_hung(program: Path, mirror: Path, source: Path) -> None:
         mount("kill", 9)
 
 
+@pytest.mark.slow
+def test_unmount_of_a_hung_server(program: Path, mirror: Path, source: Path) -> None:
+    """Without a deadline, and with something to be written back: it takes a while, but not for ever."""
+    with wire_shell.running(
+        program, source.parent / "cache", mirror, source, "@", "-f", "-s", deadline=0
+    ) as mount:
+        fd = mount.open("f", os.O_WRONLY | os.O_CREAT)
+        os.write(fd, b"data")
+        mount("kill", 10)
+        mount.shell.send("unmount")
+        assert mount.shell.answer()["failed"] == 1
+        os.close(fd)
+        mount("kill", 9)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_sequences(mount: Mount, source: Path, seed: int) -> None:
     """Whatever is done by the mount, the server's directory and the anchors say the same afterwards."""

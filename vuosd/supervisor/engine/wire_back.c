@@ -17,8 +17,21 @@
 #include <signal.h>
 
 enum { LOOKS = 6, LOOK_MS = 4 };
+#define PATIENCE_NS INT64_C(10000000000)
 
 static void *back_thread(void *argument);
+
+void vu_wire_be_impatient(struct vu_wire *wire)
+{
+	atomic_store(&wire->patience, vu_fuse_now() + PATIENCE_NS);
+	atomic_store(&wire->ending, true);
+}
+
+static bool is_given_up(void *argument)
+{
+	struct vu_wire *wire = argument;
+	return atomic_load(&wire->ending) && vu_fuse_now() >= atomic_load(&wire->patience);
+}
 
 static int start(struct vu_wire *wire)
 {
@@ -60,7 +73,8 @@ int vu_wire_begin_writing(VU_WIRE_WHO, struct vu_wire_node *node, const struct v
 	}
 	data->file = *file;
 	data->writer = *caller;
-	data->writer.gone = NULL;
+	data->writer.gone = is_given_up;
+	data->writer.data = wire;
 	data->writing = true;
 	data->opening++;
 	data->error = 0;
@@ -104,6 +118,8 @@ static int write_changes(VU_WIRE_WHO, struct vu_wire_node *node, const struct st
 		error = vu_fuse_write(wire->fuse, caller, &data->file, offset, block, (size_t)n);
 		if (!error && offset + (size_t)n > end)
 			end = offset + (size_t)n;
+		if (!error && atomic_load(&wire->ending))
+			vu_wire_be_impatient(wire); /* it is slow, but not hung */
 	}
 	if (!error && end < size)
 		error = vu_fuse_setattr(wire->fuse, caller, node->nodeid, &data->file, FATTR_SIZE, &set, &attr, &until);
@@ -276,7 +292,6 @@ void vu_wire_stop(struct vu_wire *wire)
 {
 	if (!wire->threaded)
 		return;
-	atomic_store(&wire->ending, true);
 	wake(wire);
 	pthread_join(wire->thread, NULL);
 	wire->threaded = false;

@@ -73,6 +73,7 @@ struct vu_wire {
 	pthread_t thread;
 	bool threaded;
 	atomic_bool ending;
+	_Atomic(int64_t) patience; /* … until when the server may take for a request of ours */
 	uint64_t seed; /* of the sums */
 };
 
@@ -152,6 +153,8 @@ int vu_wire_end_writing(VU_WIRE_WHO, struct vu_wire_node *node, bool anyhow);
 /* Soon, by the mount's thread. The lock is held. */
 void vu_wire_look_again(struct vu_wire *wire, struct vu_wire_node *node);
 void vu_wire_stop(struct vu_wire *wire);
+/* The mount ends: from now on its own requests wait for a hung server no longer than this allows, whatever the deadline. */
+void vu_wire_be_impatient(struct vu_wire *wire);
 /* Everything; with `anyhow` nothing is left to be written afterwards. How many could not be. */
 unsigned vu_wire_write_all(struct vu_wire *wire, bool anyhow);
 

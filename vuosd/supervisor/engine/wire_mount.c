@@ -98,6 +98,7 @@ int vu_wire_mount(int socket, int cache, const struct vu_wire_options *options, 
 
 unsigned vu_wire_unmount(struct vu_wire *wire)
 {
+	vu_wire_be_impatient(wire);
 	vu_wire_stop(wire);
 	unsigned failed = wire->fuse ? vu_wire_write_all(wire, true) : 0;
 	if (wire->fuse && wire->root) {
@@ -114,8 +115,9 @@ unsigned vu_wire_unmount(struct vu_wire *wire)
 		free(root->buckets);
 		free(root);
 	}
+	/* Who has not taken what was written is not asked for more. */
 	if (wire->fuse)
-		vu_fuse_free(wire->fuse, wire->root);
+		vu_fuse_free(wire->fuse, wire->root && !failed);
 	if (wire->tree >= 0) {
 		close(wire->tree);
 		unlinkat(wire->cache, "tree", AT_REMOVEDIR);
