@@ -335,6 +335,33 @@ def test_execution(mirror: Path, place: Place, user: Any) -> None:
     assert use(mirror, place, user, body) == (0, "word\n", f"{place.target}/script word\n")
 
 
+def test_known_programs(mirror: Path, place: Place, user: Any) -> None:
+    """git, sqlite3, tar, rsync and the compiler, which all look at what they have written."""
+    repository = HERE.parents[2]
+    script = f"""
+        set -e
+        git init -q g && cd g && cp -r {repository}/tests/harness . && git add -A
+        git -c user.name=a -c user.email=b commit -qm x && git fsck --full 2>&1 && git status --short && cd ..
+        sqlite3 db 'create table t(a); insert into t values(1),(2); pragma integrity_check'
+        tar cf t.tar -C {repository} docs && tar xf t.tar && diff -r docs {repository}/docs
+        rsync -r {repository}/tests/abi/ abi/ && diff -r abi {repository}/tests/abi
+        echo 'int main(){{return 0;}}' >x.c && cc x.c -o x && ./x
+        rm -rf g docs abi && ls
+    """
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_GLOBAL": "/dev/null"}
+
+    def body(mount: Path) -> tuple[int, str]:
+        command = ["/bin/sh", "-c", script]
+        done = subprocess.run(
+            command, cwd=mount, env=environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    status, out = use(mirror, place, user, body, "-o", "entry_timeout=1,attr_timeout=1")
+    assert (status, out) == (0, "ok\ndb\nt.tar\nx\nx.c\n")
+    assert sorted(os.listdir(place.source)) == ["db", "t.tar", "x", "x.c"]
+
+
 def test_server_inside(mirror: Path, place: Place, user: Any) -> None:
     """A server that is itself in the view, and shows the view: eight walk through it at once."""
     for i in range(20):
