@@ -2,21 +2,23 @@
  * The commands that VUOS's users know, run inside a view: vumount, vuumount, vu_insmod, vu_rmmod, vu_lsmod. One program by the name that
  * it is called by; static, since a view's shell scripts call it often.
  *
- * They ask by mount(2), which the view's supervisor answers (vuosd/supervisor/mounting/asked.py), with the number of a memfd among the
- * options: there it writes what an errno cannot say. Unlike VUOS's they print that, and exit with 1.
+ * They ask by an open that the view's supervisor answers (door.h; vuosd/supervisor/mounting/asked.py), with what an errno cannot say as
+ * well. Unlike VUOS's they print that, and exit with 1.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "../vuosd/supervisor/engine/door.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { OPTIONS_MAX = 4096 }; /* a page, as mount(2) takes */
@@ -29,34 +31,28 @@ static int failed(const char *text)
 	return 1;
 }
 
-/* What nobody has explained: this is the kernel's own mount(2), or that of a view that allows none. */
-static const char *why(int error)
-{
-	static char text[200];
-
-	if (error != EPERM && error != ENODEV && error != ENOENT)
-		return strerror(error);
-	snprintf(text, sizeof text, "%s: this is no view, or one that lets nothing be mounted", strerror(error));
-	return text;
-}
-
-/* mount(2); prints what comes back, to stdout or, when it failed, to stderr. Returns the exit status. */
+/* Asks as mount(2) does; prints what comes back, to stdout or, when it failed, to stderr. Returns the exit status. */
 static int ask(const char *type, const char *source, const char *target, unsigned long flags, const char *options)
 {
-	char data[OPTIONS_MAX], said[65536] = "";
-	int reply = memfd_create("reply", 0), error = 0;
+	struct vu_door request = { .source = (uintptr_t)source,
+				   .target = (uintptr_t)target,
+				   .type = (uintptr_t)type,
+				   .flags = flags,
+				   .options = (uintptr_t)options };
+	char said[65536] = "";
+	int32_t error;
 	ssize_t length;
+	int answer = (int)syscall(SYS_openat, AT_FDCWD, "", O_RDWR | O_CLOEXEC, 0, VU_DOOR, &request);
 
-	if (reply < 0)
-		return failed(strerror(errno));
-	if (snprintf(data, sizeof data, "%s%svuos.reply=%d", options, *options ? "," : "", reply) >= (int)sizeof data)
-		return failed("the options are longer than mount(2) takes, a page");
-	if (mount(source, target, type, flags, data) < 0)
-		error = errno;
-	length = pread(reply, said, sizeof said - 1, 0);
-	close(reply);
+	if (answer < 0)
+		return failed(errno == ENOENT ? "this is no view, or one that lets nothing be mounted"
+					      : strerror(errno));
+	length = pread(answer, said, sizeof said - 1, sizeof error);
+	if (length < 0 || pread(answer, &error, sizeof error, 0) != (ssize_t)sizeof error)
+		return failed("the view's supervisor has answered nothing");
+	close(answer);
 	if (error)
-		return failed(length > 0 ? said : why(error));
+		return failed(length > 0 ? said : strerror(error));
 	if (length > 0 && fwrite(said, 1, (size_t)length, stdout) != (size_t)length)
 		return failed(strerror(errno));
 	return 0;

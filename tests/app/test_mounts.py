@@ -384,10 +384,45 @@ def test_a_stopped_server_does_not_keep_its_session(box: Box, mnt: Path) -> None
 
 
 @pytest.mark.places(places.DOCKER)
-def test_in_docker_mount_is_refused_before_anybody_is_asked(box: Box, mnt: Path) -> None:
-    result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], timeout=20)
+@pytest.mark.parametrize("profile", [None, '[[mount]]\ntype = "hide"\ntarget = "/srv"\n'])
+def test_in_docker_our_own_commands_need_no_mount_call(box: Box, mnt: Path, profile: str | None) -> None:
+    """Its filter refuses mount(2) and umount2(2) before anybody is asked."""
+    tree = box.directory("source")
+    (tree / "file").write_text("there\n")
+    box.give(tree)
+    script = """
+        vu_insmod fuse; vu_lsmod | cut -d: -f1
+        vumount -t memory none $2; echo kept >$2/x; cat $2/x
+        (cd $2; vuumount $2 2>/dev/null || echo in use)
+        findmnt -n -o FSTYPE $2
+        vuumount $2; ls $2
+        vumount -t real $1 $2; cat $2/file; echo written >$2/file; vuumount $2; cat $1/file
+        vumount -B $1 $2; cat $2/file; vuumount $2
+        umount $2 2>/dev/null || vuumount $2 2>&1 || true
+    """
+    said = ["fuse", "kept", "in use", "fuse.memory", "there", "written", "written"]
+    assert shell(box, script, tree, mnt, profile=profile) == [*said, f"vuumount: {mnt} is not mounted"]
+
+
+@pytest.mark.places(places.DOCKER)
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("vumount -t memry none {mnt}", 'no file system type "memry"; did you mean "memory"?'),
+        ("vumount -t memory none {mnt}/nosuch", "{mnt}/nosuch: No such file or directory"),
+        ("vuumount {mnt}", "{mnt} is not mounted"),
+    ],
+)
+def test_in_docker_refused_with_a_sentence(box: Box, mnt: Path, command: str, said: str) -> None:
+    test_refused_with_a_sentence(box, mnt, command, said)
+
+
+@pytest.mark.parametrize("command", ["vumount -t memory none {mnt}", "vuumount {mnt}", "vu_lsmod"])
+def test_outside_of_a_view(box: Box, mnt: Path, command: str) -> None:
+    program, *arguments = command.format(mnt=mnt).split()
+    result = box.native([box.installation.bin / program, *arguments])
     assert result.returncode == 1
-    assert "lets nothing be mounted" in result.stderr
+    assert result.stderr == f"{program}: this is no view, or one that lets nothing be mounted\n"
 
 
 def test_a_file_system_in_another(box: Box, image: Path, mnt: Path) -> None:

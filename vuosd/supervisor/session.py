@@ -107,7 +107,7 @@ class Asked(NamedTuple):
 
     id: of the notification, by which it is answered
     tid, tgid: the thread that made it, and its process
-    op: "mount", "umount", or "open_fuse": an open of /dev/fuse, by whatever path
+    op: "mount", "umount", "open_fuse": an open of /dev/fuse, by whatever path, or "door": engine/door.h
     nr, args: the system call and its registers: numbers and addresses
     flags: of "open_fuse", those of open(2)
     """

@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import threading
 import time
@@ -21,7 +22,7 @@ from vuosd.supervisor.session import Asked, Session
 
 pytestmark = pytest.mark.kernel
 
-MOUNT, UMOUNT2, OPENAT2 = 165, 166, 437
+MOUNT, UMOUNT2, OPENAT, OPENAT2 = 165, 166, 257, 437
 FSOPEN, OPEN_TREE, MOUNT_SETATTR = 430, 428, 442
 AT_FDCWD = -100
 
@@ -363,6 +364,49 @@ def test_the_device(view: View, name: str, tree: Path) -> None:
         session.answer(take(session).id, error=errno.ENOMEM)
 
     run(body, view, attend=attend)
+
+
+DOOR = 0x31726F6F64757576
+
+
+def knock(request: object, flags: int = os.O_RDWR | os.O_CLOEXEC, mark: int = DOOR, name: bytes = b"") -> int:
+    """As launcher/inside.c asks."""
+    return syscall(OPENAT, AT_FDCWD, name, flags, 0, mark, request)
+
+
+@VIEWS
+def test_the_door(view: View) -> None:
+    def body() -> None:
+        request = (ctypes.c_uint64 * 2)(23, 42)
+        fd = knock(ctypes.byref(request))
+        assert os.read(fd, 100) == b"said"
+        assert not os.get_inheritable(fd)
+        os.close(fd)
+        assert errno_of(knock, ctypes.byref(request)) == errno.ENOMEM
+        assert errno_of(knock, ctypes.byref(request), os.O_RDWR) == errno.ENOENT
+        assert errno_of(knock, ctypes.byref(request), os.O_RDWR | os.O_CLOEXEC, DOOR + 1) == errno.ENOENT
+        os.close(knock(None, mark=0, name=b"/dev/null"))
+
+    def attend(session: Session) -> None:
+        asked = take(session)
+        assert asked.op == "door"
+        assert session.read(asked.tid, asked.id, asked.args[5], 16) == struct.pack("=2Q", 23, 42)
+        fd = os.memfd_create("answer")
+        os.pwrite(fd, b"said", 0)
+        assert session.answer_descriptor(asked.id, fd, True)
+        os.close(fd)
+        session.answer(take(session).id, error=errno.ENOMEM)
+
+    run(body, view, attend=attend)
+
+
+@pytest.mark.parametrize("view", [View(), View([hide("/nowhere")])], ids=["pass-through", "plain"])
+def test_there_is_no_door_without_a_mounter_or_a_view(view: View) -> None:
+    def body() -> None:
+        assert errno_of(knock, ctypes.byref(ctypes.c_uint64())) == errno.ENOENT
+
+    body()
+    run(body, view)
 
 
 def test_the_device_is_the_machines_without_a_mounter() -> None:

@@ -151,7 +151,7 @@ enum {
 	VU_SESSION_BROKER_MEMORY = 4, /* only the launcher may read targets (Yama): go through the broker */
 	VU_SESSION_PROTECTED_LINKS = 8, /* the sysctl fs.protected_symlinks is set */
 	VU_SESSION_PROTECTED_HARDLINKS = 32, /* the sysctl fs.protected_hardlinks is set */
-	VU_SESSION_MOUNTS = 16, /* somebody answers mount, umount2 and the open of /dev/fuse: vu_session_take() */
+	VU_SESSION_MOUNTS = 16, /* somebody answers mount, umount2, open("/dev/fuse"), the door: vu_session_take() */
 };
 
 /* A call of a member that Python is to answer. */
@@ -160,7 +160,7 @@ struct vu_asked {
 	int32_t tid, tgid, nr;
 	uint32_t flags; /* of open_fuse: how it is to be opened */
 	uint64_t args[6];
-	char op[16]; /* "mount", "umount", "open_fuse" */
+	char op[16]; /* "mount", "umount", "open_fuse", "door" (door.h) */
 };
 
 struct vu_resolved {

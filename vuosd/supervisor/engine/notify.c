@@ -162,7 +162,7 @@ static int foreign(struct vu_call *call, uint32_t arch)
 	return -ENOSYS;
 }
 
-/* FUSE servers open it to read and write. How openat2(2) opens lies in memory. */
+/* FUSE servers open it to read and write, and so does who comes by the door (door.h). How openat2(2) opens lies in memory. */
 static bool may_open_fuse(const struct vu_call *call)
 {
 	const struct vu_row *row = call->row;
@@ -194,7 +194,7 @@ int vu_notify_run(struct vu_call *call)
 	if (call->waits && verdict != VU_SENT)
 		return vu_wired_defer(call);
 	if (bare && verdict < 0)
-		return VU_CONTINUE; /* nothing but /dev/fuse could have been ours */
+		return VU_CONTINUE; /* nothing but /dev/fuse and the door could have been ours */
 	if (call->blind && verdict != VU_SENT) {
 		/* To let it continue would be to let it out of the view, and nobody would notice. */
 		vu_warn(call, VU_WARN_BLIND,

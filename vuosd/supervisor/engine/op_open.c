@@ -7,6 +7,7 @@
 #include <sys/xattr.h>
 
 #include "create.h"
+#include "door.h"
 #include "proc_files.h"
 #include "remote_call.h"
 
@@ -374,6 +375,9 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 int vu_op_open(struct vu_call *call)
 {
 	int flags = (int)vu_argument(call, call->row->flags) | (int)call->row->implied;
+	if (call->nr == __NR_openat && call->args[4] == VU_DOOR && call->session->options.flags & VU_SESSION_MOUNTS &&
+	    flags == (O_RDWR | O_CLOEXEC))
+		return vu_ask(call, "door", 0);
 	return do_open(call, flags, (mode_t)vu_argument(call, call->row->mode), 0);
 }
 

@@ -11,7 +11,7 @@ mount table.
     mount.py      one of them; starting.py starts a server of ours
     mounter.py    puts the following together; runs as long as the session
     asked.py      answers the calls that the engine asks about
-    door.py       what our own commands ask inside a view, by a mount(2) of type "vuos:…"
+    door.py       what our own commands ask inside a view, by an open that asked.py is asked about
     outside.py    what vuctl asks for
     inside.py     servers that are processes of the view
     options.py    words and flags of mount(2)

@@ -1,4 +1,5 @@
-"""Answers what the engine asks: a view's mount(2), umount2(2) and opens of /dev/fuse.
+"""Answers what the engine asks: a view's mount(2), umount2(2), opens of /dev/fuse, and what comes by the
+door: engine/door.h, by which our own commands ask.
 
 An unmodified FUSE server opens /dev/fuse, calls mount(2) with that descriptor's number in the options,
 and serves; fusermount3 does the first two for one that lacks the right, and hands the descriptor over.
@@ -9,6 +10,7 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -28,10 +30,10 @@ _MNT_EXPIRE, _UMOUNT_NOFOLLOW = 4, 8
 _PAGE = 4096
 _PIDFD_GETFD = 438
 _DEAD = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED)
-REPLY = "vuos.reply="
-"""A descriptor of the caller's that the reason, or what was asked for, is written to: `vumount` and its
-like.
-"""
+_DOOR = struct.Struct("=5Q")
+"""struct vu_door: the arguments of a mount(2)."""
+_ANSWER = struct.Struct("=i")
+"""An errno, before the text."""
 
 
 class Answerer:
@@ -60,20 +62,30 @@ class Answerer:
             "open_fuse": self._open,
             "mount": self._mount,
             "umount": self._umount,
+            "door": self._door,
         }
-        number = 0
+        number, said = 0, ""
         try:
             await answers[asked.op](asked)
         except MountError as error:
             log.info("%s by process %d: %s", asked.op, asked.tgid, error)
-            number = error.errno
+            number, said = error.errno, str(error)
         except OSError as error:
-            number = error.errno or errno.EIO
+            number, said = error.errno or errno.EIO, error.strerror or str(error)
         except Exception:
             log.exception(f"{asked.op} by process {asked.tgid} failed")
             number = errno.EIO
         if asked.op != "open_fuse" or number:
+            self._say(asked, number, said)
+
+    def _say(self, asked: Asked, number: int = 0, said: str = "") -> None:
+        """The answer. What has been answered stays answered."""
+        if asked.op != "door":
             self.session.answer(asked.id, error=number)
+            return
+        with open(os.memfd_create("answer"), "w+b", buffering=0) as file:
+            file.write(_ANSWER.pack(number) + said.encode("utf-8", "surrogateescape"))
+            self.session.answer_descriptor(asked.id, file.fileno(), True)
 
     # /dev/fuse
 
@@ -98,38 +110,23 @@ class Answerer:
 
     async def _mount(self, asked: Asked) -> None:
         source, target, kind, data = (os.fsdecode(self._string(asked, number)) for number in (0, 1, 2, 4))
-        own = options.split(data)
-        reply = next((word[len(REPLY) :] for word in own if word.startswith(REPLY)), "")
-        own = [word for word in own if not word.startswith(REPLY)]
-        try:
-            said = ""
-            if kind == "vuos:umount":  # umount2(2) has no room for the reason
-                await self._unmount(asked, os.fsencode(target), asked.args[3])
-            elif kind.startswith("vuos:"):
-                said = self.door.command(kind.removeprefix("vuos:"), source, own)
-            else:
-                flags, words = options.parse(own, options.plain(asked.args[3]))
-                await self._do_mount(asked, kind, source, target, flags, words)
-        except MountError as error:
-            self._reply(asked, reply, str(error))
-            raise
-        except OSError as error:
-            self._reply(asked, reply, error.strerror or str(error))
-            raise
-        self._reply(asked, reply, said)
+        flags, words = options.parse(options.split(data), options.plain(asked.args[3]))
+        await self._do_mount(asked, kind, source, target, flags, words)
 
-    def _reply(self, asked: Asked, number: str, said: str) -> None:
-        """To the memfd that our own commands (launcher/inside.c) give us the number of."""
-        if not number.isdigit() or not said:
-            return
-        try:
-            fd = os.open(f"/proc/{asked.tgid}/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.write(fd, said.encode("utf-8", "surrogateescape"))
-            finally:
-                os.close(fd)
-        except OSError as error:
-            log.info("process %d takes no reply: %s", asked.tgid, error)
+    async def _door(self, asked: Asked) -> None:
+        """Our own commands': a mount, or a type "vuos:COMMAND"."""
+        request = self.session.read(asked.tid, asked.id, asked.args[5], _DOOR.size)
+        source, target, name, flags, words = _DOOR.unpack(request)
+        asked = asked._replace(args=(source, target, name, flags, words, 0))
+        kind = os.fsdecode(self._string(asked, 2))
+        if kind == "vuos:umount":
+            await self._unmount(asked, self._string(asked, 1), asked.args[3])
+        elif kind.startswith("vuos:"):
+            module, own = (os.fsdecode(self._string(asked, number)) for number in (0, 4))
+            said = self.door.command(kind.removeprefix("vuos:"), module, options.split(own))
+            self._say(asked, said=said)
+        else:
+            await self._mount(asked)
 
     async def _do_mount(
         self, asked: Asked, kind: str, source: str, target: str, flags: int, words: list[str]
@@ -174,7 +171,7 @@ class Answerer:
         if (sock := self.sockets.take(name)) >= 0:
             mount = Mount(kind, source, target, flags & options.KEPT, "", transport=WIRE, path=b"")
             mount.device, mount.pid = name, asked.tgid
-            self.session.answer(asked.id)  # it speaks only when it has mounted
+            self._say(asked)  # it speaks only when it has mounted
             await self.mounts.mount_socket(mount, sock)
             self.mounts.nursery.start_soon(self.inside.watch, mount)
             return

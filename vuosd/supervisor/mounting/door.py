@@ -1,5 +1,5 @@
-"""What our own commands ask inside a view: mount(2) of a type "vuos:COMMAND". No socket is needed, so it
-works in every view, whatever it shows or hides.
+"""What our own commands ask inside a view, by an open that nobody else makes (engine/door.h): a mount, or
+a type "vuos:COMMAND". No socket is needed, so it works in every view, whatever it shows or hides.
 """
 
 import errno
