@@ -463,17 +463,10 @@ int vu_write(struct vu_call *call, uint64_t address, const void *data, size_t si
 /* A path or name: its length, -EFAULT, or -ENAMETOOLONG when it has no end within `room` bytes. */
 int vu_read_string(struct vu_call *call, uint64_t address, char *out, size_t room);
 pid_t vu_tgid(struct vu_call *call);
-const struct vu_state *vu_state_of(struct vu_call *call);
-/* Give the caller the state `wanted`, whose root is copied if it is new. */
-int vu_state_set(struct vu_call *call, const struct vu_state *wanted);
 /* Text of a magic link of the caller ("cwd", "fd/7") as the supervisor sees it. */
 int vu_target_link(struct vu_call *call, const char *name, char *out, size_t room);
 /* O_PATH of the object behind such a link. */
 int vu_target_open(struct vu_call *call, const char *name);
-/* Of RLIMIT_LOCKS, RLIMIT_FSIZE: a process's limit, whatever its ids; the caller's. */
-struct rlimit;
-int vu_limit_of(const struct vu_session *session, pid_t pid, int resource, struct rlimit *out);
-int vu_target_limit(struct vu_call *call, int resource, struct rlimit *out);
 /* "cwd" for AT_FDCWD, else "fd/N". */
 const char *vu_descriptor_name(int fd, char buffer[24]);
 /* A duplicate of the caller's descriptor; -EPERM where the machine does not allow it (Docker: then a remote call). */
@@ -484,6 +477,15 @@ mode_t vu_target_umask(struct vu_call *call);
 int vu_assume(struct vu_call *call);
 int vu_assume_real(struct vu_call *call); /* the same with the real ids: access(2) */
 void vu_resign(struct vu_call *call);
+
+/* state.c */
+const struct vu_state *vu_state_of(struct vu_call *call);
+/* Give the caller the state `wanted`, whose root is copied if it is new. */
+int vu_state_set(struct vu_call *call, const struct vu_state *wanted);
+/* Of RLIMIT_LOCKS, RLIMIT_FSIZE: a process's limit, whatever its ids; the caller's. */
+struct rlimit;
+int vu_limit_of(const struct vu_session *session, pid_t pid, int resource, struct rlimit *out);
+int vu_target_limit(struct vu_call *call, int resource, struct rlimit *out);
 
 /* walk.c, and place.c for what begins and ends a walk */
 enum {

@@ -1,4 +1,4 @@
-/* The state of one path resolution, shared by walk.c and walk_proc.c. */
+/* The state of one path resolution, shared by place.c and walk*.c. */
 #ifndef VUOSD_ENGINE_WALK_H
 #define VUOSD_ENGINE_WALK_H
 
@@ -49,6 +49,23 @@ bool vu_walk_is_dot(const char *name, const char *end);
 bool vu_walk_is_dot_dot(const char *name, const char *end);
 /* Resolve walk->rest. Leaves the object in place->fd. */
 int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu_place *place);
+
+/* walk_start.c: where a path relative to `dirfd` starts. 0, or -errno, or: */
+enum {
+	VU_ONLY_KERNEL = 1, /* only the kernel can go on from there: engine.h */
+	VU_LOST, /* its mount has gone: likewise */
+	VU_COVERED, /* something has been mounted over it since */
+};
+int vu_walk_start(struct vu_walk *walk, int dirfd, int *object);
+
+/* walk_parent.c: resolve all but the last name. Leaves the directory in place->parent. */
+int vu_walk_parent(struct vu_walk *walk, const char *path, struct vu_place *place);
+/* Fill in what the canonical path says of the place. */
+void vu_walk_describe(struct vu_walk *walk, struct vu_place *place);
+/* An enforcing view judges the object, not the text it was found by: 0 or -EAGAIN. */
+int vu_walk_judge(struct vu_walk *walk, int fd);
+/* The text of a link in /proc/self/fd. */
+int vu_own_link(struct vu_session *session, int fd, char *out, size_t room);
 
 /* What vu_walk_proc and expand() say, beside -errno. */
 enum { VU_EXPANDED = 0, VU_COMPLETE = 1, VU_NO_LINK = 2 };
