@@ -9,6 +9,8 @@ from vuosd.views import Entry, Kind, flatten
 from vuosd.views.table import host_paths, in_kernel_directory, lookup
 
 HIDDEN = ("hidden",)
+OWN = ("TMPFS", "FILESYSTEM")
+"""Kinds whose content is no tree of the host."""
 
 
 def below(path: bytes, target: bytes) -> bool:
@@ -51,7 +53,7 @@ def model(entries: list[Entry], path: bytes) -> State:
         if entry.kind is Kind.RO:
             there = model(entries[:index], target)
             nowhere = (there.what in (HIDDEN, ("host",)) and not there.layered) or (
-                there.what[0] == "tmpfs" and there.target != target
+                there.what[0] in OWN and there.target != target
             )
             # An RO of what lies nowhere can only freeze what was put below it.
             if not nowhere or len(state.target) > len(target):
@@ -62,8 +64,8 @@ def model(entries: list[Entry], path: bytes) -> State:
         state.layered = entry.kind is Kind.COW
         if entry.kind is Kind.HIDE:
             state.what = HIDDEN
-        elif entry.kind is Kind.TMPFS:
-            state.what = ("tmpfs", target, tail)
+        elif entry.kind.name in OWN:
+            state.what = (entry.kind.name, target, tail)
         elif entry.source is None:
             there = model(entries[:index], target)
             found = there.what[1:] if there.what[0] == "host" else ()
@@ -79,8 +81,8 @@ def by_table(table: tuple[Entry, ...], path: bytes) -> tuple[object, ...]:
         return ("host", path, False)
     if entry.kind is Kind.HIDE:
         return HIDDEN
-    if entry.kind is Kind.TMPFS:
-        return ("tmpfs", entry.target, rest(path, entry.target), entry.readonly)
+    if entry.kind.name in OWN:
+        return (entry.kind.name, entry.target, rest(path, entry.target), entry.readonly)
     return ("host", *host_paths(entry, path), entry.readonly)
 
 
@@ -120,7 +122,7 @@ def test_one_entry_a_target_and_no_ro(entries: list[Entry]) -> None:
     for entry in table:
         if entry.kind in (Kind.HIDE, Kind.COW):
             continue
-        assert (entry.kind is Kind.TMPFS) == (entry.source is None)
+        assert (entry.kind.name in OWN) == (entry.source is None)
         assert entry.kind is Kind.MERGE or not entry.more
 
 

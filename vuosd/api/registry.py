@@ -45,6 +45,12 @@ def filesystems() -> dict[str, FileSystemType | TypeProblem]:
     return found
 
 
+def names() -> list[str]:
+    """What `find` knows by name, foreign names too. Nothing is imported."""
+    own = [point.name for point in entry_points(group=GROUP)] + _files()
+    return own + [alias for ours in own for alias in ALIASES.get(ours, ())]
+
+
 def find(name: str) -> FileSystemType:
     """The type of this name, or `module:Class`, or the path of a .py file. TypeProblem."""
     own = next((ours for ours, theirs in ALIASES.items() if name in theirs), name)
@@ -65,10 +71,8 @@ def unknown(name: str) -> TypeProblem:
     """There is no such type; the nearest one is named."""
     import difflib  # only for those who have made a mistake
 
+    close = difflib.get_close_matches(name, names(), n=1)
     known = [point.name for point in entry_points(group=GROUP)] + _files()
-    close = difflib.get_close_matches(
-        name, known + [alias for more in ALIASES.values() for alias in more], n=1
-    )
     hint = (
         f'did you mean "{close[0]}"?' if close else f"there are {', '.join(sorted(known))}, and module:Class"
     )

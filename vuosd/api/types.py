@@ -7,6 +7,7 @@ must call mount(2) itself (`needs_mount`), a directory that nobody else sees."""
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ import msgspec
 
 from vuosd.api.options import MountOptions, OptionError, Value, decode, join, take
 
+_CHECK_SECONDS = 20
 _MORE_PLACES = ":/usr/local/sbin:/usr/sbin:/sbin"
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)")
 
@@ -87,6 +89,25 @@ class PythonType(FileSystemType):
             name=self.name,
             source=source or self.name,
         )
+
+    def check(self, source: str, options: str) -> None:
+        """OptionError, TypeProblem: what its class says of these options, in a process of its own."""
+        rest = take(options, "deadline")[1]
+        words = [sys.executable, "-P", "-m", "vuosd.fuse.host", self.spec, "--check", "--source", source]
+        try:
+            done = subprocess.run(
+                [*words, "-o", rest],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_CHECK_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise TypeProblem(f"{self.name}: its options are not looked at in {_CHECK_SECONDS} s") from None
+        lines = done.stderr.decode("utf-8", "replace").splitlines()
+        if done.returncode:
+            text = lines[-1].removeprefix("vuosd: ") if lines else f"{self.name}: status {done.returncode}"
+            raise OptionError(text) if done.returncode == 2 else TypeProblem(text)
 
     def _deadline(self, given: str | None) -> tuple[str, ...]:
         """The option that all file systems in Python have: seconds, after which a call of the plugin is

@@ -32,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="vuosd.fuse.host", description="Serve a file system in Python over FUSE."
     )
     parser.add_argument("spec", metavar="SPEC", help="a type's name, module:Class, or the path of a .py file")
-    parser.add_argument("--fd", type=int, required=True, metavar="N", help="a mounted /dev/fuse, or a socket")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--fd", type=int, metavar="N", help="a mounted /dev/fuse, or a socket")
+    how.add_argument(
+        "--check", action="store_true", help="serve nothing: status 2 when it has no such options"
+    )
     parser.add_argument("--source", default="", help="what is mounted: an image, a directory, an address")
     parser.add_argument("-o", "--options", default="", help="options of the file system")
     parser.add_argument(
@@ -42,13 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = os.path.basename(arguments.spec)
     log.name = "vuosd-fuse"
     try:
-        os.fstat(arguments.fd)
-        serve(
-            name, load(arguments.spec, arguments.source, arguments.options), arguments.fd, arguments.deadline
-        )
+        if not arguments.check:
+            os.fstat(arguments.fd)
+        served = load(arguments.spec, arguments.source, arguments.options)
+        if not arguments.check:
+            serve(name, served, arguments.fd, arguments.deadline)
     except (OptionError, TypeProblem) as error:
         print(f"vuosd: {error}", file=sys.stderr)
-        return 1
+        return 2 if arguments.check and isinstance(error, OptionError) else 1
     except OSError as error:
         print(f"vuosd: {name}: {error}", file=sys.stderr)
         return 1

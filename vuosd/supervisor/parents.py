@@ -60,6 +60,8 @@ def with_parents(table: Mapping[bytes, Entry], placed: list[Placed], scratch: Sc
 def _exists(table: Mapping[bytes, Entry], path: bytes) -> bool:
     """What is there but is no directory leads nowhere, as it would below a mount."""
     decides = lookup(table, path)
+    if decides is not None and decides.kind is Kind.FILESYSTEM:
+        return True  # that is seen when it is mounted
     if decides is not None and decides.kind is Kind.TMPFS:
         return decides.target == path
     return any(map(os.path.lexists, host_paths(decides, path)))

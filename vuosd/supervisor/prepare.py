@@ -33,8 +33,9 @@ from vuosd.views import (
     hidden_cwd,
 )
 from vuosd.views.document import error_at
+from vuosd.views.errors import quote
 from vuosd.views.model import Position, Source
-from vuosd.views.table import fold, host_path, lookup
+from vuosd.views.table import fold, host_path, lookup, prefixes
 
 if TYPE_CHECKING:
     from vuosd.supervisor.held import Layers
@@ -91,7 +92,7 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
             raise _no_size(view, sized, "cow", why) from None
     entries = tuple(table.values())
     placer = _Placer(view, scratch, layers)
-    placed = _with_parents(view, table, placer.place(entries), scratch)
+    placed, late = _late(view, entries, _with_parents(view, table, placer.place(entries), scratch))
     landlock = _floor(entries, scratch, layers) if view.enforce else None
     rules = view.env
     unchanged = not (rules.set or rules.unset)
@@ -107,6 +108,7 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
         cwd=_cwd(lookup(table, start), start, request.cwd, placed, view, layers),
         start=start,
         landlock=landlock,
+        late=late,
     )
 
 
@@ -160,6 +162,26 @@ def _withhold_ourselves(view: View) -> View:
     return replace(view, entries=(*view.entries, *hidden))
 
 
+def _late(
+    view: View, entries: Sequence[Entry], placed: list[Placed]
+) -> tuple[list[Placed], list[Entry | Placed]]:
+    """What is placed before the session runs, and what when it does."""
+    systems = {entry.target: entry for entry in entries if entry.kind is Kind.FILESYSTEM}
+    if not systems:
+        return placed, []
+
+    def inside(target: bytes) -> bool:
+        return any(above in systems for above in prefixes(target) if above != target)
+
+    for entry in entries:
+        if entry.kind in STACKS and inside(entry.target):
+            text = f"a {entry.kind.name.lower()} cannot lie in a file system: {quote(entry.target)}"
+            raise ProfileErrors([_error_about(view, entry.where, text)])
+    late = [one for one in placed if inside(one.target) and one.target not in systems]
+    early = [one for one in placed if not inside(one.target)]
+    return early, sorted([*late, *systems.values()], key=lambda one: len(one.target))
+
+
 class _Placer:
     """Opens what entries show."""
 
@@ -181,11 +203,14 @@ class _Placer:
             return Placed(entry.kind, False, entry.target, source_path=entry.source or b"")
         try:
             if fd is None:
-                source = self.scratch.make(entry.mode) if entry.kind is Kind.TMPFS else entry.source
+                ours = entry.kind in (Kind.TMPFS, Kind.FILESYSTEM)
+                source = self.scratch.make(entry.mode) if ours else entry.source
                 assert source is not None
                 fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
         except OSError as error:
             raise self._error(entry, error) from None
+        if entry.kind is Kind.FILESYSTEM:  # an empty directory, for the mount to lie on
+            entry = replace(entry, kind=Kind.BIND, readonly=True)
         # As the kernel names it: the engine compares this text with what links in /proc read.
         return Placed(entry.kind, entry.readonly, entry.target, fd, os.readlink(b"/proc/self/fd/%d" % fd))
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from vuosd.supervisor.held import Layers
     from vuosd.supervisor.session import Placed, Stacked
-    from vuosd.views import View
+    from vuosd.views import Entry, View
 
 
 class Refused(Exception):
@@ -21,7 +21,8 @@ class Refused(Exception):
 
 
 class Prepared(NamedTuple):
-    """`view` is None without a profile. `start` is the view path of the directory the command starts in. The
+    """`view` is None without a profile. `late` is mounted when the session runs, outermost first: file
+    systems and what lies in them. `start` is the view path of the directory the command starts in. The
     descriptors are the session's.
     """
 
@@ -36,3 +37,4 @@ class Prepared(NamedTuple):
     cwd: int | None = None
     start: bytes = b"/"
     landlock: int | None = None
+    late: "Sequence[Entry | Placed]" = ()

@@ -15,6 +15,10 @@ from vuosd.supervisor import messages
 from vuosd.supervisor.log import log
 from vuosd.supervisor.messages import Message, Type
 from vuosd.supervisor.mounting.mounter import Mounter
+from vuosd.supervisor.mounting.profile import mount_all
+from vuosd.supervisor.prepared import Refused
+from vuosd.supervisor.session import Placed
+from vuosd.views import Entry
 
 if TYPE_CHECKING:
     from vuosd.supervisor.worker import Running
@@ -23,8 +27,11 @@ _GOODBYE_SECONDS = 2.0
 
 
 class Ended(NamedTuple):
+    """`refused`: it has not begun, since not all of its profile could be mounted."""
+
     reason: str
     expected: bool = False
+    refused: Refused | None = None
 
 
 def watch(running: "Running") -> Ended:
@@ -64,7 +71,7 @@ class _Watch:
                 if self.running.channel is not None:
                     tasks.append(self.daemon)
                 if self.mounter is not None:
-                    tasks.append(self.mounter.run)
+                    tasks.append(self.mount)
                 for task in tasks:
                     nursery.start_soon(task)
         return self.ended
@@ -72,6 +79,26 @@ class _Watch:
     def end(self, reason: str, *, expected: bool = False) -> None:
         self.ended = Ended(reason, expected)
         self.scope.cancel()
+
+    async def mount(self) -> None:
+        assert self.mounter is not None
+        await self.mounter.run(self.begin)
+
+    async def begin(self) -> None:
+        """What the profile mounts is there before the command is."""
+        prepared = self.running.prepared
+        if not prepared.late:
+            return
+        assert self.mounter is not None
+        assert prepared.view is not None
+        try:
+            await mount_all(self.mounter, prepared.view, prepared.late)
+            messages.send(self.running.connection, Type.READY)
+        except Refused as refused:
+            self.ended = Ended("", True, refused)
+            self.scope.cancel()
+        except OSError as error:
+            self.end(f"its launcher has gone: {error}")
 
     async def keeper(self) -> None:
         while True:
@@ -174,15 +201,7 @@ class _Watch:
             "cwd": _text((view.cwd if view else None) or running.request.cwd),
             "keep_tree": running.prepared.keep_tree,
             "status": running.status,
-            "entries": [
-                {
-                    "type": KINDS[placed.kind],
-                    "target": _text(placed.target),
-                    "source": _text(placed.source_path),
-                    "readonly": placed.readonly,
-                }
-                for placed in running.prepared.placed
-            ]
+            "entries": [self.entry(placed) for placed in (*running.prepared.placed, *running.prepared.late)]
             + [
                 {
                     "type": stack.kind,
@@ -205,6 +224,20 @@ class _Watch:
             },
             "stats": running.session.stats(),
             "log": [_text(os.fsencode(line)) for line in log.last],
+        }
+
+    def entry(self, placed: Placed | Entry) -> dict[str, Any]:
+        """An entry of the view; of a file system, as the profile has it."""
+        if isinstance(placed, Entry):
+            assert placed.served is not None
+            kind, source = placed.served.type, os.fsencode(placed.served.source)
+        else:
+            kind, source = KINDS[placed.kind], placed.source_path
+        return {
+            "type": kind,
+            "target": _text(placed.target),
+            "source": _text(source),
+            "readonly": placed.readonly,
         }
 
 

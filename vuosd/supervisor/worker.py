@@ -133,10 +133,15 @@ def _main(number: int, channel: socket.socket | None, connection: socket.socket 
         _give_up(running)
         messages.send_failure(connection, f"vuosd: {type(error).__name__}: {error}")
         return 0
-    if not _ends_soon(running):
+    if running.prepared.late or not _ends_soon(running):
         from vuosd.supervisor.watch import watch  # imports trio, which a private worker has not needed so far
 
         ended = watch(running)
+        if ended.refused is not None:
+            _stop(running)
+            _give_up(running)
+            messages.send_failure(connection, str(ended.refused), ended.refused.status)
+            return 0
         if not ended.expected:
             log.info("session %x: ended: %s", number, ended.reason)
             if not members.kill(number):
@@ -236,7 +241,8 @@ def _establish(running: Running, message: Message) -> None:
     if running.report is not None and not (prepared.layers and prepared.layers.announce(running.report)):
         running.report.close()
         running.report = None
-    messages.send(connection, Type.READY)
+    if not prepared.late:
+        messages.send(connection, Type.READY)
 
 
 def _prepare(request: Request, scratch: Scratch) -> Prepared:
@@ -343,6 +349,13 @@ def _let_go_of_stderr() -> None:
 
 
 def _tear_down(running: Running) -> None:
+    _stop(running)
+    if running.prepared.layers is not None:
+        running.prepared.layers.finish(running.report)
+    running.scratch.remove()
+
+
+def _stop(running: Running) -> None:
     # A thread that never comes back from the kernel must not keep the session: then SIGALRM ends us, and the
     # zygote cleans up.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -353,9 +366,6 @@ def _tear_down(running: Running) -> None:
         running.mounts.finish()
     running.session.stop()
     signal.alarm(0)
-    if running.prepared.layers is not None:
-        running.prepared.layers.finish(running.report)
-    running.scratch.remove()
 
 
 def _give_up(running: Running) -> None:

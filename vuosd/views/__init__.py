@@ -16,12 +16,12 @@ The nouns: a *profile* is text; an *entry* puts one thing at one target; a *view
 rules; a *position* is where in a profile something was said; a *ProfileError* tells a person about it.
 """
 
-from vuosd.views.checks import available, hidden_command, hidden_cwd, misplaced_stores, missing_sources
+from vuosd.views.checks import about, available, hidden_command, hidden_cwd, misplaced_stores, missing_sources
 from vuosd.views.errors import ProfileError, ProfileErrors
 from vuosd.views.layered import NoCow, covered
 from vuosd.views.links import resolved
 from vuosd.views.load import load
-from vuosd.views.model import PASS_THROUGH, Entry, EnvRules, Kind, Layering, Position, Source, View
+from vuosd.views.model import PASS_THROUGH, Entry, EnvRules, Kind, Layering, Position, Served, Source, View
 from vuosd.views.table import flatten
 
 __all__ = [
@@ -34,8 +34,10 @@ __all__ = [
     "Position",
     "ProfileError",
     "ProfileErrors",
+    "Served",
     "Source",
     "View",
+    "about",
     "available",
     "covered",
     "flatten",

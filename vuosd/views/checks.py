@@ -53,7 +53,12 @@ def misplaced_stores(view: View, realpath: Realpath) -> list[ProfileError]:
 
 
 def hidden_command(view: View, command: bytes, exists: Exists) -> list[ProfileError]:
-    """An error when the view withholds the command's own file; `command` is its absolute path."""
+    """An error when the view withholds the command's own file; `command` is its absolute path. What a file
+    system has there is known only when it is mounted.
+    """
+    entry = lookup(fold(view.entries)[0], command)
+    if entry is not None and entry.kind is Kind.FILESYSTEM:
+        return []
     return _hidden(view, command, f"the command itself, {quote(command)}", exists, "")
 
 
@@ -73,6 +78,8 @@ def _hidden(view: View, path: bytes, what: str, exists: Exists, hint: str) -> li
     sources = host_paths(entry, path)
     if entry.kind is Kind.HIDE:
         message = f"this hides {what}"
+    elif entry.kind is Kind.FILESYSTEM:
+        message = f"the file system at {quote(entry.target)} is mounted over {what}"
     elif not sources:
         message = f"the empty tmpfs at {quote(entry.target)} hides {what}"
     elif any(map(exists, sources)):
@@ -125,6 +132,8 @@ def _absent_below(given: Entry, entry: Entry, below: Entry | None, exists: Exist
             )
     elif below is not None and below.kind is Kind.HIDE:
         yield given, (), f"{what} is hidden by the entry in line {below.where.line}", "name a source"
+    elif below is not None and below.kind is Kind.FILESYSTEM:
+        yield given, (), f"{what} lies in the file system of line {below.where.line}", "name a source"
     elif below is not None and below.target != entry.target:
         yield given, (), f"{what} lies in the empty tmpfs of line {below.where.line}", "name a source"
     elif below is not None and not (entry.layering and entry.layering.ephemeral):
@@ -142,8 +151,16 @@ def _absent_readonly(entry: Entry, below: Entry | None, exists: Exists) -> Itera
             yield entry, (), f"{quote(sources[0])} does not exist", _OPTIONAL
     elif below is not None and below.kind is Kind.HIDE:
         yield entry, (), f"{entry_text} is hidden by the entry in line {below.where.line}", shown
+    elif below is not None and below.kind is Kind.FILESYSTEM and below.target != entry.target:
+        hint = 'options = "ro" makes all of that read-only'
+        yield entry, (), f"{entry_text} lies in the file system of line {below.where.line}", hint
     elif below is not None and below.target != entry.target:
         yield entry, (), f"{entry_text} lies in the empty tmpfs of line {below.where.line}", shown
+
+
+def about(view: View, entry: Entry, key: str, message: str, hint: str = "") -> ProfileError:
+    """An error about a key of an entry's mount, or about all of it where that key is not given."""
+    return _error(view, _position(view, entry, key), message, hint)
 
 
 def _error(view: View, where: Position, message: str, hint: str) -> ProfileError:

@@ -2,16 +2,16 @@
 
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from msgspec import UNSET, UnsetType
 
 from vuosd.views.document import Document
 from vuosd.views.errors import ProfileError, quote
-from vuosd.views.model import Entry, EnvRules, Kind, Layering, Position
+from vuosd.views.model import Entry, EnvRules, Kind, Layering, Position, Served
 from vuosd.views.positions import KeyPath
-from vuosd.views.profile import Bind, Cow, Hide, Merge, Mincow, Mount, Ro, Root, Tmpfs
+from vuosd.views.profile import Bind, Cow, Filesystem, Hide, Merge, Mincow, Mount, Ro, Root, Tmpfs
 from vuosd.views.table import is_below, is_generated
 from vuosd.views.validate import Checked
 from vuosd.views.variables import expand
@@ -28,6 +28,7 @@ class Compiler:
         self.base = cwd
         self.errors: list[ProfileError] = []
         self.entries: list[Entry] = []
+        self.filesystems: list[tuple[Document, Position]] = []
         self.name: str | None = None
         self.enforce = False
         self.survive = False
@@ -55,6 +56,13 @@ class Compiler:
             self.variable(document, ("env", "set", name), name, text)
         self.unset += env.unset
         self.keep += env.keep
+
+    def finish(self) -> None:
+        """After the last file: what is wrong with the whole."""
+        if self.enforce:
+            message = "a view with enforce = true can have no file system mounted"
+            hint = "what its server shows is beyond the kernel's Landlock"
+            self.errors += [document.error(where, message, hint) for document, where in self.filesystems]
 
     def env_rules(self) -> EnvRules:
         return EnvRules(self.set, tuple(self.unset), tuple(self.keep))
@@ -92,8 +100,10 @@ class Compiler:
     def directory(self, document: Document) -> bytes:
         return posixpath.dirname(normal(document.path, self.base))
 
-    def mount(self, document: Document, at: KeyPath, mount: Mount) -> None:
-        texts = [mount.target] if isinstance(mount.target, str) else mount.target
+    def mount(self, document: Document, at: KeyPath, mount: Mount | Filesystem) -> None:
+        if isinstance(mount, Filesystem):
+            self.filesystem(document, at, mount)
+            return
         sources: list[bytes] = []
         if isinstance(mount, Bind | Root | Cow | Merge) and mount.source is not UNSET:
             given = mount.source if isinstance(mount.source, list) else [mount.source]
@@ -105,14 +115,40 @@ class Compiler:
             if len(sources) < len(given):
                 return
         targets: list[bytes] = []
+        for where, target in self.targets(document, at, mount):
+            targets.append(target)
+            self.entry(document, at, where, mount, target, sources)
+        if isinstance(mount, Cow):
+            self.exceptions(document, at, mount, targets)
+
+    def targets(
+        self, document: Document, at: KeyPath, mount: Mount | Filesystem
+    ) -> Iterator[tuple[Position, bytes]]:
+        texts = [mount.target] if isinstance(mount.target, str) else mount.target
         for index, text in enumerate(texts):
             target_at = (*at, "target") if isinstance(mount.target, str) else (*at, "target", index)
             target = self.path(document, target_at, text, self.base)
             if target is not None:
-                targets.append(target)
-                self.entry(document, at, document.position(target_at), mount, target, sources)
-        if isinstance(mount, Cow):
-            self.exceptions(document, at, mount, targets)
+                yield document.position(target_at), target
+
+    def filesystem(self, document: Document, at: KeyPath, mount: Filesystem) -> None:
+        given = {"type": mount.type, "source": mount.source, "options": mount.options}
+        texts = {key: self.string(document, (*at, key), text) for key, text in given.items()}
+        kind, source, options = texts["type"], texts["source"], texts["options"]
+        if kind is None or source is None or options is None:
+            return
+        directory = self.directory(document)
+        path = normal(os.fsencode(source), directory) if source else b""
+        if "/" in kind and not kind.startswith("fuse"):
+            kind = os.fsdecode(normal(os.fsencode(kind), directory))
+        for where, target in self.targets(document, at, mount):
+            if target == b"/":
+                hint = "mount it below, and start the command outside of it"
+                self.error(document, where, '"/" cannot be a file system of a server', hint)
+                continue
+            self.filesystems.append((document, where))
+            served = Served(kind, source, path, options)
+            self.entries.append(Entry(Kind.FILESYSTEM, target, served=served, where=where))
 
     def entry(
         self,

@@ -49,12 +49,16 @@ def _shown(table: dict[bytes, Entry], target: bytes, isdir: Callable[[bytes], bo
         raise NoCow(f"the view hides {what}, in line {entry.where.line} of its profile")
     if entry is not None and entry.kind is Kind.TMPFS:
         raise NoCow(f"the view has a private directory at {quote(entry.target)}: there is nothing to keep")
+    if entry is not None and entry.kind is Kind.FILESYSTEM:
+        raise NoCow(
+            f"the view has a file system at {quote(entry.target)}: only a tree of the host can be kept"
+        )
     raise NoCow(f"{what} is no directory" + ("" if entry is None else " in the view"))
 
 
 def _kept(inside: list[Entry], isdir: Callable[[bytes], bool]) -> Iterator[Entry]:
     for entry in inside:
-        stays = entry.kind in (Kind.HIDE, Kind.TMPFS, Kind.COW) or entry.readonly
+        stays = entry.kind in (Kind.HIDE, Kind.TMPFS, Kind.COW, Kind.FILESYSTEM) or entry.readonly
         if stays or in_kernel_directory(entry.target) or entry.target == entry.source == _RUN:
             yield entry
         elif entry.source is not None and isdir(entry.source):

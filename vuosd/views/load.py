@@ -10,7 +10,7 @@ from vuosd.views.compile import Compiler, normal
 from vuosd.views.document import Document, parse
 from vuosd.views.errors import ProfileError, ProfileErrors, printable, quote
 from vuosd.views.model import Source, View
-from vuosd.views.validate import Checked, check
+from vuosd.views.validate import Checked, Types, check, no_types
 from vuosd.views.variables import expand
 
 SYSTEM_DIRECTORY = b"/etc/vuos"
@@ -18,15 +18,15 @@ SYSTEM_DIRECTORY = b"/etc/vuos"
 Read = Callable[[bytes], bytes]
 
 
-def load(path: bytes, *, env: Mapping[str, str], cwd: bytes, read: Read) -> View:
+def load(path: bytes, *, env: Mapping[str, str], cwd: bytes, read: Read, types: Types = no_types) -> View:
     """The view that a profile describes. Raises ProfileErrors with everything that is wrong with it and what
     it extends.
 
     `path` is a path, with or without .toml, or a bare name that is then also looked for in the user's and the
     system's directory. `env` and `cwd` are those of the command; `read` returns a file's content or raises
-    OSError.
+    OSError. `types` gives the names of types of file systems.
     """
-    loader = _Loader(env, cwd, read)
+    loader = _Loader(env, cwd, read, types)
     top = loader.open(_candidates(path, b"", env))
     if isinstance(top, ProfileError):
         raise ProfileErrors([top])
@@ -36,6 +36,7 @@ def load(path: bytes, *, env: Mapping[str, str], cwd: bytes, read: Read) -> View
     compiler = Compiler(env, cwd)
     for checked in loader.files:
         compiler.add(checked)
+    compiler.finish()
     errors = [*loader.errors, *compiler.errors]
     if errors:
         order = {source.path: index for index, source in enumerate(reversed(loader.sources))}
@@ -60,10 +61,11 @@ class _Missing:
 
 
 class _Loader:
-    def __init__(self, env: Mapping[str, str], cwd: bytes, read: Read) -> None:
+    def __init__(self, env: Mapping[str, str], cwd: bytes, read: Read, types: Types) -> None:
         self.env = env
         self.cwd = cwd
         self.read = read
+        self.types = types
         self.errors: list[ProfileError] = []
         self.files: list[Checked] = []  # parents before children
         self.sources: list[Source] = []
@@ -88,7 +90,7 @@ class _Loader:
         if isinstance(document, ProfileError):
             self.errors.append(document)
             return
-        checked, errors = check(document)
+        checked, errors = check(document, self.types)
         self.errors += errors
         for index, name in enumerate(checked.profile.extends):
             self.extend(document, index, name, (*chain, path))

@@ -12,7 +12,9 @@ import msgspec
 
 
 class Kind(enum.IntEnum):
-    """What an entry puts at its target. All but RO are the engine's; that is gone after `flatten`."""
+    """What an entry puts at its target. All but RO and FILESYSTEM are the engine's: the former is gone after
+    `flatten`, the latter is mounted when the session runs.
+    """
 
     BIND = 1
     HIDE = 2
@@ -21,6 +23,7 @@ class Kind(enum.IntEnum):
     RO = 5
     COW = 6
     MERGE = 7
+    FILESYSTEM = 8
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -44,6 +47,17 @@ class Layering(msgspec.Struct, frozen=True):
     store: bytes | None = None
 
 
+class Served(msgspec.Struct, frozen=True):
+    """What a FILESYSTEM entry mounts. `source` is as it was said, `path` what it is as a path of the host;
+    `options` as after `vumount -o`.
+    """
+
+    type: str
+    source: str
+    path: bytes
+    options: str
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One row of the mount table.
 
@@ -60,11 +74,14 @@ class Entry(msgspec.Struct, frozen=True):
     mode: int = 0o1777
     optional: bool = False
     layering: Layering | None = None
+    served: Served | None = None
     where: Position = NOWHERE
 
     @property
     def sources(self) -> tuple[bytes, ...]:
-        """The trees that it shows, the topmost first; none for a HIDE, a TMPFS and what is not grounded."""
+        """The trees that it shows, the topmost first; none for a HIDE, a TMPFS, a FILESYSTEM and
+        what is not grounded.
+        """
         return () if self.source is None else (self.source, *self.more)
 
 

@@ -68,6 +68,21 @@ _Fsync = Annotated[
         "Without, a power failure may cost such a file, though never one that the program has synced."
     ),
 ]
+_FilesystemType = Annotated[
+    _Text,
+    Meta(
+        description="Its type, as for `vumount -t`: one of ours or of a plugin, `module:Class`, the path of "
+        "a .py file (relative: to this file's directory), or `fuse.PROGRAM`."
+    ),
+]
+_FilesystemSource = Annotated[
+    str,
+    Meta(
+        description="What the type takes: an image, a directory, an address. What is there as a path is one; "
+        "relative: to this file's directory."
+    ),
+]
+_Options = Annotated[str, Meta(description="As after `vumount -o`, with commas.", examples=["ro,offset=1M"])]
 _Slash = Annotated[str, Meta(pattern=r"^/$", description="The root, always.")]
 
 
@@ -142,6 +157,15 @@ class Merge(_Table, tag="merge", tag_field="type"):
     writable: Annotated[
         bool, Meta(description="Changes go to the first source; those of what is in another are EROFS.")
     ] = False
+
+
+class Filesystem(_Table):
+    """A file system with a server of its own. The target need not exist on the host."""
+
+    type: _FilesystemType
+    target: _Target
+    source: _FilesystemSource = ""
+    options: _Options = ""
 
 
 Mount = Bind | Move | Ro | Hide | Tmpfs | Root | Cow | Mincow | Merge

@@ -1,16 +1,27 @@
 """JSON Schema and reference tables of the profile format, from its types. No I/O, no trio."""
 
+from collections.abc import Iterable
 from typing import Any, get_args
 
 import msgspec
 import msgspec.inspect
 
-from vuosd.views.profile import EnvTable, Mount, Profile, ViewTable
+from vuosd.views.profile import EnvTable, Filesystem, Mount, Profile, ViewTable
+
+_NAMES_ITSELF = r"^fuse(blk)?$|^fuse(blk)?\..|[:/]"
+"""As `validate` has it."""
 
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema of a profile, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Profile)}
+def schema(types: Iterable[str]) -> dict[str, Any]:
+    """The JSON Schema of a profile, for editors; `types` are the names of file systems."""
+    (top,), tables = msgspec.json.schema_components([Profile], ref_template="#/$defs/{name}")
+    _, more = msgspec.json.schema_components([Filesystem], ref_template="#/$defs/{name}")
+    kind = more["Filesystem"]["properties"]["type"]
+    kind["anyOf"] = [{"enum": sorted(types)}, {"type": "string", "pattern": _NAMES_ITSELF}]
+    mounts = tables["Profile"]["properties"]["mount"]["items"]
+    mounts["anyOf"].append({"$ref": "#/$defs/Filesystem"})
+    del mounts["discriminator"]  # which has no place for types that are not listed
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, "$defs": {**tables, **more}}
 
 
 def reference() -> str:
@@ -21,6 +32,7 @@ def reference() -> str:
         parts.append(
             _section(f'`[[mount]]` with `type = "{mount.__struct_config__.tag}"`', _doc(mount), mount)
         )
+    parts.append(_section("`[[mount]]` with the `type` of a file system", _doc(Filesystem), Filesystem))
     parts.append(_section("`[env]`", _doc(EnvTable), EnvTable))
     return "\n".join(parts)
 

@@ -1,7 +1,7 @@
 """From entries in order to the engine's table: one entry a target, the longest prefix of a path decides. No
 I/O, no trio.
 
-BIND, HIDE, TMPFS, ROOT, COW and MERGE cover: what earlier entries put at or below their target is gone. RO
+All kinds but RO cover: what earlier entries put at or below their target is gone. RO
 keeps it and makes it read-only. A COW has what was at its target as the tree that it copies from. Whatever
 takes the place of "/" leaves /dev, /proc and /sys to the host, as systemd's ProtectSystem=strict does:
 nothing runs without /dev/null and /dev/shm, and "the system read-only" does not mean them. Entries that name
@@ -74,7 +74,7 @@ def host_paths(entry: Entry | None, path: bytes) -> tuple[bytes, ...]:
     """The same in each of the trees that the entry shows, the topmost first."""
     if entry is None:
         return (path,)
-    if entry.kind in (Kind.HIDE, Kind.TMPFS):
+    if entry.kind in (Kind.HIDE, Kind.TMPFS, Kind.FILESYSTEM):
         return ()
     rest = path[len(entry.target) :].lstrip(b"/")
     return tuple(source.rstrip(b"/") + b"/" + rest if rest else source for source in entry.sources)

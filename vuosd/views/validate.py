@@ -6,19 +6,27 @@ types as msgspec itself describes them. What is usable goes on, so that the mist
 together with these.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 import msgspec.inspect
 
 from vuosd.views.document import Document
-from vuosd.views.errors import ProfileError, did_you_mean, printable, quote
+from vuosd.views.errors import ProfileError, did_you_mean, nearest, printable, quote
 from vuosd.views.positions import KeyPath
-from vuosd.views.profile import Mount, Profile
+from vuosd.views.profile import Filesystem, Mount, Profile
 
 _BAD: Final = object()
 _PLACES: Final = {"extends": "at the top of the file, before the first [table]"}
+
+
+Types = Callable[[], Collection[str]]
+"""The names of types of file systems; asked for only when a profile has a type that is none of ours."""
+
+
+def no_types() -> Collection[str]:
+    return ()
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -26,18 +34,23 @@ class Checked(msgspec.Struct, frozen=True):
 
     document: Document
     profile: Profile
-    mounts: list[tuple[int, Mount]]
+    mounts: list[tuple[int, Mount | Filesystem]]
 
 
-def check(document: Document) -> tuple[Checked, list[ProfileError]]:
+def check(document: Document, types: Types = no_types) -> tuple[Checked, list[ProfileError]]:
     """The usable part of a document, and what is wrong with the rest."""
     try:
         profile = msgspec.convert(document.data, Profile)
     except msgspec.ValidationError as refusal:
-        walk = _Walk(document)
+        walk = _Walk(document, types)
         data = walk.profile(document.data)
-        errors = walk.errors or [document.error(document.position(()), str(refusal))]
-        mounts = [(index, msgspec.convert(mount, Mount)) for index, mount in data.pop("mount", [])]
+        errors = walk.errors
+        if not errors and not walk.filesystems:
+            errors = [document.error(document.position(()), str(refusal))]
+        mounts = [
+            (index, msgspec.convert(mount, Filesystem if index in walk.filesystems else Mount))
+            for index, mount in data.pop("mount", [])
+        ]
         return Checked(document, msgspec.convert(data, Profile), mounts), errors
     return Checked(document, profile, list(enumerate(profile.mount))), []
 
@@ -45,7 +58,10 @@ def check(document: Document) -> tuple[Checked, list[ProfileError]]:
 class _Walk:
     """Walks data beside its type; returns it without what is wrong."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, types: Types) -> None:
+        self.types = types
+        self.filesystems: set[int | str] = set()
+        """Indices of the mounts whose type is that of a file system: none of the tags of Mount."""
         self.inspect = msgspec.inspect
         self.document = document
         self.errors: list[ProfileError] = []
@@ -164,9 +180,13 @@ class _Walk:
         if type(tag) is not str:
             return self.error((*at, field), f"expected string, got {_name(tag)}")
         if tag not in tags:
-            return self.error(
-                (*at, field), f"unknown type {quote(tag)}", did_you_mean(tag, list(tags), "known types")
-            )
+            names = self.types()
+            if tag in names or _names_itself(tag):
+                self.filesystems.add(at[-1])
+                return self.value(self.inspect.type_info(Filesystem), value, at)
+            close = nearest(tag, [*tags, *names])
+            hint = f"did you mean {quote(close)}?" if close else did_you_mean(tag, list(tags), "known types")
+            return self.error((*at, field), f"unknown type {quote(tag)}", hint)
         return self.value(tags[tag], value, at)
 
     def array(self, kind: Any, value: Any, at: KeyPath) -> Any:
@@ -211,6 +231,12 @@ class _Walk:
 
     def boolean(self, kind: Any, value: Any, at: KeyPath) -> Any:
         return value if type(value) is bool else self.error(at, f"expected true or false, got {_name(value)}")
+
+
+def _names_itself(type: str) -> bool:
+    """Whether a type of file system says where it is: module:Class, a file, fuse.PROGRAM."""
+    kind, dot, program = type.partition(".")
+    return ":" in type or "/" in type or (kind in ("fuse", "fuseblk") and bool(program or not dot))
 
 
 _WORDS: Final = {

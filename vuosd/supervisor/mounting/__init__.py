@@ -13,6 +13,7 @@ mount table.
     asked.py      answers the calls that the engine asks about
     door.py       what our own commands ask inside a view, by an open that asked.py is asked about
     outside.py    what vuctl asks for
+    profile.py    what a profile asks for
     inside.py     servers that are processes of the view
     options.py    words and flags of mount(2)
     sockets.py    what such servers have for a /dev/fuse, by wire

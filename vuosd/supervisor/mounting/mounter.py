@@ -1,5 +1,6 @@
 """The mounter of a session: its mounts, and who answers what is asked about them."""
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,9 +25,11 @@ class Mounter:
         self.answerer = Answerer(running.session, mounts, lambda path: not _stacked(running, path))
         self.outside = Outside(running, mounts, self.answerer.door)
 
-    async def run(self) -> None:
+    async def run(self, begin: Callable[[], Awaitable[None]]) -> None:
+        """`begin` is run once there can be mounts."""
         async with trio.open_nursery() as nursery:
             self.mounts.nursery = nursery
+            nursery.start_soon(begin)
             await self.answerer.run()
 
 

@@ -29,6 +29,7 @@ MNT_FORCE, MNT_DETACH = 1, 2
 _BIND = 1
 _FLUSH_SECONDS = 15.0
 _END_SECONDS = 10.0
+_NOTHING_SECONDS = 0.5
 _REQUEST_SECONDS = 60.0
 """For a wire server's answer."""
 _BUSY_PATIENCE = 0.2
@@ -414,7 +415,10 @@ class Mounts:
                     _tell_lost(mount, self.table.end_wire(mount.number))
                 except OSError as error:
                     log.warning("%s: what was written may be lost: %s", mount.place, error.strerror)
-        if self._namespace is not None and not self._namespace.finish(_END_SECONDS):
+        # A server that has yet to begin has nothing to write.
+        begun = bool(self._mounts) or any(mount.number for mount in self._served.values())
+        seconds = _END_SECONDS if begun else _NOTHING_SECONDS
+        if self._namespace is not None and not self._namespace.finish(seconds) and begun:
             log.warning("servers of file systems were killed: what they had not written is lost")
         self._mounts.clear()
 

@@ -74,6 +74,7 @@ class Namespace:
         self._process: subprocess.Popen[bytes]
         self._answers: dict[int, trio.MemorySendChannel[tuple[dict[str, Any], tuple[int, ...]]]] = {}
         self._number = 0
+        self._deaf = False
 
     async def start(self, session: int) -> None:
         """The helper has started, or NamespaceUnavailable."""
@@ -98,7 +99,16 @@ class Namespace:
         self.why = "" if said["ready"] in ("user", "root") else said["why"]
 
     async def listen(self) -> None:
-        """Takes in what the helper says, until it has gone."""
+        """Takes in what the helper says, until it has gone. Who waits for an answer then gets none."""
+        try:
+            await self._listen()
+        finally:
+            self._deaf = True
+            for waiting in self._answers.values():
+                waiting.close()
+            self._answers.clear()
+
+    async def _listen(self) -> None:
         while True:
             said, fds = await self._receive()
             if said is None:
@@ -111,9 +121,6 @@ class Namespace:
                 waiting.send_nowait((said, fds))
             else:
                 _close(fds)  # whoever asked has given up
-        for waiting in self._answers.values():
-            waiting.close()
-        self._answers.clear()
 
     async def _receive(self) -> tuple[dict[str, Any] | None, tuple[int, ...]]:
         while True:
@@ -131,6 +138,8 @@ class Namespace:
     async def _ask(
         self, do: str, fds: Sequence[int] = (), **fields: Any
     ) -> tuple[dict[str, Any], tuple[int, ...]]:
+        if self._deaf:
+            raise NamespaceUnavailable("the session ends")
         self._number += 1
         number = self._number
         tell, told = trio.open_memory_channel[tuple[dict[str, Any], tuple[int, ...]]](1)

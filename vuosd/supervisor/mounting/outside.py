@@ -14,6 +14,7 @@ from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import Mount, Wanted
 from vuosd.supervisor.mounting.mounts import Mounts
+from vuosd.supervisor.session import Placed
 
 if TYPE_CHECKING:
     from vuosd.supervisor.worker import Running
@@ -78,6 +79,7 @@ class Outside:
         found: dict[bytes, int | Mount | None] = {b"/": None}
         found |= {entry.target: entry.source for entry in prepared.placed}
         found |= {stack.target: stack.descriptors[0] for stack in prepared.stacked}
+        found |= {one.target: one.source for one in prepared.late if isinstance(one, Placed)}
         found |= {mount.target: mount for mount in self.mounts.all()}
         covering = max((place for place in found if _below(target, place)), key=len)
         what = found[covering]

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from vuosd.api import FileSystemType, OptionError, TypeProblem, registry
+from vuosd.api import FileSystemType, OptionError, ProgramType, PythonType, TypeProblem, registry
 from vuosd.supervisor.mounting.errors import MountError
 
 _MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -53,6 +53,8 @@ class Type:
         self.name = name
         self.program = program
 
+    needs_path = False
+    """Its source is a path of the machine where the server runs, and must be there."""
     prefers_to_mount = True
     """The options of mount.fuse(8) are read by the library when it mounts, and not for a descriptor."""
 
@@ -76,6 +78,10 @@ class Type:
         argv = [path, *([source] if source else []), target, *(["-o", options] if options else [])]
         return Command(tuple(argv), env)
 
+    def check(self, source: str, target: str, options: str, env: Mapping[str, str]) -> None:
+        """MountError for what is wrong and can be told without starting it."""
+        self.command(source, target, options, env)
+
 
 class Registered(Type):
     """A type of vuosd.api."""
@@ -83,6 +89,7 @@ class Registered(Type):
     def __init__(self, name: str, system: FileSystemType) -> None:
         super().__init__(name, system.name)
         self.system = system
+        self.needs_path = isinstance(system, ProgramType) and system.source_is_file
 
     prefers_to_mount = False
 
@@ -101,6 +108,17 @@ class Registered(Type):
             raise MountError(errno.EINVAL, str(error)) from None
         kind = f"fuse.{server.name or self.program}"
         return Command(server.argv, {**env, **server.environment}, server.kernel, server.readonly, kind)
+
+    def check(self, source: str, target: str, options: str, env: Mapping[str, str]) -> None:
+        super().check(source, target, options, env)
+        if not isinstance(self.system, PythonType) or not options:
+            return  # without options a class has nothing to say
+        try:
+            self.system.check(source, options)
+        except TypeProblem as problem:
+            raise MountError(errno.ENODEV, str(problem)) from None
+        except OptionError as error:
+            raise MountError(errno.EINVAL, str(error)) from None
 
 
 def find(name: str, source: str) -> tuple[Type, str]:

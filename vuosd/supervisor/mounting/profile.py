@@ -1,0 +1,102 @@
+"""The file systems of a profile: what can be said of them beforehand, and how they are mounted when the
+session runs, before its command starts.
+
+They lie on top of the rest of the view, as whatever is mounted at run time; so entries below one are put
+there again, in it, after it.
+"""
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vuosd.supervisor.mounting import options, types
+from vuosd.supervisor.mounting.errors import MountError, from_os
+from vuosd.supervisor.mounting.mount import Wanted
+from vuosd.supervisor.prepared import Refused
+from vuosd.supervisor.session import Placed
+from vuosd.views import Entry, Kind, ProfileError, View, about
+from vuosd.views.errors import quote
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.mounting.mounter import Mounter
+
+_BLAMED = {errno.EINVAL: "options", errno.ENODEV: "type"}
+
+
+def problems(view: View, env: Mapping[str, str]) -> list[ProfileError]:
+    """An error for each file system that could not be mounted on this machine, as far as that is known
+    without starting its server.
+    """
+    errors = []
+    for entry in view.entries:
+        if entry.kind is Kind.FILESYSTEM:
+            try:
+                _try(wanted(entry), env)
+            except MountError as error:
+                errors.append(_told(view, entry, error))
+    return errors
+
+
+def _told(view: View, entry: Entry, error: MountError) -> ProfileError:
+    key = _BLAMED.get(error.errno, "source")
+    text = str(error).removeprefix("vuosd: ")
+    return about(view, entry, key, f"nothing can be mounted at {quote(entry.target)}: {text}")
+
+
+def _try(wanted: Wanted, env: Mapping[str, str]) -> None:
+    """MountError for what is known to be wrong."""
+    kind, source = types.find(wanted.type, wanted.path)
+    if wanted.flags & ~options.KEPT:
+        raise MountError(errno.EINVAL, "bind, move and remount are not for a profile's file system")
+    if kind.needs_path and not os.path.exists(source):
+        text = f"{source}: no such file" if source else f"type {wanted.type} needs a source"
+        raise MountError(errno.ENOENT, text)
+    words = [word for word in options.split(wanted.data) if not word.startswith("transport=")]
+    target = "/dev/fd/9" if kind.takes_descriptor(env) else "/"
+    kind.check(source, target, ",".join(words), env)
+
+
+def wanted(entry: Entry) -> Wanted:
+    """What an entry asks for; MountError where there is no such type."""
+    served = entry.served
+    assert served is not None
+    kind, _ = types.find(served.type, served.source)
+    is_path = bool(served.path) and (kind.needs_path or os.path.lexists(served.path))
+    path = os.fsdecode(served.path) if is_path else served.source
+    flags, words = options.parse(options.split(served.options))
+    flags |= options.MS_RDONLY if entry.readonly else 0
+    return Wanted(served.type, served.source, path, entry.target, True, flags, ",".join(words))
+
+
+async def mount_all(mounter: "Mounter", view: View, late: Sequence[Entry | Placed]) -> None:
+    """Those of a profile, and what lies in them, outermost first. Refused, with what has been mounted left to
+    whoever ends the session.
+    """
+    done: list[Entry] = []
+    for one in late:
+        outer = next((entry for entry in reversed(done) if one.target.startswith(entry.target + b"/")), None)
+        if outer is not None:
+            await _has_place(mounter, view, one, outer)
+        try:
+            if isinstance(one, Placed):
+                mounter.mounts.table.mount(one)
+            else:
+                await mounter.mounts.mount(wanted(one))
+                done.append(one)
+        except MountError as error:
+            assert isinstance(one, Entry)
+            raise Refused(str(_told(view, one, error))) from None
+        except OSError as error:
+            raise Refused(f"vuosd: {quote(one.target)}: {from_os(error)}") from None
+
+
+async def _has_place(mounter: "Mounter", view: View, one: Entry | Placed, outer: Entry) -> None:
+    """Refused unless the directory above a target is there, in the file system that it lies in."""
+    above = os.path.dirname(one.target)
+    try:
+        if not await mounter.outside.directory(above):
+            raise MountError(errno.ENOTDIR, f"{os.fsdecode(above)} is no directory")
+    except MountError as error:
+        text = f"{quote(one.target)} has no place in the file system at {quote(outer.target)}: {error}"
+        raise Refused(str(about(view, one if isinstance(one, Entry) else outer, "target", text))) from None
