@@ -8,6 +8,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "inside.h"
+
 #include "../vuosd/supervisor/engine/door.h"
 
 #include <errno.h>
@@ -21,18 +23,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { OPTIONS_MAX = 4096 }; /* a page, as mount(2) takes */
+const char *name;
 
-static const char *name;
-
-static int failed(const char *text)
+int failed(const char *text)
 {
 	fprintf(stderr, "%s: %s\n", name, text);
 	return 1;
 }
 
-/* Asks as mount(2) does; prints what comes back, to stdout or, when it failed, to stderr. Returns the exit status. */
-static int ask(const char *type, const char *source, const char *target, unsigned long flags, const char *options)
+int ask(const char *type, const char *source, const char *target, unsigned long flags, const char *options)
 {
 	struct vu_door request = { .source = (uintptr_t)source,
 				   .target = (uintptr_t)target,
@@ -190,11 +189,9 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(int argc, char **argv);
-	} commands[] = { { "vumount", vumount },
-			 { "vuumount", vuumount },
-			 { "vu_insmod", vu_insmod },
-			 { "vu_rmmod", vu_rmmod },
-			 { "vu_lsmod", vu_lsmod } };
+	} commands[] = { { "vumount", vumount },       { "vuumount", vuumount }, { "vu_insmod", vu_insmod },
+			 { "vu_rmmod", vu_rmmod },     { "vu_lsmod", vu_lsmod }, { "fusermount", fusermount },
+			 { "fusermount3", fusermount } };
 	const char *slash = strrchr(argc > 0 ? argv[0] : "", '/');
 
 	name = slash ? slash + 1 : argc > 0 ? argv[0] : "";

@@ -417,6 +417,58 @@ def test_in_docker_refused_with_a_sentence(box: Box, mnt: Path, command: str, sa
     test_refused_with_a_sentence(box, mnt, command, said)
 
 
+@pytest.mark.places(places.DOCKER)
+@pytest.mark.parametrize("profile", [None, '[[mount]]\ntype = "hide"\ntarget = "/srv"\n'])
+def test_in_docker_an_unmodified_server_mounts(
+    box: Box, image: Path, mnt: Path, profile: str | None
+) -> None:
+    """By what stands in for fusermount, of libfuse 2 and 3."""
+    tree = box.directory("source")
+    (tree / "file").write_text("bound\n")
+    subprocess.run(["mksquashfs", tree, box.scratch / "archive", "-quiet", "-no-progress"], check=True)
+    script = """
+        wait_for() { until test -e $1; do :; done; }
+        fuse-ext2 -o ro $1/image $2; wait_for $2/file; cat $2/file
+        findmnt -n -o FSTYPE,SOURCE $2
+        fusermount3 -u $2; ls $2
+        squashfuse $1/archive $2; wait_for $2/file; cat $2/file
+        (cd $2; fusermount -u $2 2>/dev/null || echo in use)
+        vuumount $2; ls $2
+        fusermount3 -u -q $2 || echo not mounted
+        fusermount3 -o ro $2 2>&1 || true
+        /nosuch/fusermount3 -V | cut -d' ' -f1-3
+    """
+    said = [" ".join(line.split()) for line in shell(box, script, box.scratch, mnt, profile=profile)]
+    assert said[:2] == ["in the image", f"fuse {image}"]
+    assert said[2:5] == ["bound", "in use", "not mounted"]
+    assert said[5:] == [
+        "fusermount3: a FUSE library calls this, with a socket's number in _FUSE_COMMFD",
+        "fusermount3 version: 3",
+    ]
+
+
+def test_fusermount_is_the_machines_where_mount_can_be_called(box: Box) -> None:
+    result = box.view(["sh", "-c", "fusermount3 -V && /nosuch/fusermount3 -V"])
+    assert "vuosd" not in result.stdout
+    assert result.stdout
+    assert result.returncode == 127
+
+
+@pytest.mark.places(places.DOCKER)
+def test_in_docker_a_server_that_wants_to_be_unmounted(box: Box, mnt: Path) -> None:
+    """With auto_unmount it has fusermount do all, which stays; nor does that keep the session."""
+    tree = box.directory("source")
+    (tree / "file").write_text("there\n")
+    subprocess.run(["mksquashfs", tree, box.scratch / "archive", "-quiet", "-no-progress"], check=True)
+    script = """
+        squashfuse -f -o auto_unmount $1 $2 & until test -e $2/file; do :; done
+        kill -9 $!; wait $! || true
+        until ! test -e $2/file 2>/dev/null && ls $2; do :; done 2>/dev/null
+        squashfuse -o auto_unmount $1 $2; until test -e $2/file; do :; done; cat $2/file
+    """
+    assert shell(box, script, box.scratch / "archive", mnt) == ["there"]
+
+
 @pytest.mark.parametrize("command", ["vumount -t memory none {mnt}", "vuumount {mnt}", "vu_lsmod"])
 def test_outside_of_a_view(box: Box, mnt: Path, command: str) -> None:
     program, *arguments = command.format(mnt=mnt).split()

@@ -150,12 +150,15 @@ class Session:
         protected_links: bool = False,
         protected_hardlinks: bool = False,
         mounts: bool = False,
+        fusermount: int = -1,
     ) -> None:
         """`keeper`: the socket to the launcher, which prints the engine's warnings; it must outlive us.
         `protected_links`: the sysctl fs.protected_symlinks holds for links that the engine follows;
         `protected_hardlinks`: fs.protected_hardlinks for what it copies up to link it.
         `mounts`: there is a mounter, who takes and answers what is asked. Else mount(2) and umount2(2) are
         EPERM, and /dev/fuse is the machine's. To be told to `filter.build` as well.
+        `fusermount`: descriptor of a static program that is executed for any fusermount or fusermount3, the
+        session's from now on; -1: they are themselves.
         """
         self._users: list[None] = []
         self.log, self._log = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -164,6 +167,7 @@ class Session:
         options = ffi.new("struct vu_options *")
         options.tag, options.cookie, options.broker, options.threads = tag, cookie, broker, THREADS
         options.log, options.keeper = self._log.fileno(), keeper
+        options.fusermount = fusermount
         options.flags = (
             (lib.VU_SESSION_ENFORCE if enforce else 0)
             | (lib.VU_SESSION_PRIVILEGED if privileged else 0)

@@ -175,6 +175,7 @@ struct vu_options {
 	int32_t broker; /* broker socket to the launcher's keeper, or -1 */
 	int32_t log; /* datagram socket or pipe: one line a write, never blocking */
 	int32_t keeper; /* the session's socket to the launcher's keeper, for what the person must be told; or -1 */
+	int32_t fusermount; /* a static program that is executed for any fusermount or fusermount3; the session's; or -1 */
 	uint32_t flags;
 	uint32_t threads; /* at least 3: one receives, one looks after it, the rest take over when it is held up */
 };

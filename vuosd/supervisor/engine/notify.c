@@ -297,6 +297,7 @@ int vu_session_stop(vu_session *session)
 		}
 	vu_close(&session->proc);
 	vu_close(&session->self_fd);
+	vu_close(&session->options.fusermount);
 	free(session);
 	return 0;
 }

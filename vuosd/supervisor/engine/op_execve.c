@@ -343,6 +343,35 @@ static int execve_place(struct vu_call *call, struct vu_place *place, int dirfd)
 	return verdict;
 }
 
+/* By its name, wherever it is looked for: libfuse wants it at /usr/bin whether or not something is there, others try PATH. */
+static bool is_fusermount(struct vu_call *call)
+{
+	char *path = call->work->path[0];
+	bool blind = call->blind;
+	if (vu_read_string(call, vu_argument(call, call->row->path), path, PATH_MAX) <= 0) {
+		call->blind = blind; /* who may not be looked into is no such program's caller: it goes its usual way */
+		return false;
+	}
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	return !strcmp(name, "fusermount") || !strcmp(name, "fusermount3");
+}
+
+/* That of this machine calls mount(2), which is refused here before we hear of it. */
+static int execute_stand_in(struct vu_call *call)
+{
+	struct exec *exec = calloc(1, sizeof *exec);
+	if (!exec)
+		return -ENOMEM;
+	*exec = (struct exec){ .call = call,
+			       .fd = call->session->options.fusermount,
+			       .parent = -1,
+			       .argv = vu_argument(call, call->row->buf),
+			       .descriptor = -1 };
+	int verdict = execute(exec, vu_argument(call, call->row->extra));
+	free(exec);
+	return verdict;
+}
+
 int vu_op_execve(struct vu_call *call)
 {
 	struct vu_session *session = call->session;
@@ -351,7 +380,8 @@ int vu_op_execve(struct vu_call *call)
 	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (session->options.flags & VU_SESSION_BROKER_MEMORY)
 		vu_memory_execve(call);
-	if (call->table->empty && atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
+	bool stands_in = session->options.fusermount >= 0 && !at && is_fusermount(call);
+	if (!stands_in && call->table->empty && atomic_load_explicit(&session->state_count, memory_order_relaxed) == 1)
 		return VU_CONTINUE;
 	int error = vu_ids_may_execute(call);
 	if (error < 0)
@@ -361,6 +391,8 @@ int vu_op_execve(struct vu_call *call)
 		wanted.undumpable = false; /* fs/exec.c begin_new_exec */
 		vu_state_set(call, &wanted);
 	}
+	if (stands_in)
+		return execute_stand_in(call);
 	if (at & ~(unsigned)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | EXECVE_CHECK))
 		return VU_CONTINUE; /* EINVAL */
 	error = vu_walk_argument(
