@@ -1,5 +1,6 @@
 """File systems that a profile mounts: there before the command, or no command."""
 
+import json
 import os
 import re
 import subprocess
@@ -99,6 +100,28 @@ def test_what_was_written_is_in_the_image_at_the_end(box: Box, image: Path) -> N
     assert said(box, profile, "echo new >/v/new") == []
     out = subprocess.run(["debugfs", "-R", "cat new", image], capture_output=True, text=True, check=True)
     assert out.stdout == "new\n"
+
+
+def test_a_cow_over_all_lets_no_image_be_changed(box: Box, image: Path) -> None:
+    before = image.read_bytes()
+    words = ["sh", "-c", "cat /v/file; touch /v/new; touch new; ls /v | grep new"]
+    result = box.view(words, mount("ext4", "/v", source=image), options=["--cow=/", "--name=all"], timeout=30)
+    assert result.stdout == "in the image\n"
+    assert "Read-only file system" in result.stderr
+    assert image.read_bytes() == before
+    assert not (box.scratch / "new").exists()
+    box.native([box.installation.bin / "vuctl", "drop", "all"]).check()
+
+
+def test_show(box: Box) -> None:
+    profile = '[view]\nname = "files"\n' + mount("memory", "/v", source="some")
+    process = box.popen([*box.vuos_run(profile), "sleep", "60"])
+    vuctl = box.installation.bin / "vuctl"
+    shown = [vuctl, "show", "files", "--json"]
+    assert processes.until(lambda: box.native(shown).returncode == 0)
+    entries = json.loads(box.native(shown).check().stdout)["entries"]
+    assert {"type": "memory", "target": "/v", "source": "some", "readonly": False} in entries
+    process.kill()
 
 
 @pytest.mark.private

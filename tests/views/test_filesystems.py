@@ -224,9 +224,10 @@ def test_command_and_start() -> None:
 
 def test_with_a_cow_from_the_command_line() -> None:
     mounted = View("v", entries=(Entry(Kind.FILESYSTEM, b"/a/mnt"),))
-    table = {
-        entry.target: entry.kind for entry in flatten(covered(mounted, b"/a", lambda path: True).entries)
-    }
-    assert table == {b"/a": Kind.COW, b"/a/mnt": Kind.FILESYSTEM}
+    entries = flatten(covered(mounted, b"/a", lambda path: True).entries)
+    assert [(entry.target, entry.kind, entry.readonly) for entry in entries] == [
+        (b"/a", Kind.COW, False),
+        (b"/a/mnt", Kind.FILESYSTEM, True),
+    ]
     with pytest.raises(NoCow, match="the view has a file system at"):
         covered(mounted, b"/a/mnt/b", lambda path: True)

@@ -58,9 +58,11 @@ def _shown(table: dict[bytes, Entry], target: bytes, isdir: Callable[[bytes], bo
 
 def _kept(inside: list[Entry], isdir: Callable[[bytes], bool]) -> Iterator[Entry]:
     for entry in inside:
-        stays = entry.kind in (Kind.HIDE, Kind.TMPFS, Kind.COW, Kind.FILESYSTEM) or entry.readonly
+        stays = entry.kind in (Kind.HIDE, Kind.TMPFS, Kind.COW) or entry.readonly
         if stays or in_kernel_directory(entry.target) or entry.target == entry.source == _RUN:
             yield entry
+        elif entry.kind is Kind.FILESYSTEM:
+            yield replace(entry, readonly=True)  # or its image were changed
         elif entry.source is not None and isdir(entry.source):
             yield replace(entry, kind=Kind.COW, layering=Layering())
         else:
