@@ -52,6 +52,7 @@ def screen(box: Box) -> Iterator[Screen]:
 
 
 #: Says "up1" when it has the terminal: what is typed before that means the shell, natively too.
+READY_CAT = "sh -c 'echo up$((1)); exec cat'"
 JOB = "sh -c 'echo up$((1)); exec sleep 1000'"
 
 
@@ -64,7 +65,8 @@ def test_interrupt_reaches_the_foreground_job(screen: Screen) -> None:
 
 
 def test_stop_and_continue(screen: Screen) -> None:
-    screen.type("cat", "Enter")
+    screen.type(READY_CAT, "Enter")
+    screen.shows("up1")  # what is typed before may reach the shell's line editor
     screen.type("typed", "Enter")
     screen.shows("typed\ntyped")
     screen.type("C-z")
@@ -72,6 +74,7 @@ def test_stop_and_continue(screen: Screen) -> None:
     screen.type("jobs", "Enter")
     screen.shows("[1]+  Stopped")
     screen.type("fg", "Enter")
+    screen.shows(f"fg\n{READY_CAT}")
     screen.type("again", "Enter")
     screen.shows("again\nagain")
     screen.type("C-d")
@@ -96,12 +99,14 @@ def test_the_launcher_stops_and_continues_with_its_command(box: Box) -> None:
     screen = Screen(box, "PS1='outer> ' bash --norc --noprofile -i")
     try:
         screen.shows("outer>")
-        screen.type(" ".join(str(word) for word in (*box.vuos_run(), "cat")), "Enter")
+        screen.type(" ".join([*map(str, box.vuos_run()), READY_CAT]), "Enter")
+        screen.shows("up1")
         screen.type("one", "Enter")
         screen.shows("one\none")
         screen.type("C-z")
         screen.shows("Stopped")
         screen.type("fg", "Enter")
+        screen.shows(f"fg\n{str(box.vuos_run()[0])[:40]}")
         screen.type("two", "Enter")
         screen.shows("two\ntwo")
         screen.type("C-c")

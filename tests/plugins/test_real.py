@@ -15,6 +15,7 @@ from vuosd.testing import FilesystemConformance
 
 @pytest.fixture(scope="module", autouse=True)
 def tree() -> Iterator[None]:
+    mask = os.umask(0o022)  # which Real changes, as it has a process of its own elsewhere
     with tempfile.TemporaryDirectory() as place:
         top = Path(place)
         (top / "directory/deeper").mkdir(parents=True)
@@ -25,6 +26,7 @@ def tree() -> Iterator[None]:
         (top / os.fsdecode(b"no text \xff")).write_bytes(b"")
         TestReal.top = TestReadOnly.top = place
         yield
+    os.umask(mask)
 
 
 class TestReal(FilesystemConformance):

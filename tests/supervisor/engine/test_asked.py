@@ -294,7 +294,7 @@ def test_the_session_ends_meanwhile() -> None:
                 try:
                     mount(b"a", b"b")
                 except OSError as error:
-                    os.write(here, b"%d " % (error.errno or 0))
+                    os.write(here, b"%d %d\n" % (os.getpid(), error.errno or 0))
                 os._exit(0)
         time.sleep(0.1)
 
@@ -308,9 +308,10 @@ def test_the_session_ends_meanwhile() -> None:
     while part := os.read(there, 100):
         text += part
     os.close(there)
-    assert text.split() == [b"%d" % errno.EIO] * 3
-    for _ in range(3):
-        assert os.wait()[1] == 0
+    said = [[int(word) for word in line.split()] for line in text.splitlines()]
+    assert [error for _, error in said] == [errno.EIO] * 3
+    for pid, _ in said:
+        assert os.waitpid(pid, 0)[1] == 0
 
 
 OPENS: list[Callable[[str], int]] = [
