@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -178,7 +179,8 @@ def test_the_first_is_unmounted_when_the_second_fails(box: Box, image: Path) -> 
     subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
 
 
-def test_a_launcher_that_is_killed_while_a_server_starts(box: Box) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_ended_while_a_server_starts(box: Box, number: signal.Signals) -> None:
     """Nobody waits for a server that is wanted no more; the box finds out what is left."""
     plugin = box.scratch / "slow.py"
     plugin.write_text(
@@ -193,10 +195,11 @@ def test_a_launcher_that_is_killed_while_a_server_starts(box: Box) -> None:
     profile = box.profile(mount("./slow.py", "/v"))
     process = box.popen([*box.vuos_run(profile), "true"])
     assert processes.until((box.scratch / "told/x").exists)
-    process.kill()
+    process.send_signal(number)
     began = time.monotonic()
-    process.wait(10)
+    status = process.wait(15)
     assert time.monotonic() - began < 10
+    assert status == (-number if number == signal.SIGKILL else 128 + number)
 
 
 def test_enforcing(box: Box) -> None:

@@ -20,6 +20,7 @@ SUPERVISOR = (1 << STATE_BITS) - 1
 SERVER = SUPERVISOR - 1
 """State of what a worker has started: its helper for mounts, servers of file systems."""
 _SESSION_BITS = 38
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Tag(NamedTuple):
@@ -97,6 +98,19 @@ def _dead(pid: int) -> bool:
     except OSError:
         return True
     return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] in b"ZX"
+
+
+def ending(pid: int) -> int:
+    """The number of a signal that a person ends programs with, and that waits for a process which blocks it;
+    0 for none. One that is ignored does not count.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            masks = dict(re.findall(rb"^(SigPnd|ShdPnd|SigIgn):\s*([0-9a-f]+)", file.read(), re.MULTILINE))
+    except OSError:
+        return 0  # it has gone, which is found out elsewhere
+    pending = (int(masks[b"SigPnd"], 16) | int(masks[b"ShdPnd"], 16)) & ~int(masks[b"SigIgn"], 16)
+    return next((number for number in _ENDING if pending >> (number - 1) & 1), 0)
 
 
 def kill(session: int, *, patience: float = 10.0) -> bool:

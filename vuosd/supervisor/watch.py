@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from vuosd.supervisor import messages
+from vuosd.supervisor import members, messages
 from vuosd.supervisor.log import log
 from vuosd.supervisor.messages import Message, Type
 from vuosd.supervisor.mounting.mounter import Mounter
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vuosd.supervisor.worker import Running
 
 _GOODBYE_SECONDS = 2.0
+_INTERRUPT_SECONDS = 0.2
 
 
 class Ended(NamedTuple):
@@ -92,13 +93,23 @@ class _Watch:
         assert self.mounter is not None
         assert prepared.view is not None
         try:
-            await mount_all(self.mounter, prepared.view, prepared.late)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.interrupted)
+                await mount_all(self.mounter, prepared.view, prepared.late)
+                nursery.cancel_scope.cancel()
             messages.send(self.running.connection, Type.READY)
-        except Refused as refused:
+        except* Refused as group:
+            refused = next(one for one in group.exceptions if isinstance(one, Refused))
             self.ended = Ended("", True, refused)
             self.scope.cancel()
-        except OSError as error:
-            self.end(f"its launcher has gone: {error}")
+        except* OSError as errors:
+            self.end(f"its launcher has gone: {errors.exceptions[0]}")
+
+    async def interrupted(self) -> None:
+        """Refused when a signal shall end the command, which holds them all back until it runs."""
+        while not (number := await trio.to_thread.run_sync(members.ending, self.running.child)):
+            await trio.sleep(_INTERRUPT_SECONDS)
+        raise Refused("vuosd: interrupted while file systems were mounted", 128 + number)
 
     async def keeper(self) -> None:
         while True:
