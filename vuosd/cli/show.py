@@ -4,18 +4,13 @@ import argparse
 import time
 from typing import Any
 
+from vuosd.cli import view_argument
 from vuosd.cli.output import age, command_line, fail, print_json, print_text, table
 from vuosd.control.client import ControlError, ask
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "view",
-        nargs="?",
-        metavar="VIEW",
-        help="its name, or the number of a process in it; needed when several run",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    view_argument.add(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

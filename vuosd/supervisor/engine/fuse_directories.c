@@ -6,24 +6,9 @@
 int vu_fuse_opendir(VU_WHO, uint64_t nodeid, struct vu_fuse_file *file)
 {
 	struct fuse_open_in in = { .flags = O_RDONLY | O_DIRECTORY };
-	struct fuse_open_out out;
 	VU_REQUEST(request, FUSE_OPENDIR, nodeid);
 	*file = (struct vu_fuse_file){ .nodeid = nodeid, .flags = in.flags, .absent = true };
-	if (vu_fuse_lacks(fuse, VU_NO_OPENDIR))
-		return 0;
-	vu_fuse_part(&request, &in, sizeof in);
-	vu_fuse_expect(&request, &out, sizeof out);
-	ssize_t size = vu_fuse_exchange(fuse, &request);
-	if (size == -ENOSYS) {
-		vu_fuse_note_lack(fuse, VU_NO_OPENDIR);
-		return 0;
-	}
-	if (size < 0)
-		return (int)size;
-	file->absent = false;
-	file->fh = out.fh;
-	file->open_flags = out.open_flags;
-	return 0;
+	return vu_fuse_open_handle(fuse, &request, &in, VU_NO_OPENDIR, file);
 }
 
 ssize_t vu_fuse_readdir(VU_WHO, const struct vu_fuse_file *file, uint64_t offset, bool plus, void *data)

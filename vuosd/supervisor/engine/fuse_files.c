@@ -6,24 +6,17 @@
 /* fuse_file_open, fs/fuse/file.c: what creat(2) and the terminal are about is not the server's. */
 #define NOT_THE_SERVERS ((unsigned)(O_CREAT | O_EXCL | O_NOCTTY))
 
-int vu_fuse_open(VU_WHO, uint64_t nodeid, unsigned flags, struct vu_fuse_file *file)
+int vu_fuse_open_handle(struct vu_fuse *fuse, struct vu_fuse_request *request, const struct fuse_open_in *in,
+			unsigned lack, struct vu_fuse_file *file)
 {
-	unsigned given = flags & ~NOT_THE_SERVERS;
-	if (!(fuse->features.flags & FUSE_ATOMIC_O_TRUNC))
-		given &= ~(unsigned)O_TRUNC;
-	struct fuse_open_in in = { .flags = given };
 	struct fuse_open_out out;
-	VU_REQUEST(request, FUSE_OPEN, nodeid);
-	*file = (struct vu_fuse_file){
-		.nodeid = nodeid, .flags = given, .open_flags = FOPEN_KEEP_CACHE, .absent = true
-	};
-	if (vu_fuse_lacks(fuse, VU_NO_OPEN))
+	if (vu_fuse_lacks(fuse, lack))
 		return 0;
-	vu_fuse_part(&request, &in, sizeof in);
-	vu_fuse_expect(&request, &out, sizeof out);
-	ssize_t size = vu_fuse_exchange(fuse, &request);
+	vu_fuse_part(request, in, sizeof *in);
+	vu_fuse_expect(request, &out, sizeof out);
+	ssize_t size = vu_fuse_exchange(fuse, request);
 	if (size == -ENOSYS) {
-		vu_fuse_note_lack(fuse, VU_NO_OPEN);
+		vu_fuse_note_lack(fuse, lack);
 		return 0;
 	}
 	if (size < 0)
@@ -32,6 +25,19 @@ int vu_fuse_open(VU_WHO, uint64_t nodeid, unsigned flags, struct vu_fuse_file *f
 	file->fh = out.fh;
 	file->open_flags = out.open_flags;
 	return 0;
+}
+
+int vu_fuse_open(VU_WHO, uint64_t nodeid, unsigned flags, struct vu_fuse_file *file)
+{
+	unsigned given = flags & ~NOT_THE_SERVERS;
+	if (!(fuse->features.flags & FUSE_ATOMIC_O_TRUNC))
+		given &= ~(unsigned)O_TRUNC;
+	struct fuse_open_in in = { .flags = given };
+	VU_REQUEST(request, FUSE_OPEN, nodeid);
+	*file = (struct vu_fuse_file){
+		.nodeid = nodeid, .flags = given, .open_flags = FOPEN_KEEP_CACHE, .absent = true
+	};
+	return vu_fuse_open_handle(fuse, &request, &in, VU_NO_OPEN, file);
 }
 
 ssize_t vu_fuse_read(VU_WHO, const struct vu_fuse_file *file, uint64_t offset, void *data, size_t size)

@@ -124,4 +124,8 @@ static inline void vu_fuse_expect(struct vu_fuse_request *request, void *reply, 
 	request->room = request->least = size;
 }
 
+/* fuse_files.c: FUSE_OPEN or FUSE_OPENDIR. A server that does not know it needs no handle, and is not asked again (`lack`). */
+int vu_fuse_open_handle(struct vu_fuse *fuse, struct vu_fuse_request *request, const struct fuse_open_in *in,
+			unsigned lack, struct vu_fuse_file *file);
+
 #endif
