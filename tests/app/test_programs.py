@@ -238,6 +238,31 @@ int main(void)
 """
 
 
+PROCESSORS = """
+import os
+every = os.sched_getaffinity(0)
+one = {max(every)}
+for wanted in every, one, every:
+    os.sched_setaffinity(0, wanted)
+    for i in range(3000):
+        fd = os.open(f"file{i % 10}", os.O_RDWR | os.O_CREAT if i % 2 else os.O_RDONLY | os.O_CREAT)
+        os.close(fd)
+        assert os.sched_getaffinity(0) == wanted, (i, os.sched_getaffinity(0), wanted)
+        if i % 100 == 0:
+            child = os.fork()
+            if not child:
+                os._exit(os.sched_getaffinity(0) != wanted)
+            assert os.waitpid(child, 0)[1] == 0
+print("kept")
+"""
+
+
+@in_all_views
+def test_processors_a_thread_may_run_on(box: Box, profile: Profile) -> None:
+    """Descriptors are handed over while the caller may run on one only (inject.c): that never shows."""
+    assert python(box, profile, PROCESSORS).check().stdout == "kept\n"
+
+
 @in_all_views
 def test_undumpable(box: Box, profile: Profile) -> None:
     """ssh-agent and gpg make their memory unreadable; their path calls must go on."""

@@ -194,7 +194,7 @@ int vu_again_descriptor(struct vu_call *call, int fd, int *verdict)
 		return result;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
-	int there = vu_notify_inject(call, pair[1], true);
+	int there = vu_inject(call, pair[1], true);
 	if (there < 0 || (result = begin(call, false)) < 0) {
 		close(pair[0]);
 		close(pair[1]);

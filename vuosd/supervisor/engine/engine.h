@@ -10,6 +10,7 @@
  *     namespace.c the versions of the table, which may change while the session runs
  *     asked.c    calls that Python answers
  *     op_*.c     what to do with the place: continue, or the same call on the anchor
+ *     inject.c   a descriptor for the caller
  *     remote.c   a call made inside the target (chdir, execve, O_PATH)
  *     warn.c     what the person must be told
  *
@@ -339,6 +340,7 @@ struct vu_work {
 	char scratch[VU_TEXT];
 	_Alignas(16) char data[65536 + 64];
 	struct vu_caller callers[VU_CALLERS];
+	int near; /* descriptors that are still to be handed over on this processor: inject.c */
 };
 
 struct vu_credentials {
@@ -414,16 +416,18 @@ static inline void vu_close(int *fd)
 
 /* notify.c */
 int vu_notify_alive(const struct vu_call *call); /* the caller still waits: everything read so far was its own */
-/* Give the caller `fd` as its result; the description becomes the caller's. Returns VU_SENT or -errno. */
-int vu_notify_descriptor(struct vu_call *call, int fd, bool cloexec);
 /* The operation, and its answer: for who makes a call anew, on another thread. */
 int vu_notify_run(struct vu_call *call);
 void vu_notify_reply(struct vu_call *call, int verdict);
-/* Put `fd` into the caller without answering yet; returns its number there. */
-int vu_notify_inject(struct vu_call *call, int fd, bool cloexec);
 void vu_notify_serve(struct vu_session *session, struct vu_work *work, struct vu_pin *pin,
 		     const struct seccomp_notif *notification);
 void vu_log(struct vu_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* inject.c */
+/* Put `fd` into the caller without answering yet; returns its number there. */
+int vu_inject(struct vu_call *call, int fd, bool cloexec);
+/* The same as the call's result: VU_SENT, or VU_REPLY, or -errno. */
+int vu_inject_result(struct vu_call *call, int fd, bool cloexec);
 
 /* asked.c */
 int vu_asked_init(struct vu_session *session);

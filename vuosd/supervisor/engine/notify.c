@@ -109,26 +109,6 @@ int vu_notify_alive(const struct vu_call *call)
 	return ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) < 0 ? -ESRCH : 0;
 }
 
-static int send_descriptor(struct vu_call *call, int fd, bool cloexec, unsigned flags)
-{
-	struct seccomp_notif_addfd add = {
-		.id = call->id, .flags = flags, .srcfd = (unsigned)fd, .newfd_flags = cloexec ? O_CLOEXEC : 0
-	};
-	int result = ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
-	return result < 0 ? -errno : result;
-}
-
-int vu_notify_descriptor(struct vu_call *call, int fd, bool cloexec)
-{
-	int result = send_descriptor(call, fd, cloexec, SECCOMP_ADDFD_FLAG_SEND);
-	return result < 0 ? result : VU_SENT;
-}
-
-int vu_notify_inject(struct vu_call *call, int fd, bool cloexec)
-{
-	return send_descriptor(call, fd, cloexec, 0);
-}
-
 void vu_notify_reply(struct vu_call *call, int verdict)
 {
 	struct vu_session *session = call->session;

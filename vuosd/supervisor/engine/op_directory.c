@@ -79,7 +79,7 @@ int vu_op_chdir(struct vu_call *call)
 	}
 	if (fd < 0)
 		return fd;
-	int there = vu_notify_inject(call, fd, true);
+	int there = vu_inject(call, fd, true);
 	if (there < 0)
 		return there;
 	struct vu_remote request = { .nr = SYS_fchdir, .args = { (uint64_t)there }, .close_fd = there };

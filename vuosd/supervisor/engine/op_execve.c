@@ -287,7 +287,7 @@ static int execute(struct exec *exec, uint64_t envp)
 	for (size_t i = skip; vector->count && i < (size_t)count; i++)
 		list[vector->count + i - skip] = own[i];
 	free(own);
-	int there = vu_notify_inject(exec->call, exec->fd < 0 ? exec->parent : exec->fd, true);
+	int there = vu_inject(exec->call, exec->fd < 0 ? exec->parent : exec->fd, true);
 	int verdict = there;
 	if (there >= 0) {
 		struct vu_remote request = {

@@ -99,7 +99,7 @@ static int open_path_only(struct vu_call *call, struct vu_place *place, int flag
 	}
 	/* No path leads there (a mount of ours, a pipe): a directory can be had by a descriptor that also reads. */
 	VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_DIRECTORY);
-	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+	return fd < 0 ? fd : vu_inject_result(call, fd, flags & O_CLOEXEC);
 }
 
 /* With O_NOFOLLOW, which fcntl(2) shows and a magic link does not take: by its name, and then it must be the same object. */
@@ -132,8 +132,8 @@ static int give(struct vu_call *call, int *fd, int flags)
 	if (*fd < 0)
 		return *fd;
 	if (!writes(flags))
-		return vu_notify_descriptor(call, *fd, flags & O_CLOEXEC);
-	int there = vu_notify_inject(call, *fd, flags & O_CLOEXEC);
+		return vu_inject_result(call, *fd, flags & O_CLOEXEC);
+	int there = vu_inject(call, *fd, flags & O_CLOEXEC);
 	vu_close(fd);
 	return there < 0 ? there : vu_answer(call, there);
 }
@@ -355,7 +355,7 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 		return -EACCES;
 	VU_CLOSE int listing = create || (flags & (O_ACCMODE | O_PATH)) ? -ENOSYS : vu_proc_file(call, &place);
 	if (listing != -ENOSYS)
-		return listing < 0 ? listing : vu_notify_descriptor(call, listing, flags & O_CLOEXEC);
+		return listing < 0 ? listing : vu_inject_result(call, listing, flags & O_CLOEXEC);
 	bool missing = create && place.fd < 0 && !place.magic;
 	/* O_CREAT on "", "." or ".." has no name to make: the kernel says what is wrong with it. */
 	bool directory = create && (!strcmp(place.name, ".") || !strcmp(place.name, "..") || !strcmp(place.name, "/"));

@@ -93,7 +93,7 @@ static int bind_at(struct vu_call *call, const struct vu_place *place)
 	    !set_address(&target, strcmp(call->work->host, "/") ? call->work->host : "", place->name)) {
 		char directory[32];
 		VU_CLOSE int parent = vu_reopen(call->session, place->parent, O_RDONLY | O_DIRECTORY);
-		int there = parent < 0 ? parent : vu_notify_inject(call, parent, true);
+		int there = parent < 0 ? parent : vu_inject(call, parent, true);
 		if (there < 0)
 			return there;
 		if (!set_address(&target, vu_fd_path(there, directory), place->name)) {

@@ -220,5 +220,5 @@ int vu_op_open_by_handle(struct vu_call *call)
 	if (flags & O_PATH)
 		return -EPERM; /* such a descriptor cannot be handed over */
 	VU_CLOSE int fd = vu_reopen(call->session, object, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
-	return fd < 0 ? fd : vu_notify_descriptor(call, fd, flags & O_CLOEXEC);
+	return fd < 0 ? fd : vu_inject_result(call, fd, flags & O_CLOEXEC);
 }

@@ -75,7 +75,7 @@ int vu_hand_over(struct vu_call *call, int fd, bool cloexec, unsigned flags, int
 	VU_CLOSE int ours = pair[0];
 	VU_CLOSE int theirs = pair[1];
 	int error = queue_descriptor(ours, fd);
-	int there = error < 0 ? error : vu_notify_inject(call, theirs, true);
+	int there = error < 0 ? error : vu_inject(call, theirs, true);
 	if (there < 0)
 		return there;
 	scratch.header.msg_iov = (void *)offsetof(__typeof__(scratch), vector);

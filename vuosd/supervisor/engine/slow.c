@@ -78,9 +78,10 @@ static void *slow_thread(void *argument)
 		return NULL;
 	}
 	int fd = -EINTR;
+	call->work = NULL; /* the engine thread's, which has gone on */
 	while (fd == -EINTR && !vu_notify_alive(call) && !atomic_load(&call->session->stopping))
 		fd = vu_reopen(call->session, slow->fd, slow->flags & ~(O_CREAT | O_NOFOLLOW));
-	int verdict = fd < 0 ? fd : vu_notify_descriptor(call, fd, slow->flags & O_CLOEXEC);
+	int verdict = fd < 0 ? fd : vu_inject_result(call, fd, slow->flags & O_CLOEXEC);
 	vu_close(&fd);
 	vu_table_release(&call->session->names, call->table);
 	if (verdict < 0) {
