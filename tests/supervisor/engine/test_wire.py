@@ -286,6 +286,37 @@ def test_changes(mount: Mount, source: Path) -> None:
     assert mount.names("d") == {"l", "second"}
 
 
+def test_link_counts(mount: Mount, source: Path) -> None:
+    """They are the server's, which may give each name a node of its own, or know names that we do not."""
+    (source / "a").touch()
+    os.link(source / "a", source / "hidden")
+    assert mount.stat("a").st_nlink == 2
+    fd = mount.open("a", os.O_RDONLY)
+    mount("link", "b", "a")
+    assert [mount.stat(name).st_nlink for name in ("a", "b")] == [3, 3]
+    assert os.fstat(fd).st_nlink == 3
+    mount("unlink", "b")
+    mount("unlink", "a")
+    assert mount.names() == {"hidden"}
+    assert os.fstat(fd).st_nlink == 0
+    os.close(fd)
+
+
+def test_what_is_closed_is_closed_there(mount: Mount, source: Path) -> None:
+    """A server that has a removed file open still keeps it, by another name; another name tells its size."""
+    for i in range(30):
+        mount.write("f", b"written")
+        mount("link", "g", "f")
+        assert mount.stat("g").st_size == 7
+        mount.write("g", b"again")
+        mount("unlink", "f")
+        assert os.listdir(source) == ["g"], i
+        mount.write("h", b"moved")
+        mount("rename", "h", "g", 0)
+        assert os.listdir(source) == ["g"], i
+        mount("unlink", "g")
+
+
 def test_truncated_while_written(mount: Mount, source: Path) -> None:
     fd = mount.open("f", os.O_RDWR | os.O_CREAT)
     os.write(fd, b"0123456789")

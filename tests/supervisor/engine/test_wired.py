@@ -187,6 +187,33 @@ def test_descriptors(mirror: Path, place: Place, user: Any) -> None:
     assert os.getxattr(place.source / "f", "user.a") == b"value"
 
 
+def test_sockets(mirror: Path, place: Place, user: Any) -> None:
+    """The server has one as well, which no connection goes by."""
+
+    def body(mount: Path) -> list[Any]:
+        os.umask(0o027)
+        address = str(mount / "s")
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+            listener.bind(address)
+            listener.listen()
+            client.connect(address)
+            client.sendall(b"hello")
+            said = listener.accept()[0].recv(10)
+            again = errno_of(socket.socket(socket.AF_UNIX).bind, address)
+            bound = errno_of(listener.bind, str(mount / "t"))
+            st = os.stat(address)
+        theirs = os.lstat(place.source / "s")
+        os.unlink(address)
+        return [
+            said, again, bound, stat.filemode(st.st_mode), stat.filemode(theirs.st_mode),
+            st.st_mtime_ns == theirs.st_mtime_ns, os.listdir(mount), os.listdir(place.source),
+        ]  # fmt: skip
+
+    assert use(mirror, place, user, body) == [
+        b"hello", errno.EADDRINUSE, errno.EINVAL, "srwxr-x---", "srwxr-x---", True, [], [],
+    ]  # fmt: skip
+
+
 def test_many_at_once(mirror: Path, place: Place, user: Any) -> None:
     for i in range(200):
         (place.source / f"f{i}").write_bytes(b"%d" % i * 100)

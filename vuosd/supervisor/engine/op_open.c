@@ -67,8 +67,23 @@ static int ask_to_open(struct vu_call *call, const struct open_how *how, const c
 }
 
 /*
- * An O_PATH descriptor cannot be handed over (ADDFD refuses them), so the caller opens it itself: by the object's host
- * path, on which no link may lie.
+ * An O_PATH descriptor is none that ADDFD hands over. Anew, for the flags that fcntl(2) shows; O_NOFOLLOW would be about the
+ * link of procfs.
+ */
+static int hand_over_path(struct vu_call *call, const struct vu_place *place, int flags)
+{
+	int64_t ignored;
+	struct stat st;
+	bool link = !fstat(place->fd, &st) && S_ISLNK(st.st_mode);
+	VU_CLOSE int again = link ? -1 : vu_reopen(call->session, place->fd, flags & (O_PATH | O_DIRECTORY));
+	if (again == -ENOTDIR)
+		return again;
+	return vu_hand_over(call, again < 0 || flags & O_NOFOLLOW ? place->fd : again, flags & O_CLOEXEC, 0, &ignored);
+}
+
+/*
+ * The caller opens it itself where it can, which is quicker: by the object's host path, on which no link may lie. Not under
+ * enforcement: a path in the caller's memory could be exchanged, and Landlock governs no such open.
  */
 static int open_path_only(struct vu_call *call, struct vu_place *place, int flags)
 {
@@ -76,17 +91,8 @@ static int open_path_only(struct vu_call *call, struct vu_place *place, int flag
 	char *path = call->work->host;
 	struct stat here, there;
 	char number[32];
-	if (call->session
-		    ->enforce) { /* a path in the caller's memory could be exchanged, and Landlock governs no such open */
-		int64_t ignored;
-		/* Anew, for the flags that fcntl(2) shows; O_NOFOLLOW would be about the link of procfs. */
-		bool link = !fstat(place->fd, &here) && S_ISLNK(here.st_mode);
-		VU_CLOSE int again = link ? -1 : vu_reopen(call->session, place->fd, flags & (O_PATH | O_DIRECTORY));
-		if (again == -ENOTDIR)
-			return again;
-		return vu_hand_over(call, again < 0 || flags & O_NOFOLLOW ? place->fd : again, flags & O_CLOEXEC, 0,
-				    &ignored);
-	}
+	if (call->session->enforce)
+		return hand_over_path(call, place, flags);
 	if (place->magic) { /* an object without a path: by the link of procfs that led to it */
 		how.resolve = 0;
 		return ask_to_open(call, &how, place->view);
@@ -94,12 +100,9 @@ static int open_path_only(struct vu_call *call, struct vu_place *place, int flag
 	ssize_t n = readlink(vu_fd_path(place->fd, number), path, PATH_MAX - 1);
 	path[n < 0 ? 0 : n] = 0;
 	if (n > 0 && !fstat(place->fd, &here) && !lstat(path, &there) && here.st_dev == there.st_dev &&
-	    here.st_ino == there.st_ino) {
+	    here.st_ino == there.st_ino)
 		return ask_to_open(call, &how, path);
-	}
-	/* No path leads there (a mount of ours, a pipe): a directory can be had by a descriptor that also reads. */
-	VU_CLOSE int fd = vu_reopen(call->session, place->fd, O_RDONLY | O_DIRECTORY);
-	return fd < 0 ? fd : vu_inject_result(call, fd, flags & O_CLOEXEC);
+	return hand_over_path(call, place, flags); /* no path leads there: a mount of ours, a pipe */
 }
 
 /* With O_NOFOLLOW, which fcntl(2) shows and a magic link does not take: by its name, and then it must be the same object. */

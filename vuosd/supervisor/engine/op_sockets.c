@@ -10,12 +10,13 @@
  */
 #include "stack.h"
 #include "wired.h"
-#include "again.h"
 
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "again.h"
+#include "create.h"
 #include "sockets_ours.h"
 
 enum { MESSAGES = 1024 }; /* UIO_MAXIOV: more are not looked at, __sys_sendmmsg in net/socket.c */
@@ -81,8 +82,6 @@ static int may_bind(const struct vu_place *place)
 		return -EADDRINUSE;
 	if (place->trailing)
 		return -ENOENT;
-	if (vu_is_wired(place))
-		return -EPERM; /* a socket is the kernel's, and the server's can be none: as of a file system without mknod */
 	return place->readonly ? -EROFS : 0;
 }
 
@@ -110,6 +109,21 @@ static int bind_at(struct vu_call *call, const struct vu_place *place)
 		.scratch_len = sizeof target.address,
 	};
 	return vu_remote(call, &request);
+}
+
+/*
+ * The server makes it, as any special file; then the caller binds its socket where the anchor would be, which has nothing but
+ * its name and attributes in common with the server's.
+ */
+static int bind_wired(struct vu_call *call, struct vu_place *place)
+{
+	mode_t mode = S_IFSOCK | vu_create_mode(call, place->parent, 0777);
+	int error = vu_wired_begin_socket(call, place, mode);
+	if (error < 0)
+		return error == -EEXIST ? -EADDRINUSE : error;
+	int verdict = bind_at(call, place);
+	vu_wired_end_socket(call, place);
+	return verdict;
 }
 
 /* In a stack the socket is made by the caller in the topmost directory, where a whiteout may not stand in its way. */
@@ -146,7 +160,11 @@ int vu_op_bind(struct vu_call *call)
 	if ((place.native || place.held) && !place.readonly && !place.hidden && !place.mountpoint &&
 	    !place.mount->stack)
 		return VU_CONTINUE; /* in an enforcing view too: the floor bounds it */
-	if ((error = may_bind(&place)) < 0 || (error = make_room(call, &place)) < 0)
+	if ((error = may_bind(&place)) < 0)
+		return error;
+	if (vu_is_wired(&place))
+		return bind_wired(call, &place);
+	if ((error = make_room(call, &place)) < 0)
 		return error;
 	return bind_at(call, &place);
 }

@@ -73,6 +73,10 @@ int vu_wire_sync_all(struct vu_wire *wire);
 
 int vu_wire_mkdir(VU_WIRE_WHO, const char *path, mode_t mode);
 int vu_wire_mknod(VU_WIRE_WHO, const char *path, mode_t mode, dev_t device);
+/* A socket that mknod has made loses its anchor, which is to be made by bind(2). */
+int vu_wire_vacate(struct vu_wire *wire, const char *path);
+/* … as has happened; or not: then the server's goes as well. */
+int vu_wire_occupied(VU_WIRE_WHO, const char *path);
 int vu_wire_symlink(VU_WIRE_WHO, const char *path, const char *text);
 int vu_wire_link(VU_WIRE_WHO, const char *from, const char *path);
 int vu_wire_remove(VU_WIRE_WHO, const char *path, bool directory);

@@ -7,6 +7,7 @@
 #include "wire_inside.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 
 /* The root is named from above: "." cannot be looked up where its mode forbids the search. */
@@ -194,6 +195,47 @@ int vu_wire_rename_anchor(struct vu_wire *wire, const char *from, const char *to
 	return result < 0 ? -errno : 0;
 }
 
+int vu_wire_remove_anchor(struct vu_wire *wire, const char *path)
+{
+	return IN_DIRECTORY(wire, path, unlinkat(wire->tree, path, 0)) < 0 ? -errno : 0;
+}
+
+static void spare_path(const struct vu_wire_node *node, unsigned number, char out[64])
+{
+	snprintf(out, 64, "%p.%u", (const void *)node, number);
+}
+
+void vu_wire_drop_spares(struct vu_wire *wire, struct vu_wire_node *node)
+{
+	char spare[64];
+	while (node->spares) {
+		spare_path(node, --node->spares, spare);
+		unlinkat(wire->cache, spare, 0);
+	}
+}
+
+/* st_nlink is the server's: what it counts beyond the names that we know are links outside of the tree. */
+static void match_links(struct vu_wire *wire, struct vu_wire_node *node, const char *path)
+{
+	char spare[64];
+	unsigned names = 0, wanted = 0;
+	if (S_ISDIR(node->attr.mode))
+		return;
+	for (const struct vu_wire_name *name = node->names; name; name = name->other)
+		names += name->type != 0;
+	if (node->attr.nlink > names)
+		wanted = node->attr.nlink - names < VU_WIRE_SPARES ? node->attr.nlink - names : VU_WIRE_SPARES;
+	while (node->spares > wanted) {
+		spare_path(node, --node->spares, spare);
+		unlinkat(wire->cache, spare, 0);
+	}
+	for (; node->spares < wanted; node->spares++) {
+		spare_path(node, node->spares, spare);
+		if (IN_DIRECTORY(wire, path, linkat(wire->tree, path, wire->cache, spare, 0)) < 0)
+			break;
+	}
+}
+
 static bool same_time(const struct timespec *a, const struct timespec *b)
 {
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
@@ -237,6 +279,7 @@ int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const stru
 	    IN_DIRECTORY(wire, path, fchmodat(BASE(wire, path), attr->mode & 07777, 0)) < 0)
 		return -errno;
 	node->settled = true;
+	match_links(wire, node, path);
 	if (fresh || resized || (!ours && !same_time(&attr->mtime, &old.mtime)) ||
 	    !same_time(&attr->atime, &old.atime)) {
 		struct timespec times[] = { attr->atime, attr->mtime };

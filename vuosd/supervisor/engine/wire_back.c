@@ -16,7 +16,9 @@
 #include <sys/prctl.h>
 #include <signal.h>
 
-enum { LOOKS = 6, LOOK_MS = 4 };
+enum { LOOKS = 6 };
+/* Between two looks, by how many are left: after the second one. */
+static const long look_ns[LOOKS] = { 0, 25000000, 6000000, 1500000, 400000, 100000 };
 #define PATIENCE_NS INT64_C(10000000000)
 
 static void *back_thread(void *argument);
@@ -258,12 +260,13 @@ static void *back_thread(void *argument)
 {
 	struct vu_wire *wire = argument;
 	char bytes[64];
-	bool again = false;
+	unsigned again = 0; /* the most looks that a file has left */
 	prctl(PR_SET_NAME, "vu-wire");
 	for (;;) {
 		struct pollfd pollers[] = { { .fd = wire->inotify, .events = POLLIN },
 					    { .fd = wire->wake[0], .events = POLLIN } };
-		poll(pollers, 2, again ? LOOK_MS : -1);
+		ppoll(pollers, 2, again ? &(struct timespec){ .tv_nsec = look_ns[again < LOOKS ? again : 0] } : NULL,
+		      NULL);
 		while (read(wire->wake[0], bytes, sizeof bytes) > 0) {
 		}
 		if (atomic_load(&wire->ending))
@@ -281,9 +284,10 @@ static void *back_thread(void *argument)
 			while (node && (node->data->looks == 0 || node->data->looks == looks - 1))
 				node = node->data->next_writing;
 		}
-		again = false;
+		again = 0;
 		for (struct vu_wire_node *node = wire->writing; node; node = node->data->next_writing)
-			again |= node->data->looks > 0;
+			if (node->data->looks > again)
+				again = node->data->looks;
 		vu_wire_unlock(wire);
 	}
 }

@@ -71,9 +71,52 @@ int vu_wire_mknod(VU_WIRE_WHO, const char *path, mode_t mode, dev_t device)
 	return MAKE(path, NULL, vu_fuse_mknod(wire->fuse, caller, directory->nodeid, text, mode, device, &entry));
 }
 
+int vu_wire_vacate(struct vu_wire *wire, const char *path)
+{
+	vu_wire_lock(wire);
+	int error = vu_wire_remove_anchor(wire, path);
+	vu_wire_unlock(wire);
+	return error;
+}
+
+int vu_wire_occupied(VU_WIRE_WHO, const char *path)
+{
+	struct vu_wire_node *node;
+	struct stat st;
+	vu_wire_lock(wire);
+	int error = vu_wire_reach(wire, caller, path, &node);
+	if (error < 0) {
+		vu_wire_unlock(wire);
+		return error;
+	}
+	bool made = !fstatat(wire->tree, path, &st, AT_SYMLINK_NOFOLLOW) || errno != ENOENT;
+	if (made) {
+		node->settled = false; /* a new object: it gets all that the server says */
+		error = vu_wire_set_attr(wire, node, &node->attr, node->attr_until);
+	}
+	vu_wire_unpin(wire, node);
+	vu_wire_unlock(wire);
+	return made ? error : vu_wire_remove(wire, caller, path, false);
+}
+
 int vu_wire_symlink(VU_WIRE_WHO, const char *path, const char *content)
 {
 	return MAKE(path, content, vu_fuse_symlink(wire->fuse, caller, directory->nodeid, text, content, &entry));
+}
+
+/*
+ * What has been written goes back first, and the server's file is closed if nobody writes any more: natively close(2) has done
+ * both by now. Servers keep a file that is open, by another name (libfuse: hard_remove), and tell another name's size. The
+ * node is pinned.
+ */
+static void settle_writing(VU_WIRE_WHO, struct vu_wire_node *node)
+{
+	if (!S_ISREG(node->attr.mode) || !node->data || !node->data->writing ||
+	    vu_wire_take_data(wire, caller, node) < 0)
+		return;
+	if (vu_wire_end_writing(wire, caller, node, false) == 1)
+		vu_wire_write_back(wire, caller, node);
+	vu_wire_give_data(wire, node);
 }
 
 int vu_wire_link(VU_WIRE_WHO, const char *from, const char *path)
@@ -81,6 +124,8 @@ int vu_wire_link(VU_WIRE_WHO, const char *from, const char *path)
 	struct vu_wire_node *node;
 	vu_wire_lock(wire);
 	int error = vu_wire_reach(wire, caller, from, &node);
+	if (!error)
+		settle_writing(wire, caller, node);
 	bool directory_itself = !error && S_ISDIR(node->attr.mode);
 	vu_wire_unlock(wire);
 	if (error < 0)
@@ -90,6 +135,7 @@ int vu_wire_link(VU_WIRE_WHO, const char *from, const char *path)
 			: MAKE(path, NULL,
 			       vu_fuse_link(wire->fuse, caller, node->nodeid, directory->nodeid, text, &entry));
 	vu_wire_lock(wire);
+	node->attr_until = 0; /* a link more, also where the server calls the other name another node: fuse_link */
 	vu_wire_unpin(wire, node);
 	vu_wire_unlock(wire);
 	return error;
@@ -108,6 +154,8 @@ int vu_wire_remove(VU_WIRE_WHO, const char *path, bool remove_directory)
 			error = -EBUSY;
 		else if (is_directory != remove_directory)
 			error = is_directory ? -EISDIR : -ENOTDIR;
+		else
+			settle_writing(wire, caller, node);
 		vu_wire_unpin(wire, node);
 	}
 	if (!error)
@@ -220,8 +268,11 @@ static int may_rename(VU_WIRE_WHO, const char *from, const char *to, unsigned fl
 	else if (!error && !absent && !(flags & RENAME_EXCHANGE) &&
 		 S_ISDIR(node->attr.mode) != S_ISDIR(target->attr.mode))
 		error = S_ISDIR(node->attr.mode) ? -ENOTDIR : -EISDIR;
-	if (target)
+	if (target) {
+		if (!error)
+			settle_writing(wire, caller, target);
 		vu_wire_unpin(wire, target);
+	}
 	vu_wire_unpin(wire, node);
 	return error;
 }

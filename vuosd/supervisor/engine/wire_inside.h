@@ -51,10 +51,11 @@ struct vu_wire_node { /* as the kernel's inode */
 	unsigned changes; /* of its names, by us: an answer of before that is out of date */
 	struct vu_fuse_attr attr;
 	int64_t attr_until;
+	unsigned spares; /* names of the anchor outside of the tree: what the server counts and we do not know */
 	struct vu_wire_data *data;
 };
 
-enum { VU_WIRE_BUCKETS = 4096, VU_WIRE_RETRIES = 16 };
+enum { VU_WIRE_BUCKETS = 4096, VU_WIRE_RETRIES = 16, VU_WIRE_SPARES = 256 };
 #define VU_WIRE_BLOCK VU_FUSE_DATA
 
 struct vu_wire {
@@ -114,6 +115,9 @@ void vu_wire_drop(struct vu_wire *wire, struct vu_wire_name *name);
 int vu_wire_open_anchor(struct vu_wire *wire, const char *path, int flags);
 int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const struct vu_fuse_attr *attr, int64_t until);
 void vu_wire_retime(struct vu_wire *wire, struct vu_wire_node *node);
+/* The object alone. */
+int vu_wire_remove_anchor(struct vu_wire *wire, const char *path);
+void vu_wire_drop_spares(struct vu_wire *wire, struct vu_wire_node *node);
 int vu_wire_rename_anchor(struct vu_wire *wire, const char *from, const char *to, unsigned flags);
 
 /* wire_walk.c. The lock is held, but not while the server is asked. */

@@ -161,6 +161,7 @@ static void collect(struct vu_wire *wire, struct vu_wire_node *node)
 	vu_wire_unhash(wire, node);
 	if (node->lookups)
 		vu_wire_note_forgotten(wire, node->nodeid, node->lookups);
+	vu_wire_drop_spares(wire, node);
 	vu_wire_free_data(wire, node);
 	free(node->buckets);
 	free(node);

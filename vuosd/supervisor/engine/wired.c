@@ -118,6 +118,17 @@ int vu_wired_mknod(struct vu_call *call, const struct vu_place *place, mode_t mo
 	return answer(call, ASK(call, place, vu_wire_mknod(wire, caller, path_of(place), mode, device)));
 }
 
+int vu_wired_begin_socket(struct vu_call *call, const struct vu_place *place, mode_t mode)
+{
+	return (int)ASK(call, place,
+			vu_wire_mknod(wire, caller, path_of(place), mode, 0) ?: vu_wire_vacate(wire, path_of(place)));
+}
+
+void vu_wired_end_socket(struct vu_call *call, const struct vu_place *place)
+{
+	ASK(call, place, vu_wire_occupied(wire, caller, path_of(place)));
+}
+
 int vu_wired_symlink(struct vu_call *call, const struct vu_place *place, const char *text)
 {
 	return answer(call, ASK(call, place, vu_wire_symlink(wire, caller, path_of(place), text)));

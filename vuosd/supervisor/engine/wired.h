@@ -38,6 +38,9 @@ void vu_wired_opened(const struct vu_place *place, struct vu_wire_node *held);
 /* A new file: a descriptor of its anchor. */
 int vu_wired_create(struct vu_call *call, const struct vu_place *place, unsigned flags, mode_t mode);
 int vu_wired_mkdir(struct vu_call *call, const struct vu_place *place, mode_t mode);
+/* A socket, whose anchor is made by bind(2) between the two. */
+int vu_wired_begin_socket(struct vu_call *call, const struct vu_place *place, mode_t mode);
+void vu_wired_end_socket(struct vu_call *call, const struct vu_place *place);
 int vu_wired_mknod(struct vu_call *call, const struct vu_place *place, mode_t mode, dev_t device);
 int vu_wired_symlink(struct vu_call *call, const struct vu_place *place, const char *text);
 int vu_wired_remove(struct vu_call *call, const struct vu_place *place, bool directory);
