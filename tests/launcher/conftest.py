@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,11 +27,19 @@ NOBODY = 65534
 USERS = ["self", "user"] if os.geteuid() == 0 else ["self"]
 
 
+@pytest.fixture
+def tmp_path(public: Path) -> Iterator[Path]:
+    """Where the user may go too; not below pytest's own, which each pytest that starts closes to others."""
+    path = Path(tempfile.mkdtemp(prefix="launcher-", dir=public))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def vuos_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("launcher")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
+def vuos_run(public: Path) -> Path:
+    directory = public / "launcher"
+    directory.mkdir()
     out = directory / "launcher-tested"  # a name of its own, so that nobody takes it for theirs
     built = (ROOT / "launcher/meson.build").read_text()
     names = re.findall(r"'([^']+\.c)'", built[built.index("launcher_sources") : built.index("executable")])
@@ -119,8 +128,6 @@ class Launcher:
 
 @pytest.fixture(params=USERS)
 def launcher(request: pytest.FixtureRequest, vuos_run: Path, tmp_path: Path) -> Iterator[Launcher]:
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
     runtime = tmp_path / "run"
     runtime.mkdir()
     daemon = FakeDaemon(runtime)
