@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 export PYTHON
 
-.PHONY: run test race check bench docs build venv clean format cpython ltp pjdfstest
+.PHONY: run test race check bench docs build venv clean format cpython git-tests ltp pjdfstest
 .DEFAULT_GOAL := build
 
 run: .venv/.ready
@@ -48,6 +48,10 @@ ltp: .venv/.ready build
 pjdfstest: .venv/.ready build
 	@test -n "$(PJD)" || { echo "make pjdfstest PJD=DIR: DIR is where pjdfstest was built" >&2; exit 2; }
 	@PYTHONPATH=tests .venv/bin/python -m foreign pjdfstest "$(PJD)" $(FOREIGN_ARGS)
+
+git-tests: .venv/.ready build
+	@test -n "$(GIT)" || { echo "make git-tests GIT=DIR: DIR is where git was built" >&2; exit 2; }
+	@PYTHONPATH=tests .venv/bin/python -m foreign git "$(GIT)" $(FOREIGN_ARGS)
 
 docs: .venv/.ready build
 	.venv/bin/pip install -q --disable-pip-version-check '.[docs]' --no-build-isolation

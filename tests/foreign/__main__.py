@@ -1,6 +1,6 @@
 """Compare another project's tests natively and in views; exit 1 if anything differs that is not explained.
 
-python -m foreign ltp|pjdfstest|cpython PATH
+python -m foreign ltp|pjdfstest|cpython|git PATH
 """
 
 import argparse
@@ -11,12 +11,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from harness import identities
 
-from foreign import cpython, ltp, pjdfstest, settings
-from foreign.compare import compare
+from foreign import cpython, git, ltp, pjdfstest, settings
+from foreign.compare import NativeRuns, compare
 from foreign.explained import Difference, reason
 from foreign.suite import Suite
 
@@ -24,6 +25,7 @@ SUITES: dict[str, Callable[[Path, re.Pattern[str]], Suite]] = {
     "ltp": ltp.suite,
     "pjdfstest": pjdfstest.suite,
     "cpython": cpython.suite,
+    "git": git.suite,
 }
 
 
@@ -36,24 +38,33 @@ def arguments() -> argparse.Namespace:
         "--view",
         action="append",
         choices=[name for name in settings.VIEWS if name != "native"],
-        help="default: all; in cow the tests' directory lies in a cow of an empty one",
+        help="default: those that suit the suite; in cow the tests' directory lies in a cow of an empty one, "
+        "in cow-root in a cow of everything",
     )
     parser.add_argument("--identity", action="append", choices=["root", "user", "me"])
     parser.add_argument("--on", default="/tmp", metavar="DIR", help="where the tests' directories are made")
     parser.add_argument("--tries", type=int, default=3, help="runs before something counts as a difference")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each Nth of these tests")
+    parser.add_argument(
+        "--natively",
+        type=Path,
+        metavar="FILE",
+        help="what tests gave natively is read from FILE in place of a first run, and written to it",
+    )
     return parser.parse_args()
 
 
 def main() -> int:
     given = arguments()
     suite = SUITES[given.suite](given.path.absolute(), re.compile(given.only))
+    suite = replace(suite, tests=suite.tests[:: given.every])
     if not suite.tests:
         sys.exit(f"{given.path}: no tests there")
     os.umask(0o022)
     names = given.identity or (
         ["root"] if given.suite == "pjdfstest" and not os.geteuid() else identities.names()
     )
-    views = given.view or [name for name in settings.VIEWS if name != "native"]
+    views = given.view or suite.views
     known: Counter[str] = Counter()
     new: list[Difference] = []
 
@@ -67,9 +78,10 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    native = NativeRuns(given.natively)
     places = settings.of(names, given.on)
     try:
-        counts = compare(suite, places, views, given.tries, tell, stopping)
+        counts = compare(suite, places, views, given.tries, native, tell, stopping)
     finally:
         for place in places:
             place.close()

@@ -3,11 +3,13 @@
 Where a view gives something else, again, so that chance is not taken for a difference.
 """
 
+import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from foreign.explained import Difference, reason
 from foreign.settings import Settings
@@ -40,11 +42,37 @@ def unlike(native: Sequence[Outcomes], inside: Sequence[Outcomes]) -> dict[str, 
     return found
 
 
+class NativeRuns:
+    """The first native run of each test, kept in a file of JSON lines if one is named."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file, self.lock = file, threading.Lock()
+        self.known: dict[tuple[str, str, str], Outcomes] = {}
+        if file is not None and file.exists():
+            for line in file.read_text().splitlines():
+                *key, outcomes = json.loads(line)
+                self.known[key[0], key[1], key[2]] = outcomes
+
+    def get(self, suite: str, identity: str, test: str, run: Callable[[], Outcomes]) -> Outcomes:
+        key = (suite, identity, test)
+        if key not in self.known:
+            outcomes = run()
+            with self.lock:
+                self.known[key] = outcomes
+                if self.file is not None:
+                    with self.file.open("a") as lines:
+                        print(json.dumps([*key, outcomes]), file=lines)
+        return self.known[key]
+
+
 class Comparer:
     """One identity's tests, one after the other: a setting has one work directory."""
 
-    def __init__(self, suite: Suite, settings: Settings, views: Sequence[str], tries: int) -> None:
+    def __init__(
+        self, suite: Suite, settings: Settings, views: Sequence[str], tries: int, native: NativeRuns
+    ) -> None:
         self.suite, self.settings, self.views, self.tries = suite, settings, views, tries
+        self.native = native
         self.counts: dict[str, Count] = defaultdict(Count)
 
     def run(self, test: Test, view: str) -> tuple[Outcomes, str]:
@@ -70,7 +98,9 @@ class Comparer:
                 native.append(self.run(test, "native")[0])
 
     def compare(self, test: Test) -> Iterator[Difference]:
-        native = [self.run(test, "native")[0]]
+        identity = self.settings.identity.name
+        first = self.native.get(self.suite.name, identity, test.name, lambda: self.run(test, "native")[0])
+        native = [first]
         if not self.suite.says_something(native[0]):
             return
         alike: dict[tuple[str, str, str], list[Difference]] = {}
@@ -92,6 +122,7 @@ def compare(
     places: Sequence[Settings],
     views: Sequence[str],
     tries: int,
+    native: NativeRuns,
     tell: Callable[[Difference], None],
     stopping: threading.Event,
 ) -> dict[tuple[str, str], Count]:
@@ -101,7 +132,7 @@ def compare(
     """
 
     def all_of(settings: Settings) -> Comparer:
-        comparer = Comparer(suite, settings, views, tries)
+        comparer = Comparer(suite, settings, views, tries, native)
         for test in suite.tests:
             if stopping.is_set():
                 break

@@ -25,6 +25,7 @@ VIEWS = {
     "bind": '[[mount]]\ntype = "bind"\nsource = "{top}/store"\ntarget = "{top}/work"\n',
     "enforce": "[view]\nenforce = true\n" + HIDDEN,
     "cow": '[[mount]]\ntype = "cow"\ntarget = "{top}/work"\nephemeral = true\n',
+    "cow-root": '[[mount]]\ntype = "cow"\ntarget = "/"\nephemeral = true\n',
 }
 
 
@@ -144,7 +145,7 @@ class Setting:
             process.wait()
             output.seek(0)
             told.seek(0)
-            if self.view == "cow" and (changed := os.listdir(self.work)):
+            if self.view.startswith("cow") and (changed := os.listdir(self.work)):
                 status = f"{status}, and below the cow there is {sorted(changed)}"
             ended = Ended(
                 status, output.read().decode(errors="replace"), told.read().decode(errors="replace")

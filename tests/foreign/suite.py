@@ -24,3 +24,4 @@ class Suite:
     tests: list[Test]
     # Is there anything to compare in a test that natively says this?
     says_something: Callable[[Outcomes], bool] = bool
+    views: tuple[str, ...] = ("pass-through", "hide", "bind", "enforce", "cow")  # unless others are asked for
