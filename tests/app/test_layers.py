@@ -264,9 +264,10 @@ NAMES = "stat -c '%n %h' a b c | tr '\\n' ' '; cat a b c"
 @pytest.mark.parametrize(
     ("first", "shown", "second", "then"),
     [
-        ("echo new > t; mv t a", "a 1 b 3 c 3 new\nf\nf\n", "echo x >> b", "new\nf\nx\nf\nx\n"),
+        ("echo new > t; mv t a", "a 1 b 2 c 2 new\nf\nf\n", "echo x >> b", "new\nf\nx\nf\nx\n"),
         ("echo x >> a", "a 3 b 3 c 3 " + "f\nx\n" * 3, "echo y >> c", "f\nx\ny\n" * 3),
         ("chmod 444 a; rm b; echo new > b", "a 2 b 1 c 2 f\nnew\nf\n", "rm c; cp b c", "f\nnew\nnew\n"),
+        ("rm a; echo x >> b; cp g a", "a 1 b 2 c 2 g\nf\nx\nf\nx\n", "rm b; cp a b", "g\ng\nf\nx\n"),
     ],
 )
 def test_hard_links_in_a_later_run(box: Box, first: str, shown: str, second: str, then: str) -> None:
@@ -279,6 +280,44 @@ def test_hard_links_in_a_later_run(box: Box, first: str, shown: str, second: str
     assert run(box, NAMES, "--on=sh-1").stdout == shown
     assert run(box, f"{second}; cat a b c", "--on=sh-1").stdout == then
     assert run(box, "cat a b c", "--on=sh-1").stdout == then
+
+
+NAMES_LEFT = """
+import os
+def count(path):
+    fd = os.open(path, os.O_RDONLY)
+    found = {os.stat(path).st_nlink, os.fstat(fd).st_nlink, os.stat(fd).st_nlink}
+    os.close(fd)
+    return found
+held = os.open("a", os.O_RDONLY)
+assert count("a") == {4}
+os.unlink("a")
+assert os.fstat(held).st_nlink == 3
+assert count("b") == count("c") == count("e") == {3}
+open("new", "w").close()
+os.rename("new", "b")
+assert count("c") == count("e") == {2} and count("b") == {1} and os.fstat(held).st_nlink == 2
+os.link("c", "again")
+assert count("c") == count("e") == count("again") == {3}
+os.unlink("e")
+assert count("c") == count("again") == {2}
+os.rename("c", "other")
+assert count("other") == count("again") == {2}
+"""
+
+
+@pytest.mark.parametrize("enforce", ["", "[view]\nenforce = true\n"])
+def test_a_name_that_is_removed_is_not_counted(box: Box, enforce: str) -> None:
+    top = tree(box)
+    for name in ("a", "b", "c", "e"):
+        (top / name).hardlink_to(top / "g")
+    (top / "g").unlink()
+    argv = [box.installation.python, "-c", NAMES_LEFT]
+    done = box.view(argv, enforce + f'[[mount]]\ntype = "cow"\ntarget = "{top}"\n', cwd=top)
+    assert done.returncode == 0, done.stderr
+    assert (top / "a").stat().st_nlink == 4
+    done = box.native(argv, cwd=top)
+    assert done.returncode == 0, done.stderr
 
 
 SAME = """

@@ -6,6 +6,9 @@
  * The copy carries an attribute that says whose copy it is. So when the layer is used again it is known from a file that a
  * program has made and put in the place of one of the names. Symlinks and special files cannot carry one: those that
  * had several names are files of their own then.
+ *
+ * A name that is covered while nothing has been copied is counted, so that the others tell how many there are: overlayfs does
+ * that with an index (ovl_drop_nlink() in fs/overlayfs/dir.c).
  */
 #include "stack.h"
 
@@ -96,15 +99,48 @@ static int add_spares(struct vu_stack *stack, struct vu_link *link, int copy, nl
 int vu_links_add(struct vu_stack *stack, const struct stat *below, const char *path)
 {
 	struct stat above;
-	if (below->st_nlink < 2 || S_ISDIR(below->st_mode) || find(stack, below))
+	struct vu_link *link = find(stack, below);
+	if (below->st_nlink < 2 || S_ISDIR(below->st_mode) || (link && link->copied))
 		return 0;
 	VU_CLOSE int fd = vu_walk_open_below(stack->trees[0].fd, path, O_NOFOLLOW);
 	if (fd < 0 || fstat(fd, &above) < 0)
 		return fd < 0 ? fd : -errno;
-	struct vu_link *link = add(stack, below);
-	if (!link)
+	if (!link && !(link = add(stack, below)))
 		return -ENOMEM;
-	return add_spares(stack, link, fd, below->st_nlink > above.st_nlink ? below->st_nlink - above.st_nlink : 0);
+	link->copied = true;
+	nlink_t away = above.st_nlink + link->lost;
+	return add_spares(stack, link, fd, below->st_nlink > away ? below->st_nlink - away : 0);
+}
+
+int vu_links_lose(struct vu_stack *stack, const struct stat *below)
+{
+	char spare[64];
+	if (below->st_nlink < 2 || S_ISDIR(below->st_mode))
+		return 0;
+	struct vu_link *link = find(stack, below);
+	if (!link && !(link = add(stack, below)))
+		return -ENOMEM;
+	if (link->spare) {
+		name_of(link, link->spare - 1, spare);
+		if (unlinkat(stack->work, spare, 0) < 0)
+			return -errno;
+		link->spare--;
+	} else if (!link->copied) {
+		link->lost++;
+		atomic_store(&stack->has_lost, true);
+	}
+	return 0;
+}
+
+nlink_t vu_links_lost(struct vu_stack *stack, const struct stat *below)
+{
+	if (!atomic_load_explicit(&stack->has_lost, memory_order_relaxed) || below->st_nlink < 2)
+		return 0;
+	pthread_mutex_lock(&stack->lock);
+	const struct vu_link *link = find(stack, below);
+	nlink_t lost = link ? link->lost : 0;
+	pthread_mutex_unlock(&stack->lock);
+	return lost < below->st_nlink ? lost : below->st_nlink - 1; /* others may have taken names away below */
 }
 
 int vu_links_join(struct vu_stack *stack, const struct stat *below, int dir, const char *name)
@@ -170,7 +206,7 @@ static int read_record(struct vu_stack *stack, char *record)
 	return take_name(link, record + at) ? 0 : -ENOMEM;
 }
 
-/* Of a file whose names are known: which of them leads to the copy? The others below lead there too. 0: there is none. */
+/* Of a file whose names are known: which of them leads to the copy? The others below lead there too. */
 static int find_copy(struct vu_stack *stack, struct vu_link *link)
 {
 	struct stat below = { .st_dev = link->dev, .st_ino = link->ino };
@@ -180,9 +216,13 @@ static int find_copy(struct vu_stack *stack, struct vu_link *link)
 		if (fd >= 0 && is_marked(fd, &below)) {
 			nlink_t left = link->total > link->taken ? link->total - link->taken : 0;
 			error = add_spares(stack, link, fd, left);
-			error = error < 0 ? error : 1;
+			link->copied = true;
 			break;
 		}
+	}
+	if (!link->copied) {
+		link->lost = link->taken;
+		atomic_store(&stack->has_lost, true);
 	}
 	free(link->names);
 	link->names = NULL;
@@ -219,14 +259,7 @@ int vu_links_read(struct vu_stack *stack)
 	free(record);
 	fclose(book);
 	for (unsigned i = 0; i < BUCKETS; i++)
-		for (struct vu_link **at = &stack->links[i], *link; error >= 0 && (link = *at);) {
+		for (struct vu_link *link = stack->links[i]; !error && link; link = link->next)
 			error = find_copy(stack, link);
-			if (error) {
-				at = &link->next;
-			} else {
-				*at = link->next;
-				free(link);
-			}
-		}
-	return error < 0 ? error : 0;
+	return error;
 }

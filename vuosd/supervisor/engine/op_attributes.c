@@ -44,19 +44,40 @@ static int find_in_stack(struct vu_call *call, struct vu_place *place, bool chan
 	return error < 0 || vu_stack_on_top(place) ? error : vu_stack_take(call, place, 0);
 }
 
+/* The place's stack, if the kernel may count other names of its files than it shows. */
+static struct vu_stack *stack_with_lost_names(const struct vu_place *place)
+{
+	struct vu_stack *stack = place->magic ? NULL : place->mount->stack;
+	return stack && atomic_load_explicit(&stack->has_lost, memory_order_relaxed) ? stack : NULL;
+}
+
 /*
- * The caller's own descriptor, which the kernel is to be asked about: may be of a file that goes by the numbers of another.
- * Then place->fd is that file.
+ * The caller's own descriptor, which the kernel is to be asked about: may be of a file that goes by the numbers of another,
+ * or whose names are not those that the kernel counts. Then place->fd is that file.
  */
-static bool held_twin(struct vu_call *call, struct vu_place *place, int fd)
+static bool held_differs(struct vu_call *call, struct vu_place *place, int fd)
 {
 	struct stat st;
 	char name[24];
-	if (!atomic_load_explicit(&call->session->has_twins, memory_order_relaxed))
+	bool twins = atomic_load_explicit(&call->session->has_twins, memory_order_relaxed);
+	struct vu_stack *stack = stack_with_lost_names(place);
+	if (!twins && !stack)
 		return false;
 	if (place->fd < 0)
 		place->fd = vu_target_open(call, vu_descriptor_name(fd, name));
-	return place->fd >= 0 && !fstat(place->fd, &st) && vu_twins_identify(call->session, place->fd, &st);
+	if (place->fd < 0 || fstat(place->fd, &st) < 0)
+		return false;
+	return (stack && vu_links_lost(stack, &st)) || (twins && vu_twins_identify(call->session, place->fd, &st));
+}
+
+/* The same for what is found by a path. */
+static bool found_differs(struct vu_call *call, struct vu_place *place)
+{
+	struct stat st;
+	struct vu_stack *stack = stack_with_lost_names(place);
+	if (!stack || !place->seen.tree || find_in_stack(call, place, false) < 0 || fstat(place->fd, &st) < 0)
+		return false;
+	return vu_links_lost(stack, &st);
 }
 
 int vu_find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, struct vu_place *place)
@@ -68,7 +89,8 @@ int vu_find(struct vu_call *call, unsigned at, unsigned allowed, bool changes, s
 		return at & ~allowed ? -EINVAL : error;
 	bool identified = call->row->op == VU_OP_STAT || call->row->op == VU_OP_STATX;
 	if (vu_may_continue(call, place, changes) && !place->merged &&
-	    !(identified && place->held && held_twin(call, place, (int)vu_argument(call, call->row->dirfd))))
+	    !(identified && (place->held ? held_differs(call, place, (int)vu_argument(call, call->row->dirfd))
+					 : found_differs(call, place))))
 		return VU_CONTINUE;
 	if (at & ~allowed)
 		return -EINVAL;
@@ -106,13 +128,16 @@ static int find_held(struct vu_call *call, struct vu_place *place)
 
 /*
  * What a stack tells of an object, beside what its topmost tree does: the owner that is kept for it; that a file which link(2)
- * copied up is the one below; and a directory that several trees show is the same one whichever has its attributes: the lowest.
+ * copied up is the one below; how many names it shows of a file; and a directory that several trees show is the same one whichever has its attributes: the lowest.
  */
 static int identify(struct vu_call *call, const struct vu_place *place, struct stat *st)
 {
 	struct stat lowest;
 	if (place->merged && place->mount->stack->has_owners)
 		vu_owner_read(place->fd, st);
+	struct vu_stack *stack = stack_with_lost_names(place);
+	if (stack)
+		st->st_nlink -= vu_links_lost(stack, st);
 	if (vu_twins_identify(call->session, place->fd, st) || !place->merged || !vu_seen_merged(&place->seen))
 		return 0;
 	VU_CLOSE int fd = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
@@ -138,14 +163,14 @@ int vu_op_stat(struct vu_call *call)
 	return verdict < 0 ? verdict : vu_answer(call, 0);
 }
 
-/* Only a directory that several trees show, and a file that link(2) copied up, is other than the caller's descriptor. */
+/* Only a directory that several trees show, and a file of which held_differs() knows, is other than the caller's descriptor. */
 int vu_op_fstat(struct vu_call *call)
 {
 	VU_PLACE place;
 	struct stat st;
 	int fd = (int)vu_argument(call, call->row->fd);
 	int error = vu_walk_descriptor(call, 0, fd, &place);
-	if (error < 0 || (!place.merged && !held_twin(call, &place, fd)))
+	if (error < 0 || (!place.merged && !held_differs(call, &place, fd)))
 		return VU_CONTINUE;
 	if (place.merged && (error = find_in_stack(call, &place, false)) < 0)
 		return VU_CONTINUE; /* it has gone: what the caller holds is all there is */
@@ -169,7 +194,8 @@ int vu_op_statx(struct vu_call *call)
 	if (syscall(SYS_statx, place.fd, "", AT_EMPTY_PATH | (at & AT_STATX_SYNC), mask, &st) < 0)
 		return -errno;
 	struct stat plain;
-	if (place.merged || atomic_load_explicit(&call->session->has_twins, memory_order_relaxed)) {
+	if (place.merged || stack_with_lost_names(&place) ||
+	    atomic_load_explicit(&call->session->has_twins, memory_order_relaxed)) {
 		if (fstat(place.fd, &plain) < 0 || identify(call, &place, &plain) < 0)
 			return -errno;
 		st.stx_dev_major = major(plain.st_dev);

@@ -58,9 +58,11 @@ struct vu_tree {
 	struct vu_dir *dirs; /* of a layer; NULL for an ordinary tree, which may change at any time */
 };
 
-struct vu_link { /* a file with several names in a tree below, of which one or more have been copied up */
+struct vu_link { /* a file with several names in a tree below, of which one or more have been copied up, or covered */
 	dev_t dev;
 	ino_t ino;
+	bool copied;
+	nlink_t lost; /* names that have been covered without a copy: they show no more, but the tree below counts them */
 	unsigned spare; /* names that nobody has looked up yet */
 	/* While the book is read: the names below that the layer has taken, one after the other, and how many there were. */
 	char *names;
@@ -96,6 +98,7 @@ struct vu_stack {
 	unsigned next_listing;
 	struct vu_link *links[256];
 	bool has_links;
+	atomic_bool has_lost; /* one of the links has lost a name */
 	struct vu_fact *facts;
 	struct vu_hashes noted; /* paths that the book has from this session */
 	struct vu_quota quota;
@@ -229,6 +232,10 @@ int vu_links_mark(int copy, const struct stat *below);
 int vu_links_add(struct vu_stack *stack, const struct stat *below, const char *path);
 /* Give it the name `name` in `dir` as well. */
 int vu_links_join(struct vu_stack *stack, const struct stat *below, int dir, const char *name);
+/* One of its names, which nobody had copied, is covered. */
+int vu_links_lose(struct vu_stack *stack, const struct stat *below);
+/* How many names of a file below have been covered, for st_nlink. Takes the lock. */
+nlink_t vu_links_lost(struct vu_stack *stack, const struct stat *below);
 void vu_links_free(struct vu_stack *stack);
 /* Of a layer that is used again: what its book says. */
 int vu_links_read(struct vu_stack *stack);

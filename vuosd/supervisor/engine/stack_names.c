@@ -169,6 +169,8 @@ static int remove_locked(struct vu_call *call, struct vu_place *place, const str
 	if (!error && directory)
 		vu_dirs_remove(stack->trees[0].dirs, path);
 	*covered = !error && shows;
+	if (*covered && !present)
+		error = vu_links_lose(stack, st);
 	return error == -EEXIST && !present ? -EAGAIN /* another thread was quicker */ : error;
 }
 
@@ -328,8 +330,10 @@ static int rename_locked(struct move *m)
 	VU_CLOSE int to = vu_stack_take_directory(m->call, stack, above);
 	if (from < 0 || to < 0)
 		return from < 0 ? from : to;
-	return m->flags & RENAME_EXCHANGE_ ? exchange(m, from, to, old_shows, new_shows)
-					   : move(m, from, to, old_shows, new_shows);
+	if (m->flags & RENAME_EXCHANGE_)
+		return exchange(m, from, to, old_shows, new_shows);
+	error = move(m, from, to, old_shows, new_shows);
+	return !error && m->new->fd >= 0 && m->new->seen.tree ? vu_links_lose(stack, &m->to) : error;
 }
 
 /* What programs hold for the directories goes where these went. */
