@@ -165,6 +165,9 @@ _ROWS = (
         note="send(2) and writes to connected sockets are never trapped"),
     row(46, "sendmsg", Op.SENDMSG, Fd, Buf, Flags, remote=True),
     row(307, "sendmmsg", Op.SENDMMSG, Fd, Buf, Size, Flags, remote=True),
+    row(55, "getsockopt", Op.GETSOCKOPT, Fd, Extra, Mode, Buf, Size,
+        when=(_is(2, "SO_PEERCRED"), _is(2, "SO_PEERPIDFD")), entries=True,
+        note="all other options pass; where connect(2) is made by the supervisor it tells for whom"),
     # Changes through a descriptor that need not be open for writing: only a read-only entry forbids them.
     *(row(nr, name, Op.SYNC, Fd, mounted=True, note="a server's files are written back")
       for nr, name in _pairs("74 fsync 75 fdatasync 306 syncfs")),
@@ -263,7 +266,7 @@ _ROWS = (
             "454 futex_wake 455 futex_wait 456 futex_requeue"),
     *native("sockets are real; an address of AF_UNIX that comes back is the one that was bound",
             "41 socket 43 accept 45 recvfrom 47 recvmsg 48 shutdown 50 listen 51 getsockname "
-            "52 getpeername 53 socketpair 54 setsockopt 55 getsockopt 288 accept4 299 recvmmsg"),
+            "52 getpeername 53 socketpair 54 setsockopt 288 accept4 299 recvmmsg"),
     *native("System V and POSIX message objects have no path in the view's files",
             "29 shmget 30 shmat 31 shmctl 64 semget 65 semop 66 semctl 67 shmdt 68 msgget 69 msgsnd "
             "70 msgrcv 71 msgctl 220 semtimedop 240 mq_open 241 mq_unlink 242 mq_timedsend "

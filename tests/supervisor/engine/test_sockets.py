@@ -66,12 +66,57 @@ def test_stream(tree: Path, mode: dict[str, object]) -> None:
         peer = server.accept()[0]
         pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         assert uid == os.geteuid()
-        if not mode["enforce"]:
-            assert pid == os.getpid()
+        assert pid == os.getpid()
         client.sendall(b"hello")
         assert peer.recv(10) == b"hello"
         peer.close()
         assert os.listdir("/proc/self/fd") == before, "nothing of ours stays in the target"
+
+    run(body, view(tree, **mode))
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(k for k, v in mode.items() if v) or "plain")
+def test_whose_connection(tree: Path, mode: dict[str, object]) -> None:
+    """Of several clients each is told apart, by number and by descriptor; other sockets are left alone."""
+    level, cred, pidfd = socket.SOL_SOCKET, socket.SO_PEERCRED, 77
+    kernel = [int(number) for number in os.uname().release.split(".")[:2]]
+
+    def body() -> None:
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server.bind(str(tree / "v" / "s"))
+        server.listen()
+        children = []
+        for _ in range(3):
+            if not (child := os.fork()):
+                client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                client.connect(str(tree / "v" / "s"))
+                client.send(str(os.getpid()).encode())
+                client.recv(1)
+                os._exit(0)
+            children.append(child)
+        peers = [server.accept()[0] for _ in children]
+        ours = socket.socketpair()[0]
+        said = {}
+        for peer in peers:
+            pid, uid, gid = struct.unpack("3i", peer.getsockopt(level, cred, 100))
+            assert (uid, gid) == (os.geteuid(), os.getegid())
+            assert peer.getsockopt(level, cred, 4) == struct.pack("i", pid)
+            said[int(peer.recv(20))] = pid
+            if kernel < [6, 5]:
+                continue  # which had no SO_PEERPIDFD
+            fd = peer.getsockopt(level, pidfd)
+            assert f"Pid:\t{pid}\n" in Path(f"/proc/self/fdinfo/{fd}").read_text()
+            assert not os.get_inheritable(fd)
+            os.close(fd)
+        assert said == {child: child for child in children}
+        for peer in peers:
+            peer.close()
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+        assert struct.unpack("3i", ours.getsockopt(level, cred, 12))[0] == os.getpid()
+        assert struct.unpack("3i", server.getsockopt(level, cred, 12))[0] == os.getpid()
+        tcp = socket.socket()
+        assert struct.unpack("3i", tcp.getsockopt(level, cred, 12)) == (0, -1, -1)
+        assert errno_of(tcp.getsockopt, socket.IPPROTO_IP, cred) in (0, errno.ENOPROTOOPT)
 
     run(body, view(tree, **mode))
 

@@ -56,6 +56,7 @@ enum vu_op {
 	VU_OP_SENDTO, /* fd, buf = address, size */
 	VU_OP_SENDMSG, /* fd, buf = struct msghdr, flags */
 	VU_OP_SENDMMSG, /* fd, buf = struct mmsghdr[], size, flags */
+	VU_OP_GETSOCKOPT, /* fd, extra = level, mode = name, buf, size = address of the length */
 	VU_OP_GETDENTS64, /* fd, buf, size */
 	VU_OP_GETDENTS, /* fd, buf, size */
 	VU_OP_FCHMOD, /* fd, mode: trapped for the sake of read-only entries, which no descriptor shows */

@@ -6,7 +6,8 @@
  * socket: one of another family could be exchanged for one of AF_UNIX. Address, data and control message are copied, and
  * descriptors in the latter become duplicates of ours. What would block goes on on a thread of its own (slow.c).
  *
- * What a peer sees of it: our process id, and the caller's ids (SO_PEERCRED, SCM_CREDENTIALS).
+ * What a peer sees of it: our process id, and the caller's ids (SO_PEERCRED, SCM_CREDENTIALS); a server of the session sees
+ * the caller's (peers.c).
  *
  * An abstract name is Landlock's to bound (LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET), but it would look at us: so
  * who listens there must be a member of the session, else the connection is shut down again. For a datagram that cannot be
@@ -344,6 +345,8 @@ static int connect_slowly(struct vu_call *call, int fd, void *data)
 		shutdown(fd, SHUT_RDWR); /* nothing has gone either way, and nothing will */
 		return -EPERM;
 	}
+	if (m->unix_domain)
+		vu_peers_note(call, fd);
 	return vu_answer(call, 0);
 }
 

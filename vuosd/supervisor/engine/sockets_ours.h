@@ -6,4 +6,8 @@
 
 vu_operation vu_connect_ours, vu_sendto_ours, vu_sendmsg_ours, vu_sendmmsg_ours;
 
+/* peers.c */
+/* The caller's socket, of which `fd` is a duplicate, has been connected to a path by us. */
+void vu_peers_note(struct vu_call *call, int fd);
+
 #endif
