@@ -146,28 +146,35 @@ static int vuumount(int argc, char **argv)
 static int modules(int argc, char **argv, const char *type, const char *letters, const char *text)
 {
 	static const struct option names[] = { { "permanent", no_argument, NULL, 'p' },
+					       { "options", required_argument, NULL, 'o' },
 					       { "help", no_argument, NULL, 'h' },
 					       { NULL, 0, NULL, 0 } };
-	bool permanent = false;
+	char options[OPTIONS_MAX] = "";
 	int option, status = 0;
 
 	while ((option = getopt_long(argc, argv, letters, names, NULL)) != -1) {
-		if (option == 'p' && *letters == 'p')
-			permanent = true;
-		else
+		size_t used = strlen(options);
+
+		if ((option == 'p' || option == 'o') && *letters == 'p') {
+			const char *word = option == 'o' ? optarg : "permanent";
+			if (snprintf(options + used, sizeof options - used, "%s%s", used ? "," : "", word) >=
+			    (int)(sizeof options - used))
+				return failed("the options are longer than a page");
+		} else
 			return usage(text, option == 'h' ? 0 : 1);
 	}
 	if (optind == argc)
 		return usage(text, 1);
 	for (; optind < argc; optind++)
-		status |= ask(type, argv[optind], "/", 0, permanent ? "permanent" : "");
+		status |= ask(type, argv[optind], "/", 0, options);
 	return status;
 }
 
 static int vu_insmod(int argc, char **argv)
 {
-	return modules(argc, argv, "vuos:insmod", "ph",
-		       "[-p] MODULE…\n\nLoad modules; with -p or --permanent for good.");
+	return modules(argc, argv, "vuos:insmod", "po:h",
+		       "[-p] [-o OPTION,…] MODULE…\n\nLoad modules; with -p or --permanent for good, with -o or "
+		       "--options with these options.");
 }
 
 static int vu_rmmod(int argc, char **argv)

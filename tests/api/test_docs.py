@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from vuosd import api
-from vuosd.api import File, Filesystem, FileSystemType, filesystems, find
-from vuosd.testing import WirePlace
+from vuosd.api import Call, File, Filesystem, FileSystemType, Module, filesystems, find, modules
+from vuosd.api.boundaries import OPERATIONS
+from vuosd.api.source import from_file
+from vuosd.testing import WirePlace, asking, in_view
 from vuosd.testing.reading import refused
 
 PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text()
-EXAMPLE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
+EXAMPLE, MODULE = (re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[at] for at in (0, 1))
 
 
 def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,8 +47,26 @@ def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert process.returncode == 0
 
 
+def test_the_module(tmp_path: Path) -> None:
+    (tmp_path / "box.py").write_text(MODULE)
+    box = from_file(str(tmp_path / "box.py")).Box
+    with asking(box(name="ada")) as asked:
+        address = asked.memory.room(65 * 6)
+        assert asked.call("uname", address) == 0
+        assert asked.memory.read_string(address + 65, 65) == b"ada"
+        refused(errno.EFAULT, asked.call, "uname", 8)
+    assert in_view(box(name="ada"), ["uname", "-n"]).stdout == "ada\n"
+
+
+def test_every_module_and_boundary_is_on_the_page() -> None:
+    for name in (*modules(), "Calls", "Paths", "Ioctls", "Families", "Types"):
+        assert f"`{name}" in PAGE, name
+    for name in ("open", "stat", "readlink", "execve", "utimens"):
+        assert name in OPERATIONS
+
+
 def test_every_method_is_on_the_page() -> None:
-    for kind in (Filesystem, File):
+    for kind in (Filesystem, File, Module, Call):
         for name, value in vars(kind).items():
             if callable(value) and not name.startswith("_") and name not in ("answers", "Options"):
                 assert f"`{name}" in PAGE, f"{kind.__name__}.{name}"

@@ -33,6 +33,23 @@ def test_the_skeleton_works(
     assert "my_hello.py is there already" in capsys.readouterr().err
 
 
+def test_the_skeleton_of_a_module_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "plugins"
+    assert main(["new-plugin", "--kind=module", "--directory", str(place), "my_name"]) == 0
+    assert f'name = "{place}/my_name.py"' in capsys.readouterr().out
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(place / "test_my_name.py")],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
+
+
 def test_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, better in (
         ("My-Type", '"my_type" would do'),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vuosd.abi import constants as c
 from vuosd.abi.rows import LONG, WORD, Level, Op, Row
 from vuosd.abi.syscalls import FIRST_GAP, LAST, ROWS
-from vuosd.supervisor.filter import COOKIE_ARGUMENT, build
+from vuosd.supervisor.filter import COOKIE_ARGUMENT, Shape, Trap, build
 
 COOKIE = 0x0123_4567_89AB_CDEF
 AUDIT_ARCH_I386 = 0x40000003
@@ -79,7 +79,7 @@ def privileged(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="module")
 def program(privileged: bool) -> bytes:
-    return build(cookie=COOKIE, privileged=privileged)
+    return build(cookie=COOKIE, shape=Shape(privileged=privileged))
 
 
 def test_length(program: bytes) -> None:
@@ -119,7 +119,7 @@ def test_every_condition_and_its_neighbours(program: bytes, privileged: bool) ->
 
 
 def test_with_a_mounter(privileged: bool) -> None:
-    program = build(cookie=COOKIE, privileged=privileged, mounts=True)
+    program = build(cookie=COOKIE, shape=Shape(privileged=privileged, mounts=True))
     assert run(program, 165) == run(program, 166) == NOTIFY, "mount, umount2"
     assert run(program, 430) == ret_errno(errno.ENOSYS), "fsopen: libmount goes on with mount(2)"
     assert run(program, 155) == ret_errno(errno.EPERM), "pivot_root"
@@ -148,7 +148,7 @@ VALUES = (
 @given(nr=NUMBERS, args=st.tuples(*[VALUES] * 6), privileged=st.booleans())
 @example(nr=257, args=(0, 0, 0, 0, 0, COOKIE), privileged=False)
 def test_any_call(nr: int, args: Args, privileged: bool) -> None:
-    program = build(cookie=COOKIE, privileged=privileged)
+    program = build(cookie=COOKIE, shape=Shape(privileged=privileged))
     if nr == WORD:
         expected = ALLOW
     elif nr >= c.X32_BIT:
@@ -197,7 +197,7 @@ def test_only_the_whole_cookie_passes(row: Row, program: bytes, privileged: bool
 @example(cookie=LONG)
 @example(cookie=0x85EBCA77_9E3779B1)
 def test_any_cookie(cookie: int) -> None:
-    program = build(cookie=cookie, privileged=False)
+    program = build(cookie=cookie, shape=Shape(privileged=False))
     assert run(program, 257, (0, 0, 0, 0, 0, cookie)) == ALLOW
     assert run(program, 257, (0, 0, 0, 0, 0, cookie ^ 1)) == NOTIFY
     assert run(program, 257, (0, 0, 0, 0, 0, cookie ^ 1 << 63)) == NOTIFY
@@ -230,7 +230,7 @@ def test_a_call_that_a_tracer_skips_passes(program: bytes) -> None:
 
 
 def test_a_view_without_entries_leaves_listings_and_changes_by_descriptor_alone(privileged: bool) -> None:
-    program = build(cookie=COOKIE, privileged=privileged, entries=False)
+    program = build(cookie=COOKIE, shape=Shape(privileged=privileged, entries=False))
     passing = set()
     for row in ROWS:
         values = [when.value for when in row.when] or [0]
@@ -245,15 +245,15 @@ def test_a_view_without_entries_leaves_listings_and_changes_by_descriptor_alone(
 
 
 def test_a_view_of_several_trees_asks_about_descriptors_too() -> None:
-    program = build(cookie=COOKIE, privileged=False, stacked=True)
+    program = build(cookie=COOKIE, shape=Shape(privileged=False, stacked=True))
     asked = {row.name for row in ROWS if row.stacked}
     assert asked == {"fstat"}
     assert {row.name for row in ROWS if row.stacked and run(program, row.nr) == NOTIFY} == asked
 
 
 def test_a_session_with_a_mounter_asks_about_what_a_server_must_hear_of() -> None:
-    without = build(cookie=COOKIE, privileged=False, entries=False)
-    program = build(cookie=COOKIE, privileged=False, entries=False, mounts=True)
+    without = build(cookie=COOKIE, shape=Shape(privileged=False, entries=False))
+    program = build(cookie=COOKIE, shape=Shape(privileged=False, entries=False, mounts=True))
     asked = {row.name for row in ROWS if row.mounted}
     assert asked == {"fsync", "fdatasync", "syncfs", "fchmod", "fchown", "fsetxattr", "fremovexattr"}
     assert {row.name for row in ROWS if row.mounted and run(program, row.nr) == NOTIFY} == asked
@@ -261,9 +261,9 @@ def test_a_session_with_a_mounter_asks_about_what_a_server_must_hear_of() -> Non
 
 
 def test_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = build(cookie=5, privileged=False)
+    first = build(cookie=5, shape=Shape(privileged=False))
     monkeypatch.setattr("vuosd.supervisor.filter._body", None)
-    second = build(cookie=6, privileged=False)
+    second = build(cookie=6, shape=Shape(privileged=False))
     assert len(first) == len(second)
     assert first != second
 
@@ -311,13 +311,47 @@ def _raw(nr: int, *args: int) -> Callable[[ctypes.CDLL], int]:
     ],
 )
 def test_the_kernel_takes_it(call: tuple[int, ...], result: int) -> None:
-    assert _under(build(cookie=COOKIE, privileged=False), _raw(*call)) == result
+    assert _under(build(cookie=COOKIE, shape=Shape(privileged=False)), _raw(*call)) == result
 
 
 def test_under_enforcement_the_cookie_opens_only_what_landlock_governs(privileged: bool) -> None:
-    program = build(cookie=COOKIE, privileged=privileged, enforce=True)
-    sends = build(cookie=COOKIE, privileged=privileged, enforce=True, sends=True)
+    program = build(cookie=COOKIE, shape=Shape(privileged=privileged, enforce=True))
+    sends = build(cookie=COOKIE, shape=Shape(privileged=privileged, enforce=True, sends=True))
     passing = {row.name for row in REMOTE if run(program, row.nr, concerned(row, COOKIE)) == ALLOW}
     assert passing == {"execve", "execveat", "bind", "prctl"} | IDS
     sending = {row.name for row in REMOTE if run(sends, row.nr, concerned(row, COOKIE)) == ALLOW}
     assert sending == passing | {"sendmsg"}
+
+
+def test_traps_for_modules(privileged: bool) -> None:
+    """What modules answer is trapped, whatever the table says; all else is as it was."""
+    traps = (
+        Trap(63),  # uname
+        Trap(41, 0, WORD, 31),  # socket of a family
+        Trap(16, 1, WORD, 0x1234),  # ioctl with a code
+        Trap(16, 1, WORD, 0x40086602),  # one that is trapped anyway: FS_IOC_SETFLAGS
+        Trap(44),  # sendto, which is trapped with an address
+        Trap(257),  # openat, which always is
+        Trap(105),  # setuid, which is if the supervisor is root
+    )
+    shape = Shape(privileged=privileged, traps=traps)
+    program, plain = build(cookie=COOKIE, shape=shape), build(cookie=COOKIE, shape=Shape(privileged))
+    assert all(shape.trapped(trap) for trap in traps)
+    assert not Shape(privileged).trapped(Trap(63))
+    assert not Shape(privileged).trapped(Trap(44))
+    assert Shape(privileged).trapped(Trap(16, 1, WORD, 0x40086602))
+    assert run(program, 63) == run(program, 44) == run(program, 44, (1, 2, 3, 4, 5, 6)) == NOTIFY
+    cookie = (0, 0, 0, 0, 0, COOKIE)
+    assert (run(program, 257), run(program, 257, cookie)) == (NOTIFY, ALLOW)
+    assert run(program, 105) == NOTIFY
+    assert run(program, 105, cookie) == (ALLOW if privileged else NOTIFY)
+    for value, family, code in ((31, NOTIFY, ALLOW), (0x1234, ALLOW, NOTIFY), (32, ALLOW, ALLOW)):
+        for high in (0, 1 << 32):
+            assert run(program, 41, (value | high, 0, 0, 0, 0, 0)) == family
+            assert run(program, 16, (0, value | high, 0, 0, 0, 0)) == code
+    for row in ROWS:
+        if row.nr not in (63, 41, 16, 44, 105):
+            assert run(program, row.nr) == run(plain, row.nr), row.name
+    for when in (when for row in ROWS if row.nr == 16 for when in row.when):
+        args = (0, when.value, 0, 0, 0, 0)
+        assert run(program, 16, args) == run(plain, 16, args), when

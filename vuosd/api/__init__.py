@@ -4,7 +4,9 @@
     files.py        File, what `open` returns; MemFile, HostFile, StreamFile are ready-made ones
     values.py       Values: a tree of generated files, as /proc is; of Value and Directory
     status.py       Stat and StatFs, what `lstat` and `statfs` return; caller(), who asks
-    options.py      MountOptions: the options of a mount as a typed schema; OptionError
+    module.py       Module: subclass it to answer system calls; Call, one that waits; what can be returned
+    boundaries.py   which calls those are: Calls, Paths, Ioctls, Families, Types
+    options.py      MountOptions, ModuleOptions: options as a typed schema; OptionError
     types.py        FileSystemType: a type of file system, and how its server process is started
     registry.py     find(), filesystems(): the types there are, by entry points, VUOS's names, files of the
     user's
@@ -16,10 +18,12 @@ Errors: a method answers the process that asks by raising OSError with an errno.
 mistake of the plugin: the process gets EIO, the log one line. So is a result that makes no sense.
 """
 
+from vuosd.api.boundaries import Boundary, Calls, Families, Ioctls, Paths, Types
 from vuosd.api.files import File, HostFile, MemFile, StreamFile
 from vuosd.api.filesystem import Filesystem
-from vuosd.api.options import MountOptions, OptionError
-from vuosd.api.registry import filesystems, find, plugin_directory
+from vuosd.api.module import PROCEED, Call, Descriptor, Memory, Module, MountAs, MountRequest
+from vuosd.api.options import ModuleOptions, MountOptions, OptionError
+from vuosd.api.registry import filesystems, find, modules, plugin_directory
 from vuosd.api.status import Caller, Stat, StatFs, caller
 from vuosd.api.types import FileSystemType, ProgramType, PythonType, Server, TypeProblem
 from vuosd.api.values import Directory, Entries, Value, Values
@@ -44,6 +48,20 @@ __all__ = [
     "caller",
     "MountOptions",
     "OptionError",
+    "Module",
+    "ModuleOptions",
+    "Calls",
+    "Paths",
+    "Ioctls",
+    "Families",
+    "Types",
+    "Boundary",
+    "Call",
+    "Memory",
+    "Descriptor",
+    "PROCEED",
+    "MountRequest",
+    "MountAs",
     "FileSystemType",
     "ProgramType",
     "PythonType",
@@ -51,5 +69,6 @@ __all__ = [
     "TypeProblem",
     "filesystems",
     "find",
+    "modules",
     "plugin_directory",
 ]

@@ -1,10 +1,10 @@
-"""The options of a mount, `-o size=64M,cached`, as a typed schema. No I/O, no trio.
+"""The options of a mount or a module, `-o size=64M,cached`, as a typed schema. No I/O, no trio.
 
-A file system declares a class of them; each field is an option, its annotation says what it may be, its
+A plugin declares a class of them; each field is an option, its annotation says what it may be, its
 default what it is when left out. A field without a default must be given."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -16,12 +16,22 @@ class OptionError(ValueError):
     """What is wrong with the options of a mount, for a person."""
 
 
-class MountOptions(msgspec.Struct, kw_only=True):
-    """Options that every file system has. Types of fields: str, int (64M, 0o755 and 0755 are understood),
-    float, bool (`cached`, `nocached`, `cached=no`), Literal["a", "b"], list[str] (the option given several
-    times), and each of them `| None`."""
+class Schema(msgspec.Struct, kw_only=True):
+    """Options: each field is one. Types of fields: str, int (64M, 0o755 and 0755 are understood), float,
+    bool (`cached`, `nocached`, `cached=no`), Literal["a", "b"], list[str] (the option given several times),
+    and each of them `| None`."""
+
+
+class MountOptions(Schema, kw_only=True):
+    """Options that every file system has; what types fields can have says `Schema`."""
 
     ro: bool = False
+
+
+class ModuleOptions(Schema, kw_only=True):
+    """Options that every module has. deadline: seconds that one answer may take, after which it is EIO."""
+
+    deadline: Annotated[float, msgspec.Meta(gt=0)] = 10.0
 
 
 def take(text: str, wanted: str) -> tuple[str | None, str]:
@@ -37,7 +47,7 @@ def take(text: str, wanted: str) -> tuple[str | None, str]:
     return value, ",".join(left)
 
 
-_Schema = TypeVar("_Schema", bound=MountOptions)
+_Schema = TypeVar("_Schema", bound=Schema)
 
 
 def split(text: str) -> list[tuple[str, str | None]]:
@@ -114,7 +124,7 @@ def _meant(word: str, text: Value | None, fields: dict[str, Any], where: str) ->
     if name not in fields and text is None and negated in fields and fields[negated].type is bool:
         return negated, False
     if name not in fields:
-        raise unknown(word, [*fields, "rw"], where)
+        raise unknown(word, [*fields, *(["rw"] if "ro" in fields else [])], where)
     if text is None:
         if fields[name].type is not bool:
             raise OptionError(f'{where}: option "{word}" needs a value: {word}=…')

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from vuosd.api.types import FileSystemType, PythonType, TypeProblem
 
 GROUP = "vuosd.filesystems"
+MODULES = "vuosd.modules"
 
 ALIASES = {
     "ext2": ("vufuseext2", "fuse-ext2", "fuseext2"),
@@ -26,8 +27,15 @@ ALIASES = {
 """VUOS's names (and what people call the same thing) of types of ours."""
 
 
+BUILT_IN = ("fuse", "vufuse", "unreal")
+"""Modules of VUOS's names that have no code of their own here."""
+
+_EXTRAS = {"ratarmountcore": "archive", "fsspec": "fsspec", "pyfuse3": "fuse"}
+"""Which extra of ours brings a package."""
+
+
 def plugin_directory() -> str:
-    """Where the user's own file systems are: NAME.py is the type NAME."""
+    """Where the user's own plugins are: NAME.py is the type of file system, or the module, NAME."""
     home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return os.path.join(home, "vuosd", "plugins")
 
@@ -65,6 +73,34 @@ def find(name: str) -> FileSystemType:
     if ":" in name:
         return PythonType(name, name)
     raise unknown(name)
+
+
+def modules() -> dict[str, str]:
+    """The modules there are: those that are entry points, by name, with where each is. Nothing is imported.
+    Files of the plugin directory may be modules, too: only their code tells."""
+    return {point.name: point.value for point in entry_points(group=MODULES)}
+
+
+def unknown_module(name: str) -> TypeProblem:
+    """There is no such module; the nearest one is named."""
+    import difflib  # only for those who have made a mistake
+
+    known = sorted({*modules(), *_files(), *BUILT_IN})
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}, and module:Class"
+    return TypeProblem(f"no module {name}; {hint}")
+
+
+def missing(kind: str, spec: str, error: ImportError) -> str:
+    """What a plugin, a "type" or a "module", needs and has not got; which extra of ours brings it, if one
+    does."""
+    package = (error.name or "").partition(".")[0]
+    if package in _EXTRAS:
+        return f"{kind} {spec} needs the package {package}: pip install 'vuosd[{_EXTRAS[package]}]'"
+    itself = spec.partition(":")[0].partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and package not in ("", itself):
+        return f"{kind} {spec} needs the package {package}, which is not installed"
+    return f"{spec} cannot be loaded: {error}"
 
 
 def unknown(name: str) -> TypeProblem:

@@ -24,7 +24,7 @@ COMMANDS = {
     "drop": "forget a layer",
     "export": "write what a layer changes as an OCI image layer",
     "branch": "begin a layer upon another",
-    "new-plugin": "write a file system to begin with, and its test",
+    "new-plugin": "write a file system or module to begin with, and its test",
     "doctor": "say what this machine gives to views, what is missing and why it matters",
     "stop": "end the daemon",
 }

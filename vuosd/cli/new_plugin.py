@@ -1,5 +1,5 @@
-"""`vuctl new-plugin NAME`: a file system in Python that works, to be changed into what one wants, and its
-test."""
+"""`vuctl new-plugin NAME`: a file system, or with --kind=module a module, in Python that works, to be changed
+into what one wants, and its test."""
 
 import argparse
 import os
@@ -74,8 +74,75 @@ def test_greetings() -> None:
 '''
 
 
+_MODULE = '''\
+"""{name}: a module. See docs/plugins.md of vuosd; `pydoc vuosd.api.Module` tells what methods return."""
+
+import os
+import struct
+
+from vuosd.api import Call, Calls, Module, ModuleOptions
+
+
+class {title}(Module):
+    """uname(2) tells another name of the machine."""
+
+    class Options(ModuleOptions):
+        """name: what uname(2) tells, as in -o name=ada."""
+
+        name: str = "{name}"
+
+    # Which calls it answers, each by the method of its name: also Paths, Ioctls, Families and Types.
+    boundaries = (Calls(("uname",)),)
+
+    def start(self) -> None:
+        # Before the first call. ValueError tells who loads it what is wrong.
+        if not 0 < len(self.options.name.encode()) < 65:
+            raise ValueError("a name has 1 to 64 bytes")
+
+    def uname(self, call: Call) -> int:
+        fields = [*map(os.fsencode, os.uname()), b""]
+        fields[1] = self.options.name.encode()
+        call.write(call.args[0], struct.pack("65s" * 6, *fields))  # EFAULT is the caller's
+        return 0
+'''
+
+_MODULE_TEST = '''\
+"""pytest test_{name}.py"""
+
+import errno
+
+import pytest
+from {name} import {title}
+
+from vuosd.testing import ModuleConformance, asking, in_view
+
+
+class Test{title}(ModuleConformance):
+    """What every module must do."""
+
+    module = {title}()
+
+
+def test_uname() -> None:
+    with asking({title}(name="ada")) as asked:
+        address = asked.memory.room(65 * 6)
+        assert asked.call("uname", address) == 0
+        assert asked.memory.read_string(address + 65, 65) == b"ada"
+        with pytest.raises(OSError) as caught:
+            asked.call("uname", 8)
+        assert caught.value.errno == errno.EFAULT
+
+
+def test_a_program() -> None:
+    assert in_view({title}(name="ada"), ["uname", "-n"]).stdout == "ada\\n"
+'''
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="the type's name: vumount -t NAME …")
+    parser.add_argument("name", metavar="NAME", help="its name: vumount -t NAME …, vu_insmod NAME")
+    parser.add_argument(
+        "--kind", choices=("filesystem", "module"), default="filesystem", help="default: filesystem"
+    )
     parser.add_argument(
         "--directory",
         metavar="DIR",
@@ -91,11 +158,12 @@ def run(arguments: argparse.Namespace) -> int:
         better = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_0123456789")
         hint = f'; "{better}" would do' if _NAME.fullmatch(better) else ""
         return fail(
-            f'"{name}" cannot be a type\'s name: lower-case letters, digits and _, a letter first{hint}'
+            f'"{name}" cannot be a plugin\'s name: lower-case letters, digits and _, a letter first{hint}'
         )
     directory = arguments.directory or plugin_directory()
     words = {"name": name, "title": "".join(part.capitalize() for part in name.split("_") if part)}
-    files = {f"{name}.py": _PLUGIN.format(**words), f"test_{name}.py": _TEST.format(**words)}
+    plugin, test = (_MODULE, _MODULE_TEST) if arguments.kind == "module" else (_PLUGIN, _TEST)
+    files = {f"{name}.py": plugin.format(**words), f"test_{name}.py": test.format(**words)}
     try:
         os.makedirs(directory, exist_ok=True)
         for file in files:
@@ -110,5 +178,9 @@ def run(arguments: argparse.Namespace) -> int:
     print_text(f"{plugin} and its test are written. Next:")
     print_text(f"    pytest {shlex.quote(os.path.join(directory, f'test_{name}.py'))}")
     kind = name if directory == plugin_directory() else shlex.quote(os.path.abspath(plugin))
-    print_text(f"    vumount -t {kind} none /mnt      # in a view")
+    if arguments.kind == "module":
+        print_text("    [[module]]                       # in a profile")
+        print_text(f'    name = "{kind}"')
+    else:
+        print_text(f"    vumount -t {kind} none /mnt      # in a view")
     return 0

@@ -7,9 +7,7 @@ plugin's code that ran."""
 
 import errno
 import inspect
-import os
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -17,6 +15,7 @@ import pyfuse3
 import trio
 
 from vuosd.api import Filesystem
+from vuosd.api.source import described
 from vuosd.fuse.checks import Nonsense
 from vuosd.supervisor.log import log
 
@@ -33,7 +32,6 @@ _KINDS = {
     ConnectionResetError: errno.ECONNRESET,
 }
 """Libraries raise these with a text alone."""
-_HERE = os.path.dirname(__file__)
 
 
 class Calls:
@@ -114,17 +112,6 @@ def _checked(
     check: Callable[[Any], _Checked], method: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> _Checked:
     return check(method(*arguments))
-
-
-def described(error: BaseException) -> str:
-    """One line: the exception, and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if not frame.filename.startswith(_HERE)]
-    text = "".join(traceback.format_exception_only(error)[-1:]).strip()
-    if not ours:
-        return text
-    last = ours[-1]
-    return f"{text} ({os.path.basename(last.filename)}:{last.lineno} in {last.name})"
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyfuse3
 
-from vuosd.fuse.calls import described
+from vuosd.api.source import described
 from vuosd.supervisor.log import log
 
 _HANDLERS = frozenset(name for name in vars(pyfuse3.Operations) if not name.startswith("_"))

@@ -18,8 +18,9 @@ import pyfuse3
 import trio
 
 from vuosd.api import Filesystem, OptionError, TypeProblem
+from vuosd.api.source import described
 from vuosd.fuse import checks
-from vuosd.fuse.calls import Calls, described
+from vuosd.fuse.calls import Calls
 from vuosd.fuse.guard import Guard
 from vuosd.fuse.libfuse import take_messages
 from vuosd.fuse.load import Servable, load

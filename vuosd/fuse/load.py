@@ -4,10 +4,8 @@ SPEC is the name of a type in Python, `module:Class`, the path of a .py file, or
 may be left out when there is only one."""
 
 import importlib
-import importlib.util
 import inspect
 import os
-import sys
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -16,11 +14,8 @@ import pyfuse3
 
 from vuosd.api import Filesystem, MountOptions, OptionError, TypeProblem
 from vuosd.api.options import split, unknown
-from vuosd.api.registry import GROUP
-from vuosd.fuse.calls import described
-
-_EXTRAS = {"ratarmountcore": "archive", "fsspec": "fsspec"}
-"""Which extra of ours brings a package."""
+from vuosd.api.registry import GROUP, missing
+from vuosd.api.source import described, from_file
 
 Servable = Filesystem | pyfuse3.Operations
 
@@ -35,7 +30,7 @@ def load(spec: str, source: str, options: str) -> Servable:
     except (OptionError, TypeProblem):
         raise
     except ImportError as error:
-        raise _missing(spec, error) from error
+        raise TypeProblem(missing("type", spec, error)) from error
     except OSError as error:
         raise TypeProblem(f"{spec}: {error}") from error
     except Exception as error:
@@ -52,7 +47,7 @@ def find_class(spec: str) -> type[Servable]:
     except TypeProblem:
         raise
     except ImportError as error:
-        raise _missing(spec, error) from error
+        raise TypeProblem(missing("type", spec, error)) from error
     except Exception as error:
         raise TypeProblem(f"{spec} cannot be loaded: {described(error)}") from error
     if not name:
@@ -69,13 +64,7 @@ def find_class(spec: str) -> type[Servable]:
 def _file(path: str) -> ModuleType:
     if not os.path.isfile(path):
         raise TypeProblem(f"no such file: {path}")
-    found = importlib.util.spec_from_file_location(os.path.basename(path).partition(".")[0], path)
-    if found is None or found.loader is None:
-        raise TypeProblem(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module  # its classes are looked for there, by msgspec for one
-    found.loader.exec_module(module)
-    return module
+    return from_file(path)
 
 
 def _classes(module: ModuleType) -> list[type[Servable]]:
@@ -98,15 +87,6 @@ def _servable(found: object, spec: str) -> type[Servable]:
     if isinstance(found, type) and issubclass(found, Servable):
         return found
     raise TypeProblem(f"{spec} is {found!r}, no subclass of vuosd.api.Filesystem or pyfuse3.Operations")
-
-
-def _missing(spec: str, error: ImportError) -> TypeProblem:
-    package = (error.name or "").partition(".")[0]
-    if package in _EXTRAS:
-        return TypeProblem(
-            f"type {spec} needs the package {package}: pip install 'vuosd[{_EXTRAS[package]}]'"
-        )
-    return TypeProblem(f"{spec} cannot be loaded: {error}")
 
 
 def _operations(made: Any, source: str, options: str) -> pyfuse3.Operations:

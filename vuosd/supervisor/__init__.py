@@ -16,6 +16,7 @@
     held.py       its layers: held while it lives, told of when it ends
     scratch.py    private directories of a session, and their removal
     mounting/     what is mounted while the session runs
+    modules/      plugins that answer its system calls
     session.py    the engine's session        filter.py, floor.py   BPF program, Landlock ruleset
     engine/       C: answers the notifications        log.py   lines on stderr
 

@@ -24,9 +24,10 @@ import os
 import struct
 from collections.abc import Iterator
 from errno import ENOSYS
+from typing import NamedTuple
 
 from vuosd.abi import constants as c
-from vuosd.abi.rows import LONG, Level, Op, Row
+from vuosd.abi.rows import LONG, WORD, Level, Op, Row, When
 from vuosd.abi.syscalls import FIRST_GAP, LAST, ROWS
 
 COOKIE_ARGUMENT = 5
@@ -45,38 +46,79 @@ _GOVERNED = (Op.EXECVE, Op.BIND, Op.CREDENTIALS, Op.DUMPABLE)
 """What Landlock bounds of the calls that are made remotely, or what opens nothing."""
 
 
-def build(
-    *,
-    cookie: int,
-    privileged: bool,
-    enforce: bool = False,
-    sends: bool = False,
-    entries: bool = True,
-    stacked: bool = False,
-    mounts: bool = False,
-    carries: bool = False,
-) -> bytes:
+class Trap(NamedTuple):
+    """Calls that are trapped for a module, whatever the table says of them: of one number, `arg` under `mask`
+    being `value` where it is not -1.
+    """
+
+    nr: int
+    arg: int = -1
+    mask: int = WORD
+    value: int = 0
+
+
+class Shape(NamedTuple):
+    """What a program depends on, but for the cookie.
+
+    privileged: the supervisor acts with its callers' credentials, so it must hear when they change
+    enforce: see `build`
+    sends: the machine leaves no way but sendmsg to get at a descriptor
+    entries: without, the view has none: a directory lists what the kernel lists, and a descriptor changes
+    what the kernel lets it change, so nobody asks
+    stacked: an entry shows several trees as one, and a descriptor of a directory does not tell everything
+    mounts: the session has a mounter, who is asked about mount(2) and umount2(2)
+    carries: the supervisor is root without CAP_SYS_PTRACE
+    traps: for modules
+    """
+
+    privileged: bool
+    enforce: bool = False
+    sends: bool = False
+    entries: bool = True
+    stacked: bool = False
+    mounts: bool = False
+    carries: bool = False
+    traps: tuple[Trap, ...] = ()
+
+    def has(self, row: Row) -> bool:
+        """Whether the table's row is in the program: a call that it is of is trapped, or refused."""
+        if row.level is Level.NATIVE or (row.privileged and not self.privileged):
+            return False
+        if (row.stacked and not self.stacked) or (row.carries and not self.carries):
+            return False
+        wanted = (row.entries and self.entries, row.mounted and self.mounts)
+        return any(wanted) or not (row.entries or row.mounted)
+
+    def handled(self, nr: int) -> Row | None:
+        """The row by which calls of this number are trapped without a module; it may have conditions."""
+        return next(
+            (row for row in ROWS if row.nr == nr and row.level is Level.HANDLED and self.has(row)), None
+        )
+
+    def trapped(self, trap: Trap) -> bool:
+        """Whether the program traps all that a module would have trapped."""
+        row = self.handled(trap.nr)
+        if row is not None and (not row.when or _covers(row.when, trap)):
+            return True
+        return any(one in (trap, Trap(trap.nr)) for one in self.traps)
+
+
+def _covers(when: tuple[When, ...], trap: Trap) -> bool:
+    return any(one.equal and (one.arg, one.mask, one.value) == trap[1:] for one in when)
+
+
+def build(*, cookie: int, shape: Shape) -> bytes:
     """The program of one session.
 
     A handled call that the engine also makes remotely passes when its sixth argument is `cookie`, a random
     number of 64 bits. It is no secret from the process it is used in: /proc/PID/task/TID/syscall shows the
     registers of a thread that waits in such a call. So under enforcement it opens nothing but what the
-    Landlock floor bounds in any case, and sendmsg where the machine leaves no other way to get at a
-    descriptor (`sends`).
-
-    `privileged`: the supervisor acts with its callers' credentials, so it must hear when
-    they change. Without `entries` the view has none: a directory lists what the kernel lists, and a
-    descriptor changes what the kernel lets it change, so nobody asks.
-    `stacked`: an entry shows several trees as one, and a descriptor of a directory does not tell everything.
-    `mounts`: the session has a mounter, who is asked about mount(2) and umount2(2).
-    `carries`: the supervisor is root without CAP_SYS_PTRACE.
+    Landlock floor bounds in any case, and sendmsg where `sends`.
     """
     assert 0 < cookie <= LONG
-    assert entries or not enforce
+    assert shape.entries or not shape.enforce
     program = bytearray()
-    for code, yes, no, value in _INSTRUCTION.iter_unpack(
-        _template(privileged, enforce, sends, entries, stacked, mounts, carries)
-    ):
+    for code, yes, no, value in _INSTRUCTION.iter_unpack(_template(shape)):
         if code & 0x7 == 0x5:  # a jump: the placeholder's halves are compared, never loaded or returned
             value = {_PLACEHOLDER >> 32: cookie >> 32, _PLACEHOLDER & 0xFFFFFFFF: cookie & 0xFFFFFFFF}.get(
                 value, value
@@ -86,10 +128,8 @@ def build(
 
 
 @functools.cache
-def _template(
-    privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool, mounts: bool, carries: bool
-) -> bytes:
-    program = _prologue() + _body(privileged, enforce, sends, entries, stacked, mounts, carries)
+def _template(shape: Shape) -> bytes:
+    program = _prologue() + _body(shape)
     values = [value for _, _, _, value in _INSTRUCTION.iter_unpack(program)]
     high, low = values.count(_PLACEHOLDER >> 32), values.count(_PLACEHOLDER & 0xFFFFFFFF)
     assert high == low > 0, "the cookie is compared in halves, each as often as the other"
@@ -125,29 +165,29 @@ def _remote(row: Row, enforce: bool, sends: bool) -> bool:
     return row.remote and (not enforce or row.op in _GOVERNED or (sends and row.op is Op.SENDMSG))
 
 
-def _matters(row: Row, entries: bool, mounts: bool) -> bool:
-    wanted = (row.entries and entries, row.mounted and mounts)
-    return any(wanted) or not (row.entries or row.mounted)
-
-
-def _body(
-    privileged: bool, enforce: bool, sends: bool, entries: bool, stacked: bool, mounts: bool, carries: bool
-) -> bytes:
+def _body(shape: Shape) -> bytes:
     import pyseccomp
 
     program = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     program.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)
+    traps = [trap for trap in shape.traps if not shape._replace(traps=()).trapped(trap)]
+    whole = {trap.nr for trap in traps if trap.arg < 0}
+    """Of these no condition of the table counts."""
     for row in ROWS:
-        if row.level is Level.NATIVE or (row.privileged and not privileged):
+        if not shape.has(row) or row.nr in whole:
             continue
-        if not _matters(row, entries, mounts):
-            continue
-        if (row.stacked and not stacked) or (row.carries and not carries):
-            continue
-        errno = row.errno if mounts else row.unmounted or row.errno
+        errno = row.errno if shape.mounts else row.unmounted or row.errno
         action = pyseccomp.ERRNO(errno) if errno else pyseccomp.NOTIFY
-        for condition in _conditions(row._replace(remote=_remote(row, enforce, sends))):
+        for condition in _conditions(row._replace(remote=_remote(row, shape.enforce, shape.sends))):
             program.add_rule_exactly(action, row.nr, *condition)
+    for trap in traps:
+        if trap.nr in whole and trap.arg >= 0:
+            continue
+        handled = shape.handled(trap.nr)
+        remote = handled is not None and _remote(handled, shape.enforce, shape.sends)
+        when = () if trap.arg < 0 else (When(trap.arg, trap.mask, trap.value, ""),)
+        for condition in _conditions(Row(trap.nr, "", Level.HANDLED, when=when, remote=remote)):
+            program.add_rule_exactly(pyseccomp.NOTIFY, trap.nr, *condition)
     with open(os.memfd_create("filter"), "r+b") as file:
         program.export_bpf(file)
         file.seek(0)

@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from vuosd.abi.syscalls import engine_rows
@@ -102,14 +102,45 @@ class Flight(NamedTuple):
     age: float
 
 
+class Claim(NamedTuple):
+    """What a module answers: the calls of one number, `arg` having `value` under `mask` where it is not -1;
+    or, with a `path` of the view, those of the operations `ops` (a bit each, by Op) that name what is there
+    or below.
+
+    id: above 0; Asked says it again
+    """
+
+    id: int
+    nr: int = -1
+    arg: int = -1
+    mask: int = 0
+    value: int = 0
+    ops: int = 0
+    path: bytes = b""
+
+
+class Ordinary(NamedTuple):
+    """When the filter would trap a call that it traps for modules, had there been none: `arg` under `mask`
+    is `value`, or is not if not `equal`; always if `arg` is -1.
+    """
+
+    nr: int
+    arg: int = -1
+    mask: int = 0
+    value: int = 0
+    equal: bool = True
+
+
 class Asked(NamedTuple):
     """A call of a member that waits for our answer.
 
     id: of the notification, by which it is answered
     tid, tgid: the thread that made it, and its process
-    op: "mount", "umount", "open_fuse": an open of /dev/fuse, by whatever path, or "door": engine/door.h
+    op: "mount", "umount", "open_fuse": an open of /dev/fuse, by whatever path, "door": engine/door.h, or
+    "module": one that is claimed
     nr, args: the system call and its registers: numbers and addresses
     flags: of "open_fuse", those of open(2)
+    claim: of "module", Claim.id
     """
 
     id: int
@@ -119,6 +150,7 @@ class Asked(NamedTuple):
     nr: int
     args: tuple[int, int, int, int, int, int]
     flags: int = 0
+    claim: int = 0
 
 
 class Resolved(NamedTuple):
@@ -275,6 +307,39 @@ class Session:
         count = min(self._call(lib.vu_session_wire_flights, number, out, 64), 64)
         return [Flight(f.opcode, f.pid, f.node, f.age_ns / 1e9) for f in out[0:count]]
 
+    def announce(self, calls: Sequence[int], ordinary: Sequence[Ordinary]) -> None:
+        """Before the start: the filter traps calls of these numbers for modules. What is not claimed of
+        them, and is not `ordinary`, goes on in the kernel.
+        """
+        numbers = ffi.new("uint32_t[]", list(calls))
+        conditions = ffi.new("struct vu_ordinary[]", list(ordinary))
+        _check(lib.vu_session_announce(self._session, numbers, len(calls), conditions, len(ordinary)))
+
+    def claim(self, claims: Sequence[Claim]) -> None:
+        """What modules answer, for calls that begin from now on: all of it, in place of what it was before.
+        The first claim that fits has a call. Raises OSError.
+        """
+        paths = [ffi.new("char[]", claim.path) if claim.path else ffi.NULL for claim in claims]
+        made = ffi.new("struct vu_claim[]", max(1, len(claims)))
+        for at, claim in enumerate(claims):
+            made[at].id, made[at].nr, made[at].arg = claim.id, claim.nr, claim.arg
+            made[at].mask, made[at].value, made[at].ops = claim.mask, claim.value, claim.ops
+            made[at].path = paths[at]
+        self._call(lib.vu_session_claim, made, len(claims))
+
+    def claimed_path(self, id: int) -> bytes:
+        """The path in the view by which an asked call is claimed; b"" if it is not by one. OSError."""
+        room = 1 << 15
+        buffer = ffi.new("char[]", room)
+        length = self._call(lib.vu_session_claimed_path, id, buffer, room)
+        return bytes(ffi.buffer(buffer, length))
+
+    def proceed(self, id: int) -> bool:
+        """The call is made, and answered, as if nobody had claimed it. It looks at file systems, and so may
+        wait for their servers. False: the caller has gone.
+        """
+        return self._call(lib.vu_session_proceed, id) > 0
+
     def asked_fd(self) -> int:
         """A descriptor that is readable while calls wait to be taken. The session's; not to be read from.
         Raises OSError(EINVAL) in a session without a mounter.
@@ -291,7 +356,9 @@ class Session:
         a, b, c, d, e, f = out.args
         op = ffi.string(out.op)
         assert isinstance(op, bytes)
-        return Asked(out.id, out.tid, out.tgid, op.decode(), out.nr, (a, b, c, d, e, f), out.flags)
+        return Asked(
+            out.id, out.tid, out.tgid, op.decode(), out.nr, (a, b, c, d, e, f), out.flags, out.claim
+        )
 
     def answer(self, id: int, value: int = 0, error: int = 0) -> bool:
         """The call returns `value`, or fails with the errno `error`. False: the caller has gone."""
@@ -311,6 +378,10 @@ class Session:
         buffer = ffi.new("char[]", size)
         self._call(lib.vu_session_read, id, address, buffer, size)
         return bytes(ffi.buffer(buffer))
+
+    def write(self, id: int, address: int, data: bytes) -> None:
+        """The same, written: all of it or, where a part cannot be, EFAULT."""
+        self._call(lib.vu_session_write, id, address, ffi.from_buffer(data), len(data))
 
     def read_string(self, tid: int, id: int, address: int, limit: int = 4096) -> bytes:
         """The same of a string, without its NUL. Raises also ENAMETOOLONG: no end within `limit` bytes."""

@@ -30,10 +30,13 @@ from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.session import Session
 
 if TYPE_CHECKING:
-    from vuosd.supervisor.mounting.mounts import Mounts
+    from collections.abc import Sequence
 
-if TYPE_CHECKING:
+    from vuosd.supervisor.modules.loaded import Modules
+    from vuosd.supervisor.modules.profile import Begun
+    from vuosd.supervisor.mounting.mounts import Mounts
     from vuosd.supervisor.quota import Watcher
+    from vuosd.views import View
 
 _TEARDOWN_SECONDS = 30
 _SHORT_MILLISECONDS = 50
@@ -60,27 +63,34 @@ class Running:
         self.cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
         self.privileged = os.geteuid() == 0
         self.mounts: Mounts | None = None
-        self._take(filter.build(cookie=self.cookie, privileged=self.privileged, entries=False, mounts=True))
+        self.begun: Sequence[Begun] = ()
+        """What a profile's modules are, until the session has them."""
+        self.modules: Modules | None = None
+        self.shape = filter.Shape(self.privileged, entries=False, mounts=True)
+        self._take()
 
     def fit(self, prepared: Prepared) -> None:
         """The filter that was made while we were a spare is for views without entries."""
-        if not (prepared.placed or prepared.stacked or prepared.enforce):
+        traps = tuple(dict.fromkeys(trap for one in self.begun for trap in one.traps))
+        entries = bool(prepared.placed or prepared.stacked or prepared.enforce)
+        if not entries and not traps:
             return
         os.close(self.program)
         enforce = prepared.enforce
-        sends = enforce and not _may_duplicate()
-        program = filter.build(
-            cookie=self.cookie,
-            privileged=self.privileged,
+        self.shape = filter.Shape(
+            self.privileged,
             enforce=enforce,
-            sends=sends,
+            sends=enforce and not _may_duplicate(),
+            entries=entries,
             stacked=bool(prepared.stacked),
-            carries=self.privileged and not _may_trace_others(),
+            carries=entries and self.privileged and not _may_trace_others(),
             mounts=not enforce,
+            traps=traps,
         )
-        self._take(program)
+        self._take()
 
-    def _take(self, program: bytes) -> None:
+    def _take(self) -> None:
+        program = filter.build(cookie=self.cookie, shape=self.shape)
         self.program = messages.memfd("filter", program)
         self.program_length = len(program) // 8
 
@@ -134,7 +144,7 @@ def _main(number: int, channel: socket.socket | None, connection: socket.socket 
         _give_up(running)
         messages.send_failure(connection, f"vuosd: {type(error).__name__}: {error}")
         return 0
-    if running.prepared.late or not _ends_soon(running):
+    if running.prepared.late or running.modules is not None or not _ends_soon(running):
         from vuosd.supervisor.watch import watch  # imports trio, which a private worker has not needed so far
 
         ended = watch(running)
@@ -210,6 +220,8 @@ def _establish(running: Running, message: Message) -> None:
     finally:
         message.close()
     prepared = running.prepared = _prepare(request, running.scratch)
+    if prepared.view is not None and prepared.view.modules:
+        running.begun = _begin_modules(prepared.view, running)
     running.fit(prepared)
     tag = running.number << members.STATE_BITS
     _send_setup(running, tag)
@@ -231,7 +243,13 @@ def _establish(running: Running, message: Message) -> None:
         session.add(entry)
     for stack in prepared.stacked:
         session.add_stack(stack)
+    if running.shape.traps:
+        from vuosd.supervisor.modules.boundaries import ordinary
+
+        session.announce(*ordinary(running.shape))
     session.start(running.listener, prepared.start)
+    if running.begun:
+        _load_modules(running)
     limited = [stack for stack in prepared.stacked if stack.size]
     if limited:
         from vuosd.supervisor.quota import Watcher
@@ -245,6 +263,32 @@ def _establish(running: Running, message: Message) -> None:
         running.report = None
     if not prepared.late:
         messages.send(connection, Type.READY)
+
+
+def _begin_modules(view: "View", running: Running) -> "Sequence[Begun]":
+    """The processes of a profile's modules, ready; Refused."""
+    from vuosd.supervisor.modules.profile import begin
+    from vuosd.views import ProfileErrors
+
+    try:
+        return begin(view, running.number, running.request.variables())
+    except ProfileErrors as errors:
+        raise Refused(str(errors)) from None
+
+
+def _load_modules(running: Running) -> None:
+    """They answer from here on; Refused."""
+    from vuosd.supervisor.modules.errors import ModuleError
+    from vuosd.supervisor.modules.loaded import Modules
+
+    env = running.request.variables()
+    running.modules = Modules(running.number, running.session, running.shape, env)
+    for one in running.begun:
+        if one.process is not None:
+            try:
+                running.modules.add(one.process, permanent=False)
+            except ModuleError as error:
+                raise Refused(f"vuosd: {error}") from None
 
 
 def _prepare(request: Request, scratch: Scratch) -> Prepared:
@@ -386,6 +430,8 @@ def _stop(running: Running) -> None:
     signal.alarm(_TEARDOWN_SECONDS)
     if running.quota is not None:
         running.quota.stop()
+    if running.modules is not None:
+        running.modules.finish()
     if running.mounts is not None:
         running.mounts.finish()
     running.session.stop()
@@ -397,4 +443,8 @@ def _give_up(running: Running) -> None:
     prepared: Prepared | None = getattr(running, "prepared", None)
     if prepared is not None and prepared.layers is not None:
         prepared.layers.finish(None)
+    if running.begun:
+        from vuosd.supervisor.modules.profile import end
+
+        end(running.begun)
     running.scratch.remove()

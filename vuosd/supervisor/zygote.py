@@ -50,13 +50,8 @@ def warm_up() -> None:
     from vuosd.supervisor.mounting import mounter  # noqa: F401
 
     for entries, enforce in ((False, False), (True, False), (True, True)):
-        filter.build(
-            cookie=1 << 32 | 1,
-            privileged=os.geteuid() == 0,
-            enforce=enforce,
-            entries=entries,
-            mounts=not enforce,
-        )
+        shape = filter.Shape(os.geteuid() == 0, enforce=enforce, entries=entries, mounts=not enforce)
+        filter.build(cookie=1 << 32 | 1, shape=shape)
     ctypes.CDLL(None, use_errno=True)
     msgspec.json.encode({"ask": ""})
     profile = b'[view]\nname = "x"\n[[mount]]\ntype = "hide"\ntarget = "/var/empty"\n[env]\nunset = ["X"]\n'

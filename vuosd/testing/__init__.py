@@ -7,17 +7,25 @@ of vuosd.api.
     where there is no /dev/fuse reading.py, changing.py
                     what every file system, and every one that can be changed, must do
     conformance.py  FilesystemConformance: a test class to subclass, with both
+    modules.py      asking(module): its answers, with a caller's memory; in_view: a program in a view that has
+                    it; ModuleConformance: a test class to subclass
 
 A plugin's test file is three lines: a subclass of FilesystemConformance with `filesystem =
 Hello(greeting="x")`."""
 
 from vuosd.testing.conformance import FilesystemConformance
+from vuosd.testing.modules import Asking, CallersMemory, ModuleConformance, asking, in_view
 from vuosd.testing.place import KernelPlace, OpenFile, Place, Status
 from vuosd.testing.served import Served, serving, transports
 from vuosd.testing.wire import WirePlace
 
 __all__ = [
     "FilesystemConformance",
+    "ModuleConformance",
+    "asking",
+    "Asking",
+    "CallersMemory",
+    "in_view",
     "Place",
     "OpenFile",
     "Status",

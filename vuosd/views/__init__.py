@@ -21,7 +21,18 @@ from vuosd.views.errors import ProfileError, ProfileErrors
 from vuosd.views.layered import NoCow, covered
 from vuosd.views.links import resolved
 from vuosd.views.load import load
-from vuosd.views.model import PASS_THROUGH, Entry, EnvRules, Kind, Layering, Position, Served, Source, View
+from vuosd.views.model import (
+    PASS_THROUGH,
+    Entry,
+    EnvRules,
+    Kind,
+    Layering,
+    ModuleEntry,
+    Position,
+    Served,
+    Source,
+    View,
+)
 from vuosd.views.table import flatten
 
 __all__ = [
@@ -30,6 +41,7 @@ __all__ = [
     "EnvRules",
     "Kind",
     "Layering",
+    "ModuleEntry",
     "NoCow",
     "Position",
     "ProfileError",

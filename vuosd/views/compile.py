@@ -9,9 +9,21 @@ from msgspec import UNSET, UnsetType
 
 from vuosd.views.document import Document
 from vuosd.views.errors import ProfileError, quote
-from vuosd.views.model import Entry, EnvRules, Kind, Layering, Position, Served
+from vuosd.views.model import Entry, EnvRules, Kind, Layering, ModuleEntry, Position, Served
 from vuosd.views.positions import KeyPath
-from vuosd.views.profile import Bind, Cow, Filesystem, Hide, Merge, Mincow, Mount, Ro, Root, Tmpfs
+from vuosd.views.profile import (
+    Bind,
+    Cow,
+    Filesystem,
+    Hide,
+    Merge,
+    Mincow,
+    ModuleTable,
+    Mount,
+    Ro,
+    Root,
+    Tmpfs,
+)
 from vuosd.views.table import is_below, is_generated
 from vuosd.views.validate import Checked
 from vuosd.views.variables import expand
@@ -29,6 +41,8 @@ class Compiler:
         self.errors: list[ProfileError] = []
         self.entries: list[Entry] = []
         self.filesystems: list[tuple[Document, Position]] = []
+        self.modules: dict[str, ModuleEntry] = {}
+        self.module_places: list[tuple[Document, Position]] = []
         self.name: str | None = None
         self.enforce = False
         self.survive = False
@@ -50,6 +64,8 @@ class Compiler:
             self.cwd = self.path(document, ("view", "cwd"), view.cwd, self.base)
         for index, mount in checked.mounts:
             self.mount(document, ("mount", index), mount)
+        for index, module in enumerate(checked.profile.module):
+            self.module(document, ("module", index), module)
         # A parent's `set` yields to a child's `unset`; within one file `set` has the last word.
         self.set = EnvRules(unset=tuple(env.unset), keep=tuple(env.keep)).apply(self.set)
         for name, text in env.set.items():
@@ -63,6 +79,9 @@ class Compiler:
             message = "a view with enforce = true can have no file system mounted"
             hint = "what its server shows is beyond the kernel's Landlock"
             self.errors += [document.error(where, message, hint) for document, where in self.filesystems]
+            message = "a view with enforce = true can have no module"
+            hint = "what it answers is beyond the kernel's Landlock"
+            self.errors += [document.error(where, message, hint) for document, where in self.module_places]
 
     def env_rules(self) -> EnvRules:
         return EnvRules(self.set, tuple(self.unset), tuple(self.keep))
@@ -149,6 +168,18 @@ class Compiler:
             self.filesystems.append((document, where))
             served = Served(kind, source, path, options)
             self.entries.append(Entry(Kind.FILESYSTEM, target, served=served, where=where))
+
+    def module(self, document: Document, at: KeyPath, module: ModuleTable) -> None:
+        name = self.string(document, (*at, "name"), module.name)
+        options = self.string(document, (*at, "options"), module.options)
+        if name is None or options is None:
+            return
+        if "/" in name:
+            path, colon, attribute = name.partition(":")
+            name = os.fsdecode(normal(os.fsencode(path), self.directory(document))) + colon + attribute
+        where = document.position((*at, "name"))
+        self.module_places.append((document, where))
+        self.modules[name] = ModuleEntry(name, options, module.load, where)
 
     def entry(
         self,

@@ -50,6 +50,7 @@ def load(path: bytes, *, env: Mapping[str, str], cwd: bytes, read: Read, types: 
         env=compiler.env_rules(),
         cwd=compiler.cwd,
         sources=tuple(loader.sources),
+        modules=tuple(compiler.modules.values()),
     )
 
 

@@ -58,6 +58,17 @@ class Served(msgspec.Struct, frozen=True):
     options: str
 
 
+class ModuleEntry(msgspec.Struct, frozen=True):
+    """A module: what it is called (a name, module:Class, a path), its options as after `vu_insmod -o`, and
+    whether it is loaded from the start, or only can be later.
+    """
+
+    name: str
+    options: str = ""
+    load: bool = True
+    where: Position = NOWHERE
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One row of the mount table.
 
@@ -124,6 +135,7 @@ class View(msgspec.Struct, frozen=True):
     env: EnvRules = EnvRules()
     cwd: bytes | None = None
     sources: tuple[Source, ...] = ()
+    modules: tuple[ModuleEntry, ...] = ()
 
 
 PASS_THROUGH = View(name="pass-through")

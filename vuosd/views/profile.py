@@ -199,6 +199,33 @@ class EnvTable(_Table):
     keep: Annotated[list[_Text], Meta(description="Variables that `unset` leaves; names or patterns.")] = []
 
 
+_Module = Annotated[
+    _Text,
+    Meta(
+        description="Its name, as for `vu_insmod`: that of a plugin, `module:Class`, or the path of a .py "
+        "file (relative: to this file's directory)."
+    ),
+]
+_ModuleOptions = Annotated[
+    str, Meta(description="As after `vu_insmod -o`, with commas.", examples=["name=box"])
+]
+_Load = Annotated[
+    bool,
+    Meta(
+        description="Load it before the command starts. Otherwise what it answers is only trapped, so that "
+        "it can be loaded later."
+    ),
+]
+
+
+class ModuleTable(_Table):
+    """A plugin that answers system calls. Of several with one name the last counts."""
+
+    name: _Module
+    options: _ModuleOptions = ""
+    load: _Load = True
+
+
 class Profile(_Table):
     """A vuosd profile."""
 
@@ -207,4 +234,5 @@ class Profile(_Table):
     ] = []
     view: ViewTable = msgspec.field(default_factory=ViewTable)
     mount: Annotated[list[Mount], Meta(description="Entries of the view, in order: later wins.")] = []
+    module: Annotated[list[ModuleTable], Meta(description="Modules of the view.")] = []
     env: EnvTable = msgspec.field(default_factory=EnvTable)

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import msgspec
 import msgspec.inspect
 
-from vuosd.views.profile import EnvTable, Filesystem, Mount, Profile, ViewTable
+from vuosd.views.profile import EnvTable, Filesystem, ModuleTable, Mount, Profile, ViewTable
 
 _NAMES_ITSELF = r"^fuse(blk)?$|^fuse(blk)?\..|[:/]"
 """As `validate` has it."""
@@ -26,13 +26,14 @@ def schema(types: Iterable[str]) -> dict[str, Any]:
 
 def reference() -> str:
     """The tables of docs/profile.md: every table, entry type and key."""
-    parts = [_section("Top of the file", "", Profile, leave={"view", "mount", "env"})]
+    parts = [_section("Top of the file", "", Profile, leave={"view", "mount", "module", "env"})]
     parts.append(_section("`[view]`", _doc(ViewTable), ViewTable))
     for mount in get_args(Mount):
         parts.append(
             _section(f'`[[mount]]` with `type = "{mount.__struct_config__.tag}"`', _doc(mount), mount)
         )
     parts.append(_section("`[[mount]]` with the `type` of a file system", _doc(Filesystem), Filesystem))
+    parts.append(_section("`[[module]]`", _doc(ModuleTable), ModuleTable))
     parts.append(_section("`[env]`", _doc(EnvTable), EnvTable))
     return "\n".join(parts)
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from vuosd.supervisor.engine._engine import lib
 
-from vuosd.supervisor.filter import build
+from vuosd.supervisor.filter import Shape, build
 from vuosd.supervisor.session import Placed, Session
 
 COOKIE = 0x5EED_0000_C0DE_0001
@@ -215,7 +215,7 @@ def run(body: Callable[[], Any], view: View, *, seconds: float = 20, attend: Att
     """What `body` returns under the view. `attend`: called in the supervisor with the running session, and to
     be over when the target is.
     """
-    program = build(cookie=COOKIE, privileged=not os.geteuid() and not view.user, mounts=view.mounts)
+    program = build(cookie=COOKIE, shape=Shape(not os.geteuid() and not view.user, mounts=view.mounts))
     there, result = os.pipe()
     supervisor = os.fork()
     if supervisor == 0:

@@ -1,5 +1,5 @@
 /*
- * Versions of the mount table (table.c, namespace.c) by themselves, under a sanitizer: threads look at pinned, shared and
+ * Versions of the mount table (table.c, namespace.c, claims.c) by themselves, under a sanitizer: threads look at pinned, shared and
  * held versions while one thread mounts and unmounts.
  *
  * Usage: table_probe DIRECTORY ROUNDS. Prints the milliseconds that a mount and an unmount take where there are 1000.
@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { READERS = 4, MANY = 1000 };
+enum { READERS = 4, MANY = 1000, CLAIM = 7 };
 
 /* There are no stacks here, no wire mounts, and no listener. */
 void vu_stack_free(struct vu_stack *stack)
@@ -47,6 +47,15 @@ static void look(const struct vu_table *table)
 	CHECK(vu_table_has(table, spot.mount));
 	CHECK(!vu_table_reverse(table, source, NULL, view, &mount, NULL));
 	CHECK(fcntl(mount->fd, F_GETFD) >= 0);
+	/* Claims are those of the version, whatever has been claimed since. */
+	struct vu_call call = { .session = &session, .table = table, .row = &session.rows[2], .nr = 63 };
+	uint32_t claim = vu_claims_call(&call);
+	CHECK(claim == 0 || claim == CLAIM);
+	CHECK(vu_claims_path(&call, "/claimed/x") == (claim ? -VU_LATER : 0));
+	CHECK(!vu_claims_path(&call, "/claimedx") && !vu_claims_path(&call, "/"));
+	CHECK(vu_claims_call(&call) == claim);
+	call.nr = 64;
+	CHECK(!vu_claims_call(&call));
 }
 
 static void *reader(void *argument)
@@ -87,6 +96,15 @@ static int mount(const char *target)
 	return number;
 }
 
+static void claim(bool something)
+{
+	struct vu_claim claims[] = {
+		{ .id = CLAIM, .nr = 63, .arg = -1 },
+		{ .id = CLAIM, .nr = -1, .arg = -1, .ops = 1 << VU_OP_OPEN, .path = "/claimed" },
+	};
+	CHECK(!vu_session_claim(&session, claims, something ? 2 : 0));
+}
+
 static double now(void)
 {
 	struct timespec time;
@@ -99,6 +117,9 @@ int main(int count, char **arguments)
 	CHECK(count == 3 && realpath(arguments[1], source));
 	CHECK(!vu_namespace_init(&session.names, false));
 	CHECK(((const struct vu_table *)atomic_load(&session.names.table))->empty);
+	session.rows[2].op = VU_OP_OPEN;
+	claim(false);
+	CHECK(((const struct vu_table *)atomic_load(&session.names.table))->empty);
 	struct vu_pin pins[READERS] = {};
 	pthread_t threads[READERS];
 	for (int i = 0; i < READERS; i++) {
@@ -107,6 +128,7 @@ int main(int count, char **arguments)
 	}
 	for (int i = atoi(arguments[2]); i--;) {
 		int first = mount("/over"), second = mount("/over");
+		claim(i % 2);
 		CHECK(vu_session_unmount(&session, i % 2 ? first : second) >= 0);
 		CHECK(vu_session_unmount(&session, i % 2 ? second : first) >= 0);
 		CHECK(vu_session_unmount(&session, first) == -EINVAL);

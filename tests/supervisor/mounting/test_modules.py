@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from vuosd.supervisor.mounting.errors import MountError
-from vuosd.supervisor.mounting.modules import Modules
+from vuosd.supervisor.mounting.modules import BuiltIn
 
 
 def refused(number: int, call: object, *arguments: object) -> str:
@@ -15,7 +15,7 @@ def refused(number: int, call: object, *arguments: object) -> str:
 
 
 def test_loaded_listed_unloaded() -> None:
-    modules = Modules()
+    modules = BuiltIn()
     modules.load("fuse", False)
     assert [name for name, _ in modules.listed()] == ["fuse"]
     refused(errno.EEXIST, modules.load, "fuse", False)
@@ -25,11 +25,11 @@ def test_loaded_listed_unloaded() -> None:
 
 
 def test_unknown() -> None:
-    assert "did you mean vufuse?" in refused(errno.ENOENT, Modules().load, "vufus", False)
+    assert "did you mean vufuse?" in refused(errno.ENOENT, BuiltIn().load, "vufus", False)
 
 
 def test_in_use_only_by_its_own_mounts() -> None:
-    modules = Modules()
+    modules = BuiltIn()
     modules.load("fuse", False)
     modules.load("vufuse", False)
     served = [("/ours", True)]
@@ -38,6 +38,6 @@ def test_in_use_only_by_its_own_mounts() -> None:
 
 
 def test_for_good() -> None:
-    modules = Modules()
+    modules = BuiltIn()
     modules.load("fuse", True)
     refused(errno.EBUSY, modules.unload, "fuse", [])

@@ -161,7 +161,26 @@ struct vu_asked {
 	int32_t tid, tgid, nr;
 	uint32_t flags; /* of open_fuse: how it is to be opened */
 	uint64_t args[6];
-	char op[16]; /* "mount", "umount", "open_fuse", "door" (door.h) */
+	uint32_t claim; /* of "module": struct vu_claim.id */
+	char op[16]; /* "mount", "umount", "open_fuse", "door" (door.h), "module" */
+};
+
+/* Calls that a module answers: those of one number, or all of some operations that name a path at or below another. */
+struct vu_claim {
+	uint32_t id; /* > 0; what asks says it again */
+	int32_t nr; /* of the system call; not looked at with a path */
+	int32_t arg; /* which argument must be `value` under `mask`; -1: none */
+	uint64_t mask, value;
+	uint64_t ops; /* 1 << VU_OP_…, with a path */
+	const char *path; /* canonical, in the view; or NULL */
+};
+
+/* When the filter would trap a call that modules have had trapped, if they had not. */
+struct vu_ordinary {
+	int32_t nr;
+	int32_t arg; /* -1: always */
+	int32_t equal; /* else the argument must differ from the value */
+	uint64_t mask, value;
 };
 
 struct vu_resolved {
@@ -232,9 +251,21 @@ int vu_session_stop(vu_session *session);
 int vu_session_asked_fd(vu_session *session);
 int vu_session_take(vu_session *session, struct vu_asked *out);
 int vu_session_answer(vu_session *session, uint64_t id, int64_t value, int error);
+/*
+ * The call is made as if no module had claimed it, on the calling thread, and answered. 1, or 0 when the caller has gone.
+ */
+int vu_session_proceed(vu_session *session, uint64_t id);
 /* With a descriptor of the description of `fd`. -EBADF: it cannot be handed over, and the call still waits. */
 int vu_session_answer_descriptor(vu_session *session, uint64_t id, int fd, int cloexec);
 int vu_session_read(vu_session *session, uint64_t id, uint64_t address, void *out, uint64_t size);
+int vu_session_write(vu_session *session, uint64_t id, uint64_t address, const void *data, uint64_t size);
+/* The path in the view by which a call is claimed, "" if it is not by one; its length, or -ENAMETOOLONG. */
+int vu_session_claimed_path(vu_session *session, uint64_t id, char *out, uint64_t room);
+/* What modules answer from now on: calls that begin later. All that were claimed before are not any more. */
+int vu_session_claim(vu_session *session, const struct vu_claim *claims, uint32_t count);
+/* Before it starts: these calls are trapped because of modules; what is not claimed of them, and not ordinary, continues. */
+int vu_session_announce(vu_session *session, const uint32_t *calls, uint32_t count, const struct vu_ordinary *ordinary,
+			uint32_t ordinary_count);
 /* Its length; -ENAMETOOLONG when it has no end within `room` bytes. */
 int vu_session_read_string(vu_session *session, uint64_t id, uint64_t address, char *out, uint64_t room);
 /* A path of the caller, with its rights. */

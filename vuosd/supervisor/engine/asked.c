@@ -11,6 +11,7 @@
 struct vu_parked {
 	struct vu_parked *next;
 	struct vu_asked asked;
+	char *path; /* by which it is a module's, or NULL */
 	bool taken;
 };
 
@@ -34,6 +35,7 @@ void vu_asked_stop(struct vu_session *session)
 	for (struct vu_parked *parked = session->parked, *next; parked; parked = next) {
 		next = parked->next;
 		send_answer(session, parked->asked.id, 0, EIO); /* else it would be ENOSYS, when the listener closes */
+		free(parked->path);
 		free(parked);
 	}
 	session->parked = NULL;
@@ -67,8 +69,17 @@ int vu_asked_park(struct vu_call *call)
 	if (!parked)
 		return -ENOMEM;
 	parked->asked = (struct vu_asked){
-		.id = call->id, .tid = call->tid, .tgid = vu_tgid(call), .nr = call->nr, .flags = call->asks_flags
+		.id = call->id,
+		.tid = call->tid,
+		.tgid = vu_tgid(call),
+		.nr = call->nr,
+		.flags = call->asks_flags,
+		.claim = call->claim,
 	};
+	if (call->claim && call->claimed && !(parked->path = strdup(call->claimed))) {
+		free(parked);
+		return -ENOMEM;
+	}
 	memcpy(parked->asked.args, call->args, sizeof parked->asked.args);
 	strncpy(parked->asked.op, call->asks, sizeof parked->asked.op - 1);
 	pthread_mutex_lock(&session->asked_lock);
@@ -91,6 +102,7 @@ static void forget(struct vu_parked **link)
 {
 	struct vu_parked *parked = *link;
 	*link = parked->next;
+	free(parked->path);
 	free(parked);
 }
 
@@ -201,6 +213,51 @@ int vu_session_read(vu_session *session, uint64_t id, uint64_t address, void *ou
 	struct vu_call call;
 	int error = begin(session, id, &asked, &call);
 	return error < 0 ? error : end(&call, vu_read(&call, address, out, size));
+}
+
+int vu_session_write(vu_session *session, uint64_t id, uint64_t address, const void *data, uint64_t size)
+{
+	struct vu_asked asked;
+	struct vu_call call;
+	int error = begin(session, id, &asked, &call);
+	return error < 0 ? error : end(&call, vu_write(&call, address, data, size));
+}
+
+int vu_session_claimed_path(vu_session *session, uint64_t id, char *out, uint64_t room)
+{
+	int length = -ESRCH;
+	pthread_mutex_lock(&session->asked_lock);
+	struct vu_parked **link = find(session, id);
+	if (link) {
+		const char *path = (*link)->path ? (*link)->path : "";
+		length = strlen(path) < room ? (int)strlen(path) : -ENAMETOOLONG;
+		if (length >= 0)
+			strcpy(out, path);
+	}
+	pthread_mutex_unlock(&session->asked_lock);
+	return length;
+}
+
+int vu_session_proceed(vu_session *session, uint64_t id)
+{
+	struct vu_asked asked;
+	struct vu_call call;
+	struct vu_work *work = calloc(1, sizeof *work);
+	int error = work ? begin(session, id, &asked, &call) : -ENOMEM;
+	if (error < 0 || !claim(session, id)) {
+		if (!error)
+			vu_table_release(&session->names, call.table);
+		free(work);
+		return error == -ESRCH ? 0 : error;
+	}
+	call.work = work;
+	call.passed = true;
+	int verdict = vu_notify_run(&call);
+	vu_table_release(&session->names, call.table);
+	vu_notify_reply(&call, verdict);
+	vu_callers_free(work);
+	free(work);
+	return 1;
 }
 
 int vu_session_read_string(vu_session *session, uint64_t id, uint64_t address, char *out, uint64_t room)

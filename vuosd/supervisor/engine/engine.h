@@ -9,6 +9,7 @@
  *     table.c    the mount table: two tries, view path → mount and host path → mount
  *     namespace.c the versions of the table, which may change while the session runs
  *     asked.c    calls that Python answers
+ *     claims.c   which of them are a module's
  *     op_*.c     what to do with the place: continue, or the same call on the anchor
  *     inject.c   a descriptor for the caller
  *     remote.c   a call made inside the target (chdir, execve, O_PATH)
@@ -147,6 +148,7 @@ struct vu_table {
 	bool reduced; /* something has been unmounted, and processes may still be in it */
 	bool detached; /* … and it was mounted in another mount namespace */
 	atomic_uint users; /* that are no pins */
+	const struct vu_claims *claims; /* of modules; NULL: there were never any */
 	struct vu_table *next; /* of those that are no longer published */
 	struct vu_chunk *memory;
 };
@@ -166,6 +168,7 @@ struct vu_namespace {
 	struct vu_mount *all;
 	unsigned last_index;
 	struct vu_pin *pins;
+	struct vu_claims *claims; /* all that there were */
 };
 
 /* Where a canonical view path lies: the mount that covers it, the rest below that mount, the node if entries lie at or below it. */
@@ -215,6 +218,8 @@ int vu_namespace_fill_stack(struct vu_namespace *names, struct vu_stack *stack, 
 int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired);
 /* From a mount that is in no version any more; -EBUSY while it is in one, -EINVAL: no such mount. NULL: it has none. */
 int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired);
+/* claims.c: a version with these claims in place of others; they are the namespace's then. */
+int vu_namespace_claim(struct vu_namespace *names, struct vu_claims *claims);
 /* To look at it; NULL: there is none. Else the namespace is locked until it is released. */
 struct vu_wired *vu_namespace_hold_wired(struct vu_namespace *names, int number);
 void vu_namespace_release_wired(struct vu_namespace *names);
@@ -290,6 +295,9 @@ struct vu_session {
 	struct vu_kept kept[VU_KEPT];
 	atomic_int_fast64_t nothing_kept; /* what was kept until then is not used */
 	pthread_mutex_t asked_lock;
+	uint64_t announced[VU_MAX_NR / 64]; /* calls that are trapped because of modules: claims.c */
+	struct vu_ordinary *ordinary;
+	uint32_t ordinary_count;
 	struct vu_parked *parked; /* asked.c: calls that Python answers, the oldest first */
 	int asked_event;
 	atomic_uint_fast64_t notifications, continued, acted, failed, stale, slow_count, asked;
@@ -377,6 +385,9 @@ struct vu_call {
 	bool aside; /* another thread receives meanwhile */
 	const char *asks; /* with VU_ASK: what for */
 	unsigned asks_flags;
+	uint32_t claim; /* with "module": whose; by which path, if it is by one */
+	const char *claimed;
+	bool passed; /* modules are not asked: they have been */
 	struct vu_wired *waits; /* nothing can be done before this mount's server has been asked */
 	bool elsewhere; /* made anew by a thread that may wait for one */
 	bool blind; /* its memory, or what it has open, may not be looked at: nothing can be answered but an error */
@@ -437,6 +448,15 @@ void vu_asked_stop(struct vu_session *session); /* those that wait get EIO */
 /* VU_ASK, or -EPERM in a session without a mounter. `what`: see struct vu_asked; a literal. */
 int vu_ask(struct vu_call *call, const char *what, unsigned flags);
 int vu_asked_park(struct vu_call *call);
+
+/* claims.c */
+void vu_claims_free(struct vu_claims *claims); /* all of a list */
+void vu_claims_keep(struct vu_claims **list, struct vu_claims *claims);
+bool vu_claims_paths(const struct vu_claims *claims); /* some are of paths */
+uint32_t vu_claims_call(struct vu_call *call); /* the claim on it by its number and arguments, or 0 */
+/* On a canonical path that the call names: 0, or -VU_LATER for the operation to end with, call->claim being set. */
+int vu_claims_path(struct vu_call *call, const char *view);
+bool vu_claims_ordinary(const struct vu_call *call);
 
 /* threads.c */
 /* Another thread receives from now on: the caller of this is about to take its time. */

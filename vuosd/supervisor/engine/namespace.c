@@ -137,6 +137,7 @@ void vu_namespace_free(struct vu_namespace *names)
 		next = table == atomic_load(&names->table) ? names->old : table->next;
 		vu_table_free(table);
 	}
+	vu_claims_free(names->claims);
 	for (struct vu_mount *mount = names->all, *next; mount; mount = next) {
 		next = mount->next;
 		vu_close(&mount->fd);
@@ -259,6 +260,7 @@ static struct vu_table *changed(struct vu_namespace *names, struct vu_mount *add
 	}
 	table->reduced = now->reduced || omit;
 	table->detached = now->detached || (omit && omit->private);
+	table->claims = now->claims;
 	return table;
 }
 
@@ -272,6 +274,20 @@ static void publish(struct vu_namespace *names, struct vu_table *table)
 	names->old = old;
 	atomic_store(&names->has_old, true);
 	sweep(names);
+}
+
+int vu_namespace_claim(struct vu_namespace *names, struct vu_claims *claims)
+{
+	pthread_mutex_lock(&names->lock);
+	struct vu_table *table = changed(names, NULL, NULL);
+	if (table) {
+		table->empty = atomic_load(&names->table)->empty && !vu_claims_paths(claims);
+		table->claims = claims;
+		vu_claims_keep(&names->claims, claims);
+		publish(names, table);
+	}
+	pthread_mutex_unlock(&names->lock);
+	return table ? 0 : -ENOMEM;
 }
 
 /* Is the object another one than what our own mount namespace has at that path? */

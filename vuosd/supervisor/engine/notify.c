@@ -157,6 +157,10 @@ int vu_notify_run(struct vu_call *call)
 {
 	struct vu_session *session = call->session;
 	unsigned op = call->row->op;
+	if ((call->claim = vu_claims_call(call)))
+		return vu_ask(call, "module", 0);
+	if (!vu_claims_ordinary(call))
+		return VU_CONTINUE;
 	if (!op || op >= VU_OP_COUNT || !operations[op].run) {
 		vu_log(session, "system call %d is trapped but has no row: ENOSYS", call->nr);
 		return -ENOSYS;
@@ -172,6 +176,8 @@ int vu_notify_run(struct vu_call *call)
 		if ((verdict = operations[op].run(call)) != -EAGAIN)
 			break;
 	vu_resign(call);
+	if (call->claim && verdict != VU_SENT)
+		return vu_ask(call, "module", 0);
 	if (call->waits && verdict != VU_SENT)
 		return vu_wired_defer(call);
 	if (bare && verdict < 0)
@@ -280,6 +286,7 @@ int vu_session_stop(vu_session *session)
 	vu_close(&session->proc);
 	vu_close(&session->self_fd);
 	vu_close(&session->options.fusermount);
+	free(session->ordinary);
 	free(session);
 	return 0;
 }

@@ -151,7 +151,7 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 				.start = call->table->root };
 	clear(place, walk.view);
 	if ((flags & VU_READS) && !call->session->enforce && !call->table->stacked && !call->table->wired &&
-	    is_beside_entries(call->table, path, flags))
+	    !vu_claims_paths(call->table->claims) && is_beside_entries(call->table, path, flags))
 		return only_kernel(call, dirfd, place);
 	if (!*path && (flags & VU_EMPTY_OK))
 		return vu_walk_descriptor(call, slot, dirfd, place);

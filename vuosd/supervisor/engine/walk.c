@@ -324,6 +324,18 @@ static const char *append_run(struct vu_walk *walk, size_t *length, bool *slash)
 	return next;
 }
 
+/* Does a module answer for where the walk has come to? */
+static int is_claimed(struct vu_walk *walk, size_t length, const struct vu_place *place)
+{
+	int claimed = vu_claims_path(walk->call, walk->view);
+	if (claimed < 0 && walk->shallow && length + strlen(place->name) + 2 <= VU_TEXT) {
+		walk->view[length] = '/';
+		strcpy(walk->view + length + 1,
+		       place->name); /* of the directory has been asked: the last name follows */
+	}
+	return claimed;
+}
+
 /* Resolve walk->rest. Leaves the object in place->fd. */
 int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu_place *place)
 {
@@ -363,6 +375,11 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 			return -ENAMETOOLONG;
 		bool last = !*next;
 		walk->trailing = last ? walk->trailing_path || slash : true;
+		if (last && walk->call->table->claims) {
+			int claimed = is_claimed(walk, length, place);
+			if (claimed < 0)
+				return claimed;
+		}
 		vu_walk_find(walk, &spot);
 		vu_close(&fd);
 		uint64_t flags = directory || walk->trailing ? O_DIRECTORY : 0;

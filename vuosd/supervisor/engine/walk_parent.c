@@ -167,6 +167,13 @@ int vu_walk_parent(struct vu_walk *walk, const char *path, struct vu_place *plac
 		size_t length = strlen(place->name);
 		if (walk->length + length + 2 > VU_TEXT)
 			return -ENAMETOOLONG;
+		if (walk->call->table->claims) {
+			walk->view[walk->length] = '/';
+			memcpy(walk->view + walk->length + 1, place->name, length + 1);
+			if ((error = vu_claims_path(walk->call, walk->view)) < 0)
+				return error;
+			walk->view[walk->length] = 0;
+		}
 		if (place->mount->wired && (error = vu_wired_prepare_name(walk->call, place)) < 0)
 			return error;
 		const struct vu_node *child = place->node ? vu_node_child(place->node, place->name, length) : NULL;

@@ -57,12 +57,17 @@ class Answerer:
             while (asked := self.session.take()) is not None:
                 self.mounts.nursery.start_soon(self._answer, asked)
 
+    async def _module(self, asked: Asked) -> None:
+        assert self.mounts.modules is not None
+        await self.mounts.modules.answer(asked)
+
     async def _answer(self, asked: Asked) -> None:
         answers: dict[str, Callable[[Asked], Awaitable[None]]] = {
             "open_fuse": self._open,
             "mount": self._mount,
             "umount": self._umount,
             "door": self._door,
+            "module": self._module,
         }
         number, said = 0, ""
         try:
@@ -75,7 +80,7 @@ class Answerer:
         except Exception:
             log.exception(f"{asked.op} by process {asked.tgid} failed")
             number = errno.EIO
-        if asked.op != "open_fuse" or number:
+        if asked.op not in ("open_fuse", "module") or number:
             self._say(asked, number, said)
 
     def _say(self, asked: Asked, number: int = 0, said: str = "") -> None:
@@ -123,7 +128,7 @@ class Answerer:
             await self._unmount(asked, self._string(asked, 1), asked.args[3])
         elif kind.startswith("vuos:"):
             module, own = (os.fsdecode(self._string(asked, number)) for number in (0, 4))
-            said = self.door.command(kind.removeprefix("vuos:"), module, options.split(own))
+            said = await self.door.command(kind.removeprefix("vuos:"), module, options.split(own))
             self._say(asked, said=said)
         else:
             await self._mount(asked)

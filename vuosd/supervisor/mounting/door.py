@@ -3,11 +3,15 @@ a type "vuos:COMMAND". No socket is needed, so it works in every view, whatever 
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from vuosd.supervisor.mounting.errors import MountError
-from vuosd.supervisor.mounting.modules import Modules
+from vuosd.supervisor.mounting.modules import KNOWN, BuiltIn
 from vuosd.supervisor.mounting.mounts import Mounts
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.modules.loaded import Modules
 
 
 class Door:
@@ -15,27 +19,51 @@ class Door:
 
     def __init__(self, mounts: Mounts) -> None:
         self.mounts = mounts
-        self.modules = Modules()
+        self.built_in = BuiltIn()
 
-    def command(self, name: str, source: str, words: list[str]) -> str:
+    async def command(self, name: str, source: str, words: list[str]) -> str:
         """What a command prints; MountError."""
-        commands: dict[str, Callable[[str, list[str]], str]] = {
+        commands: dict[str, Callable[[str, list[str]], Awaitable[str]]] = {
             "insmod": self.load,
             "rmmod": self.unload,
             "lsmod": self.loaded,
+            "reload": self.reload,
         }
         if name not in commands:
             raise MountError(errno.EINVAL, f"unknown command {name}: it and vuosd are of different versions")
-        return commands[name](source, words)
+        return await commands[name](source, words)
 
-    def load(self, source: str, words: list[str]) -> str:
-        self.modules.load(source, "permanent" in words)
+    @property
+    def modules(self) -> "Modules":
+        assert self.mounts.modules is not None
+        return self.mounts.modules
+
+    async def load(self, source: str, words: list[str]) -> str:
+        permanent, options = "permanent" in words, ",".join(word for word in words if word != "permanent")
+        if source not in KNOWN:
+            await self.modules.load(source, options, permanent)
+            return ""
+        if options:
+            raise MountError(errno.EINVAL, f"module {source} has no options")
+        self.built_in.load(source, permanent)
         return ""
 
-    def unload(self, source: str, words: list[str]) -> str:
+    async def unload(self, source: str, words: list[str]) -> str:
+        if source not in KNOWN:
+            made = [mount.place for mount in self.mounts.all() if mount.module == source]
+            await self.modules.unload(source, made)
+            return ""
         served = [mount for mount in self.mounts.all() if mount.path]
-        self.modules.unload(source, [(mount.place, bool(mount.mark)) for mount in served])
+        self.built_in.unload(source, [(mount.place, bool(mount.mark)) for mount in served])
         return ""
 
-    def loaded(self, source: str, words: list[str]) -> str:
-        return "".join(f"{name}: {text}\n" for name, text in self.modules.listed())
+    async def loaded(self, source: str, words: list[str]) -> str:
+        listed = [*self.built_in.listed(), *self.modules.listed()]
+        return "".join(f"{name}: {text}\n" for name, text in listed)
+
+    async def reload(self, source: str, words: list[str]) -> str:
+        """A module, or all mounts of a type, with the code as it is now."""
+        if self.modules.find(source) is not None:
+            await self.modules.reload(source)
+            return f"module {source} is reloaded\n"
+        raise MountError(errno.ENOENT, f"no module {source} is loaded")

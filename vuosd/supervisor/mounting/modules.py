@@ -16,7 +16,7 @@ _WHOSE: dict[str, Callable[[bool], bool]] = {"fuse": lambda ours: not ours, "vuf
 """Whether a mount with a server, of ours or not, is the module's."""
 
 
-class Modules:
+class BuiltIn:
     """Those that have been loaded in one session."""
 
     def __init__(self) -> None:

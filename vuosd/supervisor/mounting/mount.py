@@ -50,6 +50,8 @@ class Mount:
         self.mount_id = -1
         self.mark = ""
         """Of a server of ours."""
+        self.module = ""
+        """Which has made it of something else."""
         self.pid: int | None = None
         self.dead = ""
         """Why its server serves no more."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from vuosd.supervisor.modules.loaded import Modules
 from vuosd.supervisor.mounting.asked import Answerer
 from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.mounting.outside import Outside
@@ -20,7 +21,10 @@ class Mounter:
 
     def __init__(self, running: "Running") -> None:
         env = running.request.variables()
-        mounts = Mounts(running.number, running.session, running.scratch, env)
+        if running.modules is None:
+            running.modules = Modules(running.number, running.session, running.shape, env)
+        self.modules = running.modules
+        mounts = Mounts(running.number, running.session, running.scratch, env, self.modules)
         running.mounts = self.mounts = mounts
         self.answerer = Answerer(running.session, mounts, lambda path: not _stacked(running, path))
         self.outside = Outside(running, mounts, self.answerer.door)
@@ -29,6 +33,7 @@ class Mounter:
         """`begin` is run once there can be mounts."""
         async with trio.open_nursery() as nursery:
             self.mounts.nursery = nursery
+            self.modules.adopt(nursery)
             nursery.start_soon(begin)
             await self.answerer.run()
 

@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -23,6 +23,9 @@ from vuosd.supervisor.mounting.output import Output
 from vuosd.supervisor.mounting.starting import Start
 from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.session import Flight, Placed, Wired
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.modules.loaded import Modules
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
@@ -49,8 +52,16 @@ class Table(Protocol):
 class Mounts:
     """Those of one session. All but `finish` in trio."""
 
-    def __init__(self, session: int, table: Table, scratch: Scratch, env: Mapping[str, str]) -> None:
-        """`env` is the environment of servers."""
+    def __init__(
+        self,
+        session: int,
+        table: Table,
+        scratch: Scratch,
+        env: Mapping[str, str],
+        modules: "Modules | None" = None,
+    ) -> None:
+        """`env` is the environment of servers; `modules` may make something else of a mount."""
+        self.modules = modules
         self.session = session
         self.table = table
         self.scratch = scratch
@@ -99,6 +110,9 @@ class Mounts:
 
     async def mount(self, wanted: Wanted) -> Mount:
         """A file system with a server of ours; MountError."""
+        made_by = ""
+        if self.modules is not None:
+            wanted, made_by = await self.modules.mounted_as(wanted)
         try:
             kind, path = await trio.to_thread.run_sync(types.find, wanted.type, wanted.path)
             namespace = await self.namespace()
@@ -111,6 +125,7 @@ class Mounts:
                 wanted.type, wanted.source, wanted.target, wanted.flags, data, transport=transport, path=place
             )
             mount.mark = secrets.token_hex(8)
+            mount.module = made_by
             output = Output(f"{wanted.type} at {os.fsdecode(wanted.target)}")
             self.nursery.start_soon(output.read)
             self._served[mount.mark] = mount

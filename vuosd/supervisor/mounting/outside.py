@@ -38,7 +38,7 @@ class Outside:
                 return {}
             if question["ask"] == "mounts":
                 return {"mounts": [self.about(mount) for mount in self.mounts.all()]}
-            return {"said": self.door.command(question["ask"], question["module"], question["words"])}
+            return {"said": await self.door.command(question["ask"], question["module"], question["words"])}
         except MountError as error:
             return {"error": str(error)}
 

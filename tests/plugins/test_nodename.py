@@ -1,0 +1,6 @@
+from vuosd.plugins.nodename import Nodename
+from vuosd.testing import ModuleConformance
+
+
+class TestNodename(ModuleConformance):
+    module = Nodename(name="box")
