@@ -100,7 +100,7 @@ int vu_inject_result(struct vu_call *call, int fd, bool cloexec)
 		there = vu_inject(call, fd, cloexec);
 		return there < 0 ? there : vu_answer(call, there);
 	}
-	there = call->work ? add_watched(call, fd, cloexec, SECCOMP_ADDFD_FLAG_SEND) :
-			     add(call, fd, cloexec, SECCOMP_ADDFD_FLAG_SEND);
+	there = call->work ? add_watched(call, fd, cloexec, SECCOMP_ADDFD_FLAG_SEND)
+			   : add(call, fd, cloexec, SECCOMP_ADDFD_FLAG_SEND);
 	return there < 0 ? there : VU_SENT;
 }

@@ -3,28 +3,22 @@
 #include "wired.h"
 
 #include <linux/openat2.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
 #include "create.h"
 #include "door.h"
+#include "open.h"
 #include "proc_files.h"
 #include "remote_call.h"
-
-#define VALID_PATH_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-
-#define TMPFILE_BIT (O_TMPFILE & ~O_DIRECTORY)
-#define VALID_FLAGS                                                                                                    \
-	(O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_ASYNC |      \
-	 O_DIRECT | 0100000 /* O_LARGEFILE */ | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH |            \
-	 TMPFILE_BIT)
 
 /* What fs/open.c build_open_flags refuses whatever the path is. */
 static int check_flags(uint64_t flags)
 {
 	if ((flags & O_CREAT) && (flags & O_DIRECTORY))
 		return -EINVAL;
-	if (!(flags & TMPFILE_BIT))
+	if (!(flags & VU_TMPFILE_BIT))
 		return 0;
 	if ((flags & O_TMPFILE) != O_TMPFILE || (flags & O_CREAT) || (flags & O_ACCMODE) == O_RDONLY)
 		return -EINVAL;
@@ -43,87 +37,6 @@ mode_t vu_create_mode(struct vu_call *call, int parent, mode_t mode)
 	if (getxattr(vu_fd_path(parent, path), "system.posix_acl_default", NULL, 0) >= 0)
 		return mode;
 	return mode & ~vu_target_umask(call);
-}
-
-static int ask_to_open(struct vu_call *call, const struct open_how *how, const char *path)
-{
-	struct {
-		struct open_how how;
-		char path[PATH_MAX];
-	} scratch = { .how = *how };
-	size_t length = strlen(path) + 1;
-	if (length > sizeof scratch.path)
-		return -ENAMETOOLONG;
-	memcpy(scratch.path, path, length);
-	struct vu_remote request = {
-		.nr = SYS_openat2,
-		.args = { (uint64_t)AT_FDCWD, offsetof(typeof(scratch), path), 0, sizeof scratch.how },
-		.close_fd = -1,
-		.scratch_args = 1u << 1 | 1u << 2,
-		.scratch = &scratch,
-		.scratch_len = (uint32_t)(offsetof(typeof(scratch), path) + length),
-	};
-	return vu_remote(call, &request);
-}
-
-/*
- * An O_PATH descriptor is none that ADDFD hands over. Anew, for the flags that fcntl(2) shows; O_NOFOLLOW would be about the
- * link of procfs.
- */
-static int hand_over_path(struct vu_call *call, const struct vu_place *place, int flags)
-{
-	int64_t ignored;
-	struct stat st;
-	bool link = !fstat(place->fd, &st) && S_ISLNK(st.st_mode);
-	VU_CLOSE int again = link ? -1 : vu_reopen(call->session, place->fd, flags & (O_PATH | O_DIRECTORY));
-	if (again == -ENOTDIR)
-		return again;
-	return vu_hand_over(call, again < 0 || flags & O_NOFOLLOW ? place->fd : again, flags & O_CLOEXEC, 0, &ignored);
-}
-
-/*
- * The caller opens it itself where it can, which is quicker: by the object's host path, on which no link may lie. Not under
- * enforcement: a path in the caller's memory could be exchanged, and Landlock governs no such open.
- */
-static int open_path_only(struct vu_call *call, struct vu_place *place, int flags)
-{
-	struct open_how how = { .flags = (uint64_t)(flags & VALID_PATH_FLAGS), .resolve = RESOLVE_NO_SYMLINKS };
-	char *path = call->work->host;
-	struct stat here, there;
-	char number[32];
-	if (call->session->enforce)
-		return hand_over_path(call, place, flags);
-	if (place->magic) { /* an object without a path: by the link of procfs that led to it */
-		how.resolve = 0;
-		return ask_to_open(call, &how, place->view);
-	}
-	ssize_t n = readlink(vu_fd_path(place->fd, number), path, PATH_MAX - 1);
-	path[n < 0 ? 0 : n] = 0;
-	if (n > 0 && !fstat(place->fd, &here) && !lstat(path, &there) && here.st_dev == there.st_dev &&
-	    here.st_ino == there.st_ino)
-		return ask_to_open(call, &how, path);
-	return hand_over_path(call, place, flags); /* no path leads there: a mount of ours, a pipe */
-}
-
-/* With O_NOFOLLOW, which fcntl(2) shows and a magic link does not take: by its name, and then it must be the same object. */
-static int open_by_name(struct vu_call *call, const struct vu_place *place, int flags)
-{
-	struct open_how how = { .flags = (uint64_t)((flags & ~(O_CREAT | O_EXCL)) | O_CLOEXEC | O_NOCTTY) & VALID_FLAGS,
-				.resolve = RESOLVE_NO_SYMLINKS };
-	struct vu_spot spot;
-	struct stat here, there;
-	vu_table_find(call->table, *place->view ? place->view : "/", &spot);
-	VU_CLOSE int fd = -1;
-	if (!place->magic) /* a mount's own root may be a file: then "." fails, and the descriptor does */
-		fd = (int)syscall(SYS_openat2,
-				  spot.mount->stack ? spot.mount->stack->trees[place->seen.tree].fd : spot.mount->fd,
-				  *spot.rest ? spot.rest : ".", &how, sizeof how);
-	if (fd < 0 || fstat(fd, &here) < 0 || fstat(place->fd, &there) < 0 || here.st_dev != there.st_dev ||
-	    here.st_ino != there.st_ino)
-		return vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
-	int result = fd;
-	fd = -1;
-	return result;
 }
 
 /*
@@ -223,7 +136,7 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 	    (error = open_given(call, place, flags)) < 0)
 		return error;
 	if (flags & O_PATH)
-		return open_path_only(call, place, flags);
+		return vu_open_path_only(call, place, flags);
 	if (S_ISLNK(st.st_mode))
 		return -ELOOP;
 	if (S_ISSOCK(st.st_mode))
@@ -252,7 +165,7 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		return give(call, &place->fd, flags);
 	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))
 		return vu_slow_open(call, place->fd, flags);
-	VU_CLOSE int fd = flags & O_NOFOLLOW ? open_by_name(call, place, flags)
+	VU_CLOSE int fd = flags & O_NOFOLLOW ? vu_open_by_name(call, place, flags)
 					     : vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL));
 	return give(call, &fd, flags);
 }
@@ -324,7 +237,7 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 	bool create = (flags & O_CREAT) && !(flags & O_PATH);
 	bool temporary = (flags & O_TMPFILE) == O_TMPFILE && !(flags & O_PATH);
 	if (flags & O_PATH)
-		flags &= VALID_PATH_FLAGS;
+		flags &= VU_OPEN_PATH_FLAGS;
 	int error = check_flags((unsigned)flags);
 	if (error < 0)
 		return error;
@@ -341,7 +254,7 @@ static int do_open(struct vu_call *call, int flags, mode_t mode, unsigned walk)
 		 * driver hears of it (ENOTDIR in do_open, fs/namei.c).
 		 */
 		if ((flags & (O_DIRECTORY | O_PATH)) == O_DIRECTORY)
-			call->listing = ((uint64_t)flags | O_CLOEXEC | O_NOCTTY) & VALID_FLAGS;
+			call->listing = ((uint64_t)flags | O_CLOEXEC | O_NOCTTY) & VU_OPEN_FLAGS;
 	}
 	VU_PLACE place;
 	bool both = (flags & (O_ACCMODE | O_PATH)) == O_RDWR;
@@ -401,18 +314,18 @@ int vu_op_openat2(struct vu_call *call)
 	for (size_t i = sizeof how; i < size; i++)
 		if (call->work->data[i])
 			return -E2BIG;
-	bool creates = how.flags & (O_CREAT | TMPFILE_BIT);
-	if ((how.flags & ~(uint64_t)VALID_FLAGS) || (how.resolve & ~UINT64_C(0x3f)))
+	bool creates = how.flags & (O_CREAT | VU_TMPFILE_BIT);
+	if ((how.flags & ~(uint64_t)VU_OPEN_FLAGS) || (how.resolve & ~UINT64_C(0x3f)))
 		return -EINVAL;
 	if ((how.resolve & RESOLVE_BENEATH) && (how.resolve & RESOLVE_IN_ROOT))
 		return -EINVAL;
 	if (creates ? how.mode & ~UINT64_C(07777) : how.mode)
 		return -EINVAL;
-	if ((how.flags & O_PATH) && (how.flags & ~(uint64_t)VALID_PATH_FLAGS))
+	if ((how.flags & O_PATH) && (how.flags & ~(uint64_t)VU_OPEN_PATH_FLAGS))
 		return -EINVAL;
 	if ((error = check_flags(how.flags)) < 0)
 		return error;
-	if ((how.resolve & RESOLVE_CACHED) && (how.flags & (O_TRUNC | O_CREAT | TMPFILE_BIT)))
+	if ((how.resolve & RESOLVE_CACHED) && (how.flags & (O_TRUNC | O_CREAT | VU_TMPFILE_BIT)))
 		return -EAGAIN;
 	unsigned walk = (how.resolve & RESOLVE_NO_SYMLINKS ? VU_NO_LINKS : 0) |
 			(how.resolve & RESOLVE_NO_MAGICLINKS ? VU_NO_MAGIC : 0) |

@@ -11,7 +11,8 @@
  *	twins.c		copies that go by the inode number of what they were copied from
  *	quota.c		how much a layer may hold
  *	room.c		make a new name: in its place, or, where a whiteout is, in the work directory and then moved over it
- *	stack_names.c	take names away and rename them
+ *	stack_remove.c	take names away
+ *	stack_rename.c	and move them
  *	stack_list.c	list a directory that several trees show
  *
  * On disk a layer is what the kernel's overlayfs makes with -o userxattr: Documentation/filesystems/overlayfs.rst. A
@@ -312,7 +313,7 @@ int vu_room_close(struct vu_call *call, struct vu_place *place, struct vu_room *
 /* The directory of a place is of the topmost tree, and still has the path that it was found by. The lock is held. */
 bool vu_room_stays(const struct vu_call *call, const struct vu_place *place);
 
-/* stack_names.c */
+/* stack_remove.c, stack_rename.c */
 /* A whiteout in the work directory. The lock is held. */
 int vu_stack_make_whiteout(struct vu_stack *stack, int parent, char temporary[32]);
 int vu_stack_remove(struct vu_call *call, struct vu_place *place, bool directory);
