@@ -94,10 +94,17 @@ static void search_and_execute(const struct strings *command)
 	errno = denied ? EACCES : ENOENT;
 }
 
+noreturn void execute_command(const struct strings *command)
+{
+	search_and_execute(command);
+	int error = errno;
+	complain(error, "%s", command->argv[0]);
+	_exit(error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
+}
+
 noreturn void become_command(const struct setup *setup, int sock)
 {
 	struct sock_fprog program = { setup->filter_length, (struct sock_filter *)setup->filter };
-	const char *name = setup->command.argv[0];
 	struct progress ready = { .stage = STAGE_LISTENER };
 	char go;
 
@@ -121,8 +128,5 @@ noreturn void become_command(const struct setup *setup, int sock)
 		_exit(EXIT_OURS);
 	prctl(PR_SET_PDEATHSIG, 0);
 	set_signal_mask(setup->mask);
-	search_and_execute(&setup->command);
-	int error = errno;
-	complain(error, "%s", name);
-	_exit(error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
+	execute_command(&setup->command);
 }

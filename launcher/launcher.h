@@ -11,6 +11,7 @@
  *	start.c		KEEPER: from the worker's set-up to the running command
  *	tree.c		KEEPER: kills every member of the session
  *	broker.c	KEEPER: what only an ancestor may do for the worker: memory descriptors and remote calls
+ *	nested.c	instead of all that, when vuos-run itself runs in a view
  *	warn.c		KEEPER: what the worker has to tell the person, on a stderr that may long be closed
  *	command.c	the child that becomes the command
  *	inside.c	not vuos-run: vumount, vuumount, vu_insmod, vu_rmmod, vu_lsmod
@@ -114,6 +115,15 @@ struct asked {
 /* A memfd that says so. */
 int make_request(const struct asked *asked);
 int read_command(int fd, struct strings *command);
+/* What such a memfd holds, the caller's to free; NULL without memory. */
+char *request_text(const struct asked *asked, size_t *length);
+/* The answer for a nested view: the directory to go to, "" for none, and the command. They point into `text`. */
+int read_nested(char *text, size_t size, const char **cwd, struct strings *command);
+
+/* ---- nested.c ---- */
+
+/* Returns when this is no view, or one that lets nothing be changed. `ask`: --ask was given. */
+void run_nested(const struct asked *asked, bool ask);
 
 /* ---- daemon.c ---- */
 
@@ -145,6 +155,8 @@ struct progress {
 
 /* The child: sets itself up, tells `sock`, waits, becomes the command. */
 noreturn void become_command(const struct setup *setup, int sock);
+/* Executes it, or says why not and exits with 126 or 127. */
+noreturn void execute_command(const struct strings *command);
 
 /* ---- layers.c ---- */
 

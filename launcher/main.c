@@ -133,6 +133,7 @@ int main(int argc, char **argv)
 	};
 	int pair[2], report[2] = { -1, -1 };
 
+	run_nested(&options.asked, options.ask);
 	int session = connect_to_daemon();
 	if (session < 0)
 		return EXIT_OURS;

@@ -50,22 +50,30 @@ static void put_request(struct writer *w, const struct asked *asked)
 	put_list(w, "envc", asked->envp);
 }
 
-int make_request(const struct asked *asked)
+char *request_text(const struct asked *asked, size_t *length)
 {
 	struct writer w = { 0 };
 
 	put_request(&w, asked);
+	*length = w.length;
 	w.text = malloc(w.length);
-	if (!w.text)
-		return -ENOMEM;
-	size_t size = w.length;
 	w.length = 0;
-	put_request(&w, asked);
+	if (w.text)
+		put_request(&w, asked);
+	return w.text;
+}
 
+int make_request(const struct asked *asked)
+{
+	size_t size;
+	char *text = request_text(asked, &size);
+
+	if (!text)
+		return -ENOMEM;
 	int fd = above_stdio(memfd_create("vuos-run-request", MFD_CLOEXEC));
-	ssize_t n = fd < 0 ? -1 : write(fd, w.text, size);
+	ssize_t n = fd < 0 ? -1 : write(fd, text, size);
 	int error = n < 0 ? errno : n == (ssize_t)size ? 0 : ENOSPC;
-	free(w.text);
+	free(text);
 	if (!error)
 		return fd;
 	if (fd >= 0)
@@ -108,6 +116,24 @@ static int take_list(struct reader *r, const char *key, char ***list)
 	return count;
 }
 
+static int take_command(struct reader *r, struct strings *command)
+{
+	command->argc = take_list(r, "argc", &command->argv);
+	if (command->argc < 1)
+		return command->argc < 0 ? command->argc : -EPROTO;
+	command->envc = take_list(r, "envc", &command->envp);
+	return command->envc < 0 ? command->envc : 0;
+}
+
+int read_nested(char *text, size_t size, const char **cwd, struct strings *command)
+{
+	struct reader r = { text, text + size };
+	const char *key = take(&r);
+
+	*cwd = take(&r);
+	return key && *cwd && !strcmp(key, "cwd") ? take_command(&r, command) : -EPROTO;
+}
+
 int read_command(int fd, struct strings *command)
 {
 	struct stat st;
@@ -118,9 +144,5 @@ int read_command(int fd, struct strings *command)
 	if (text == MAP_FAILED)
 		return -errno;
 	struct reader r = { text, text + st.st_size };
-	command->argc = take_list(&r, "argc", &command->argv);
-	if (command->argc < 1)
-		return command->argc < 0 ? command->argc : -EPROTO;
-	command->envc = take_list(&r, "envc", &command->envp);
-	return command->envc < 0 ? command->envc : 0;
+	return take_command(&r, command);
 }

@@ -132,7 +132,9 @@ static noreturn void setup_failed(const struct keeper *k, const struct progress 
 	case STAGE_LANDLOCK: complain(p->value, "cannot apply the Landlock rules of the view"); break;
 	default:
 		if (p->value == EBUSY)
-			complain(0, "already under a system-call supervisor, and the kernel allows one");
+			complain(0,
+				 "already under a system-call supervisor, and the kernel allows one; a view's profile "
+				 "may grant others in it: [control] allow = [\"view\"]");
 		else if (p->value == EINVAL || p->value == ENOSYS)
 			complain(p->value,
 				 "this kernel has no seccomp user notification as needed (Linux 6.1 or newer)");

@@ -127,7 +127,7 @@ def test_the_format() -> None:
         '                  ^^^^^   did you mean "$HOME"?\n'
         'ci.toml:4:2: unknown key "nett"\n'
         "  [nett]\n"
-        "   ^^^^   known: extends, view, mount, module, env"
+        "   ^^^^   known: extends, view, control, mount, module, env"
     )
     assert said(text).startswith(
         'ci.toml:2:8: unknown type "hid"\n  type = "hid"\n         ^^^^^   did you mean "hide"?\n'

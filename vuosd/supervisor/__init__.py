@@ -17,6 +17,7 @@
     scratch.py    private directories of a session, and their removal
     mounting/     what is mounted while the session runs
     modules/      plugins that answer its system calls
+    nested/       views inside the view        eyes.py  by whose eyes a profile is read
     session.py    the engine's session        filter.py, floor.py   BPF program, Landlock ruleset
     engine/       C: answers the notifications        log.py   lines on stderr
 

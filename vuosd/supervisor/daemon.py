@@ -222,7 +222,7 @@ class Daemon:
             return f"this is the daemon of user {os.geteuid()}, not of {uid}"
         if pid and members.tag_of(pid) is not None:
             # A member, or the worker that connects in its name.
-            return "no view can be started or controlled from inside a view yet"
+            return "no view can be controlled from inside a view, nor started where [control] grants none"
         return ""
 
     def _reject(self, connection: socket.socket, error: Exception) -> None:

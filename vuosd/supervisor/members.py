@@ -88,10 +88,11 @@ def tagged() -> Iterator[tuple[int, Tag]]:
 def of_session(session: int) -> list[int]:
     """The members of a session that are alive."""
     found = [pid for pid, tag in tagged() if tag.session == session and tag.state < SERVER]
-    return [pid for pid in found if not _dead(pid)]
+    return [pid for pid in found if not dead(pid)]
 
 
-def _dead(pid: int) -> bool:
+def dead(pid: int) -> bool:
+    """Whether it has ended, reaped or not."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()

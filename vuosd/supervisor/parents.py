@@ -9,7 +9,7 @@ A HIDE with entries below it is such a directory too: it shows what leads to the
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.session import Placed
@@ -18,9 +18,15 @@ from vuosd.views.table import host_paths, lookup, prefixes
 
 _MODE = 0o755
 
+Exists = Callable[[bytes], bool]
 
-def with_parents(table: Mapping[bytes, Entry], placed: list[Placed], scratch: Scratch) -> list[Placed]:
-    """Makes what is missing; `placed`, with the entries that show it. OSError where it cannot be made."""
+
+def with_parents(
+    table: Mapping[bytes, Entry], placed: list[Placed], scratch: Scratch, exists: Exists = os.path.lexists
+) -> list[Placed]:
+    """Makes what is missing; `placed`, with the entries that show it. OSError where it cannot be made.
+    `exists`: whether something is at a path of the host.
+    """
     tmpfs = {one.target: one for one in placed if one.kind == Kind.TMPFS}
     made: dict[bytes, bytes] = {}
     """Directories of ours by view path."""
@@ -36,7 +42,7 @@ def with_parents(table: Mapping[bytes, Entry], placed: list[Placed], scratch: Sc
             if path in made:
                 break
             hidden = path in table and table[path].kind is Kind.HIDE
-            if not hidden and (path in table or _exists(table, path)):
+            if not hidden and (path in table or _exists(table, path, exists)):
                 break
             lacking.append(path)
             if hidden:
@@ -57,14 +63,14 @@ def with_parents(table: Mapping[bytes, Entry], placed: list[Placed], scratch: Sc
     return [*(one for one in placed if one.target not in instead), *shown]
 
 
-def _exists(table: Mapping[bytes, Entry], path: bytes) -> bool:
+def _exists(table: Mapping[bytes, Entry], path: bytes, exists: Exists) -> bool:
     """What is there but is no directory leads nowhere, as it would below a mount."""
     decides = lookup(table, path)
     if decides is not None and decides.kind is Kind.FILESYSTEM:
         return True  # that is seen when it is mounted
     if decides is not None and decides.kind is Kind.TMPFS:
         return decides.target == path
-    return any(map(os.path.lexists, host_paths(decides, path)))
+    return any(map(exists, host_paths(decides, path)))
 
 
 def _make(path: bytes) -> bytes:

@@ -91,8 +91,10 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
             sized = next(entry for entry in table.values() if entry.kind is Kind.COW and entry.size)
             raise _no_size(view, sized, "cow", why) from None
     entries = tuple(table.values())
-    placer = _Placer(view, scratch, layers)
+    placer = Placer(view, scratch, layers)
     placed, late = _late(view, entries, _with_parents(view, table, placer.place(entries), scratch))
+    if view.enforce and view.allow:
+        scratch.make(0o700)  # what is mounted later lies beside it, which the floor has to know
     landlock = _floor(entries, scratch, layers) if view.enforce else None
     rules = view.env
     unchanged = not (rules.set or rules.unset)
@@ -100,6 +102,7 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
         view=view,
         name=os.fsdecode(request.name) or view.name or (layers.name if layers else ""),
         enforce=view.enforce,
+        allow=view.allow,
         keep_tree=view.keep_tree,
         placed=placed,
         stacked=placer.stacked,
@@ -182,7 +185,7 @@ def _late(
     return early, sorted([*late, *systems.values()], key=lambda one: len(one.target))
 
 
-class _Placer:
+class Placer:
     """Opens what entries show."""
 
     def __init__(self, view: View, scratch: Scratch, layers: "Layers | None") -> None:

@@ -22,14 +22,15 @@ class Refused(Exception):
 
 class Prepared(NamedTuple):
     """`view` is None without a profile. `late` is mounted when the session runs, outermost first: file
-    systems and what lies in them. `start` is the view path of the directory the command starts in. The
-    descriptors are the session's.
+    systems and what lies in them. `allow`: what may be changed from inside, None: everything. `start` is the
+    view path of the directory the command starts in. The descriptors are the session's.
     """
 
     name: str
     command: bytes
     view: "View | None" = None
     enforce: bool = False
+    allow: "frozenset[str] | None" = None
     keep_tree: bool = False
     placed: "Sequence[Placed]" = ()
     stacked: "Sequence[Stacked]" = ()
@@ -38,3 +39,15 @@ class Prepared(NamedTuple):
     start: bytes = b"/"
     landlock: int | None = None
     late: "Sequence[Entry | Placed]" = ()
+
+    @property
+    def watched(self) -> bool:
+        """Whether we hear of calls that matter only where there are entries, as listings do. `allow` says so
+        for those of nested views.
+        """
+        return bool(self.placed or self.stacked or self.enforce or (self.allow and "view" in self.allow))
+
+    @property
+    def controlled(self) -> bool:
+        """Whether anything of the view can be changed while it runs."""
+        return self.allow is None or bool(self.allow)

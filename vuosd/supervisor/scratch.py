@@ -15,6 +15,7 @@ import errno
 import os
 import socket
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -43,14 +44,16 @@ class Scratch:
         self.session = session
         self.path: bytes | None = None
         self._count = 0
+        self._making = threading.Lock()
         self._namespaces: list[int] = []
 
     def make(self, mode: int) -> bytes:
         """A new directory, empty."""
-        if self.path is None:
-            self.path = _make_top(self.session)
-        path = self.path + b"/%d" % self._count
-        self._count += 1
+        with self._making:
+            if self.path is None:
+                self.path = _make_top(self.session)
+            path = self.path + b"/%d" % self._count
+            self._count += 1
         os.mkdir(path, 0o700)
         os.chmod(path, mode)  # the umask must not count
         return path

@@ -36,6 +36,16 @@ class Placed(NamedTuple):
     served: bool = False
 
 
+class Below(NamedTuple):
+    """What comes with a mount at run time: what is mounted below `path`, of namespace `space`. `all`: also
+    what has been mounted at run time; else the entries of the view alone.
+    """
+
+    path: bytes
+    space: int = 0
+    all: bool = False
+
+
 class Stacked(NamedTuple):
     """Several trees as one, topmost first: a COW's changed tree and what is below it, or those of a MERGE.
     The session keeps the descriptors.
@@ -141,6 +151,7 @@ class Asked(NamedTuple):
     nr, args: the system call and its registers: numbers and addresses
     flags: of "open_fuse", those of open(2)
     claim: of "module", Claim.id
+    space: its mount namespace
     """
 
     id: int
@@ -151,6 +162,7 @@ class Asked(NamedTuple):
     args: tuple[int, int, int, int, int, int]
     flags: int = 0
     claim: int = 0
+    space: int = 0
 
 
 class Resolved(NamedTuple):
@@ -159,11 +171,15 @@ class Resolved(NamedTuple):
     view: canonical path in the view; empty for an object that has none (a pipe, by /proc/self/fd)
     fd: O_PATH, of the object; the receiver's to close
     readonly: an entry of the view forbids to change it
+    served: a process serves its file system
+    special: it lies in an entry of several trees, or in a wire mount: the object is not all that the view has
     """
 
     view: bytes
     fd: int
     readonly: bool
+    served: bool = False
+    special: bool = False
 
 
 class Session:
@@ -244,27 +260,39 @@ class Session:
         _check(lib.vu_session_cwd(self._session, start))
         _check(lib.vu_session_start(self._session, listener))
 
-    def mount(self, entry: Placed) -> int:
+    def mount(self, entry: Placed, space: int = 0, below: Below | None = None, *, first: bool = False) -> int:
         """Show `entry` on top of what is at its target, to all members at once, while the session runs.
 
         entry.target: canonical path in the view. entry.kind: BIND, TMPFS or HIDE. entry.source: O_PATH, the
         session's from then on, but the caller's still when this raises. entry.source_path: what
         /proc/self/fd says of it, also when that is a path in another mount namespace; no other mount of the
         session should have the same one.
+        space: the mount namespace, whose members they are. below: what comes with it, and goes with it.
+        first: it is an entry of the namespace's view, made before there is a member: it covers what is
+        mounted at and below its target, and nobody has been beneath it.
 
-        Returns the mount's number, > 0 and never used again. Raises OSError: EINVAL, ENOMEM.
+        Returns the mount's number, > 0 and never used again. Raises OSError: EINVAL, ENOMEM, ESRCH (no such
+        namespace), EXDEV (an entry of several trees, or a wire mount, lies below the source, and cannot be
+        shown elsewhere).
         """
         texts = [ffi.new("char[]", text) if text else ffi.NULL for text in entry[4:8]]
         target = ffi.new("char[]", entry.target)
         options = ffi.new("struct vu_mount_options *")
         options.target, options.kind, options.source = target, entry.kind, entry.source
-        options.flags = (lib.VU_ENTRY_READONLY if entry.readonly else 0) | (
-            lib.VU_ENTRY_SERVED if entry.served else 0
+        options.flags = (
+            (lib.VU_ENTRY_READONLY if entry.readonly else 0)
+            | (lib.VU_ENTRY_SERVED if entry.served else 0)
+            | (lib.VU_ENTRY_FIRST | lib.VU_ENTRY_COVERS if first else 0)
+            | (lib.VU_ENTRY_ALL if below is not None and below.all else 0)
         )
         options.source_path, options.type, options.name, options.options = texts
+        options.space = space
+        beneath = ffi.new("char[]", below.path) if below is not None else ffi.NULL
+        options.below = beneath
+        options.origin = below.space if below is not None else 0
         return self._call(lib.vu_session_mount, options)
 
-    def unmount(self, number: int) -> bool:
+    def unmount(self, number: int, space: int = 0) -> bool:
         """Take the mount away; what lay below it shows again. The members that have something of it open, or
         stand in it, keep that, as after umount2(MNT_DETACH).
 
@@ -272,9 +300,27 @@ class Session:
         waits for a server, say), and it is closed when the last of them has ended. Raises OSError: EINVAL for
         what is no number of a mount.
         """
-        return self._call(lib.vu_session_unmount, number) == 0
+        return self._call(lib.vu_session_unmount, space, number) == 0
 
-    def mount_wire(self, wire: Wired) -> int:
+    def new_space(self, like: int = 0) -> int:
+        """A new mount namespace, which begins as a copy of another; its number. Raises OSError: ENOSPC when
+        there are too many, ESRCH.
+        """
+        return self._call(lib.vu_session_space, like)
+
+    def enter(self, id: int, space: int) -> None:
+        """The caller of an asked call is in this namespace from now on, with what it starts. OSError."""
+        self._call(lib.vu_session_enter, id, space)
+
+    def space_of(self, state: int) -> int:
+        """The namespace of members with this state in their tag. Raises OSError(ESRCH)."""
+        return self._call(lib.vu_session_space_of, state)
+
+    def end_space(self, space: int) -> None:
+        """Of a namespace without a member. Its number may be another's then. OSError."""
+        self._call(lib.vu_session_space_end, space)
+
+    def mount_wire(self, wire: Wired, space: int = 0) -> int:
         """Show what a FUSE server serves, on top of what is at the target, as `mount` does. Waits for the
         server to begin: not to be called by a thread that others wait for.
 
@@ -290,6 +336,7 @@ class Session:
         options.flags = lib.VU_ENTRY_READONLY if wire.readonly else 0
         options.deadline_ms, options.largest = int(wire.deadline * 1000), wire.largest
         options.type, options.name, options.options = texts
+        options.space = space
         return self._call(lib.vu_session_wire, options)
 
     def end_wire(self, number: int) -> int:
@@ -357,7 +404,15 @@ class Session:
         op = ffi.string(out.op)
         assert isinstance(op, bytes)
         return Asked(
-            out.id, out.tid, out.tgid, op.decode(), out.nr, (a, b, c, d, e, f), out.flags, out.claim
+            out.id,
+            out.tid,
+            out.tgid,
+            op.decode(),
+            out.nr,
+            (a, b, c, d, e, f),
+            out.flags,
+            out.claim,
+            out.space,
         )
 
     def answer(self, id: int, value: int = 0, error: int = 0) -> bool:
@@ -400,7 +455,7 @@ class Session:
         self._call(lib.vu_session_resolve, id, dirfd, path, follow, out)
         view = ffi.string(out.view)
         assert isinstance(view, bytes)
-        return Resolved(view, out.fd, bool(out.readonly))
+        return Resolved(view, out.fd, bool(out.readonly), bool(out.served), bool(out.special))
 
     def stats(self) -> dict[str, int]:
         """The counts of struct vu_stats, by name."""

@@ -45,9 +45,9 @@ def with_options(view: View, request: Request, layers: "Layers") -> View:
 
 
 def _readlink(path: bytes) -> bytes | None:
-    from vuosd.supervisor.view import readlink
+    from vuosd.supervisor.eyes import Machine
 
-    return readlink(path)
+    return Machine().readlink(path)
 
 
 def _in_store(view: View, store: bytes) -> View:

@@ -58,7 +58,7 @@ class _Watch:
         self.ended = Ended("")
         self.said_goodbye = trio.Event()
         self.scope = trio.CancelScope()
-        self.mounter = None if running.prepared.enforce else Mounter(running)
+        self.mounter = Mounter(running) if running.prepared.controlled else None
 
     async def run(self) -> Ended:
         with self.scope:
@@ -182,7 +182,7 @@ class _Watch:
         elif question["ask"] == "stats":
             answer = self.running.session.stats()
         elif self.mounter is None:
-            answer = {"error": "the view enforces its rules: nothing can be mounted in it"}
+            answer = {"error": "the view enforces its rules: nothing can be mounted in it ([control] allow)"}
         else:
             answer = await self.mounter.outside.answer(question)
         try:
@@ -234,6 +234,7 @@ class _Watch:
                 "keep": list(view.env.keep) if view else [],
             },
             "stats": running.session.stats(),
+            "nested": [child.about() for child in self.mounter.children.all.values()] if self.mounter else [],
             "log": [_text(os.fsencode(line)) for line in log.last],
         }
 

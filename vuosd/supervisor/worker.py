@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from vuosd.supervisor.modules.loaded import Modules
     from vuosd.supervisor.modules.profile import Begun
-    from vuosd.supervisor.mounting.mounts import Mounts
+    from vuosd.supervisor.mounting.family import Family
     from vuosd.supervisor.quota import Watcher
     from vuosd.views import View
 
@@ -62,7 +62,7 @@ class Running:
         self.report: socket.socket | None = None
         self.cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
         self.privileged = os.geteuid() == 0
-        self.mounts: Mounts | None = None
+        self.family: Family | None = None
         self.begun: Sequence[Begun] = ()
         """What a profile's modules are, until the session has them."""
         self.modules: Modules | None = None
@@ -72,8 +72,8 @@ class Running:
     def fit(self, prepared: Prepared) -> None:
         """The filter that was made while we were a spare is for views without entries."""
         traps = tuple(dict.fromkeys(trap for one in self.begun for trap in one.traps))
-        entries = bool(prepared.placed or prepared.stacked or prepared.enforce)
-        if not entries and not traps:
+        entries = prepared.watched
+        if not entries and not traps and prepared.controlled:
             return
         os.close(self.program)
         enforce = prepared.enforce
@@ -84,7 +84,7 @@ class Running:
             entries=entries,
             stacked=bool(prepared.stacked),
             carries=entries and self.privileged and not _may_trace_others(),
-            mounts=not enforce,
+            mounts=prepared.controlled,
             traps=traps,
         )
         self._take()
@@ -191,7 +191,7 @@ def _ends_soon(running: Running) -> bool:
     """Most commands are short: such a session ends here, and needs no event loop (5 ms of CPU)."""
     poller = select.poll()
     poller.register(running.connection, select.POLLIN)
-    if not running.prepared.enforce:
+    if running.prepared.controlled:
         poller.register(running.session.asked_fd(), select.POLLIN)
     while ready := poller.poll(_SHORT_MILLISECONDS):
         if ready[0][0] != running.connection.fileno():
@@ -236,8 +236,8 @@ def _establish(running: Running, message: Message) -> None:
         keeper=connection.fileno(),
         protected_links=bool(prepared.view) and _is_protected("symlinks"),
         protected_hardlinks=bool(prepared.view) and _is_protected("hardlinks"),
-        mounts=not prepared.enforce,
-        fusermount=-1 if prepared.enforce else _fusermount(),
+        mounts=prepared.controlled,
+        fusermount=_fusermount() if prepared.controlled else -1,
     )
     for entry in prepared.placed:
         session.add(entry)
@@ -432,8 +432,10 @@ def _stop(running: Running) -> None:
         running.quota.stop()
     if running.modules is not None:
         running.modules.finish()
-    if running.mounts is not None:
-        running.mounts.finish()
+    if running.family is not None:
+        from vuosd.supervisor.mounting.mounts import finish
+
+        finish(running.family)
     running.session.stop()
     signal.alarm(0)
 

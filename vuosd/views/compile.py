@@ -46,6 +46,7 @@ class Compiler:
         self.name: str | None = None
         self.enforce = False
         self.survive = False
+        self.allow: frozenset[str] | None = None
         self.cwd: bytes | None = None
         self.set: dict[str, str] = {}
         self.unset: list[str] = []
@@ -60,6 +61,8 @@ class Compiler:
             self.enforce = view.enforce
         if view.survive is not UNSET:
             self.survive = view.survive
+        if checked.profile.control.allow is not UNSET:
+            self.allow = frozenset(checked.profile.control.allow)
         if view.cwd is not UNSET:
             self.cwd = self.path(document, ("view", "cwd"), view.cwd, self.base)
         for index, mount in checked.mounts:
@@ -82,6 +85,10 @@ class Compiler:
             message = "a view with enforce = true can have no module"
             hint = "what it answers is beyond the kernel's Landlock"
             self.errors += [document.error(where, message, hint) for document, where in self.module_places]
+
+    def grants(self) -> frozenset[str] | None:
+        """What may be changed from inside; None: everything."""
+        return frozenset() if self.allow is None and self.enforce else self.allow
 
     def env_rules(self) -> EnvRules:
         return EnvRules(self.set, tuple(self.unset), tuple(self.keep))

@@ -46,6 +46,7 @@ def load(path: bytes, *, env: Mapping[str, str], cwd: bytes, read: Read, types: 
         name=compiler.name or os.fsdecode(stem),
         enforce=compiler.enforce,
         keep_tree=compiler.survive,
+        allow=compiler.grants(),
         entries=tuple(compiler.entries),
         env=compiler.env_rules(),
         cwd=compiler.cwd,

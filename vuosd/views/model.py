@@ -126,11 +126,14 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A whole view. `entries` stand in profile order; `flatten` makes the engine's table of them."""
+    """A whole view. `entries` stand in profile order; `flatten` makes the engine's table of them. `allow`:
+    what its processes may change of it, None: everything.
+    """
 
     name: str
     enforce: bool = False
     keep_tree: bool = False
+    allow: frozenset[str] | None = None
     entries: tuple[Entry, ...] = ()
     env: EnvRules = EnvRules()
     cwd: bytes | None = None

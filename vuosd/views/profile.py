@@ -191,6 +191,21 @@ class ViewTable(_Table):
     cwd: _Cwd | UnsetType = UNSET
 
 
+class ControlTable(_Table):
+    """What processes of the view may change of it while it runs."""
+
+    allow: (
+        Annotated[
+            list[Literal["mount", "umount", "insmod", "rmmod", "view"]],
+            Meta(
+                description="What is granted: to mount, to unmount, to load and to unload modules, to start "
+                "a view inside this one. Left out: nothing with enforce = true, else everything."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
 class EnvTable(_Table):
     """The command's environment: `unset` takes away, except what `keep` names; then `set` gives."""
 
@@ -233,6 +248,7 @@ class Profile(_Table):
         list[_Text], Meta(description="Profiles to build on: paths relative to this file, or names.")
     ] = []
     view: ViewTable = msgspec.field(default_factory=ViewTable)
+    control: ControlTable = msgspec.field(default_factory=ControlTable)
     mount: Annotated[list[Mount], Meta(description="Entries of the view, in order: later wins.")] = []
     module: Annotated[list[ModuleTable], Meta(description="Modules of the view.")] = []
     env: EnvTable = msgspec.field(default_factory=EnvTable)

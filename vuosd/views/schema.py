@@ -6,7 +6,7 @@ from typing import Any, get_args
 import msgspec
 import msgspec.inspect
 
-from vuosd.views.profile import EnvTable, Filesystem, ModuleTable, Mount, Profile, ViewTable
+from vuosd.views.profile import ControlTable, EnvTable, Filesystem, ModuleTable, Mount, Profile, ViewTable
 
 _NAMES_ITSELF = r"^fuse(blk)?$|^fuse(blk)?\..|[:/]"
 """As `validate` has it."""
@@ -26,7 +26,8 @@ def schema(types: Iterable[str]) -> dict[str, Any]:
 
 def reference() -> str:
     """The tables of docs/profile.md: every table, entry type and key."""
-    parts = [_section("Top of the file", "", Profile, leave={"view", "mount", "module", "env"})]
+    leave = {"view", "control", "mount", "module", "env"}
+    parts = [_section("Top of the file", "", Profile, leave=leave)]
     parts.append(_section("`[view]`", _doc(ViewTable), ViewTable))
     for mount in get_args(Mount):
         parts.append(
@@ -34,6 +35,7 @@ def reference() -> str:
         )
     parts.append(_section("`[[mount]]` with the `type` of a file system", _doc(Filesystem), Filesystem))
     parts.append(_section("`[[module]]`", _doc(ModuleTable), ModuleTable))
+    parts.append(_section("`[control]`", _doc(ControlTable), ControlTable))
     parts.append(_section("`[env]`", _doc(EnvTable), EnvTable))
     return "\n".join(parts)
 
@@ -73,7 +75,8 @@ def _words(kind: Any) -> str:
     if isinstance(kind, msgspec.inspect.UnionType):
         return " or ".join(map(_words, kind.types))
     if isinstance(kind, msgspec.inspect.ListType):
-        return f"array of {_words(kind.item_type)}s"
+        item = _words(kind.item_type)
+        return f"array of {item}" if "`" in item else f"array of {item}s"
     if isinstance(kind, msgspec.inspect.LiteralType):
         return " or ".join(f"`{msgspec.json.encode(value).decode()}`" for value in kind.values)
     return _KNOWN[type(kind)]

@@ -219,7 +219,9 @@ class _Walk:
         if type(value) is not str:
             return self.error(at, f"expected string, got {_name(value)}", _one_of(kind.values))
         if value not in kind.values:
-            return self.error(at, f"unusable value {quote(value)}", _one_of(kind.values))
+            close = nearest(value, kind.values)
+            hint = f"did you mean {quote(close)}?" if close else _one_of(kind.values)
+            return self.error(at, f"unusable value {quote(value)}", hint)
         return value
 
     def integer(self, kind: Any, value: Any, at: KeyPath) -> Any:

@@ -63,7 +63,7 @@ static void *reader(void *argument)
 	struct vu_namespace *names = &session.names;
 	struct vu_pin *pin = argument;
 	for (unsigned i = 0; !atomic_load(&done); i++) {
-		const struct vu_table *table = vu_table_pin(names, pin);
+		const struct vu_table *table = vu_table_pin(names, 0, pin);
 		look(table);
 		if (i % 3 == 0) { /* as a call that leaves its thread */
 			vu_table_share(table);
@@ -74,7 +74,7 @@ static void *reader(void *argument)
 			vu_table_unpin(names, pin);
 		}
 		if (i % 5 == 0) {
-			table = vu_table_hold(names);
+			table = vu_table_hold(names, 0);
 			look(table);
 			vu_table_release(names, table);
 		}
@@ -116,10 +116,10 @@ int main(int count, char **arguments)
 {
 	CHECK(count == 3 && realpath(arguments[1], source));
 	CHECK(!vu_namespace_init(&session.names, false));
-	CHECK(((const struct vu_table *)atomic_load(&session.names.table))->empty);
+	CHECK(((const struct vu_table *)atomic_load(&session.names.tables[0]))->empty);
 	session.rows[2].op = VU_OP_OPEN;
 	claim(false);
-	CHECK(((const struct vu_table *)atomic_load(&session.names.table))->empty);
+	CHECK(((const struct vu_table *)atomic_load(&session.names.tables[0]))->empty);
 	struct vu_pin pins[READERS] = {};
 	pthread_t threads[READERS];
 	for (int i = 0; i < READERS; i++) {
@@ -129,9 +129,9 @@ int main(int count, char **arguments)
 	for (int i = atoi(arguments[2]); i--;) {
 		int first = mount("/over"), second = mount("/over");
 		claim(i % 2);
-		CHECK(vu_session_unmount(&session, i % 2 ? first : second) >= 0);
-		CHECK(vu_session_unmount(&session, i % 2 ? second : first) >= 0);
-		CHECK(vu_session_unmount(&session, first) == -EINVAL);
+		CHECK(vu_session_unmount(&session, 0, i % 2 ? first : second) >= 0);
+		CHECK(vu_session_unmount(&session, 0, i % 2 ? second : first) >= 0);
+		CHECK(vu_session_unmount(&session, 0, first) == -EINVAL);
 	}
 	atomic_store(&done, true);
 	for (int i = 0; i < READERS; i++) {
@@ -148,10 +148,10 @@ int main(int count, char **arguments)
 		numbers[i] = mount(target);
 	}
 	double begun = now();
-	CHECK(vu_session_unmount(&session, mount("/over")) == 0);
+	CHECK(vu_session_unmount(&session, 0, mount("/over")) == 0);
 	printf("%.3f\n", (now() - begun) / 2);
 	for (int i = 0; i < MANY; i++)
-		CHECK(vu_session_unmount(&session, numbers[i]) == 0);
+		CHECK(vu_session_unmount(&session, 0, numbers[i]) == 0);
 	vu_namespace_free(&session.names);
 	return 0;
 }

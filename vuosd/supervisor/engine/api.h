@@ -92,6 +92,9 @@ enum {
 	VU_ENTRY_READONLY = 1,
 	VU_ENTRY_SERVED =
 		2, /* at run time: its file system is served by a process, so that calls on it may wait for long */
+	VU_ENTRY_FIRST = 4, /* … of the view itself, before its command begins: nobody has known what it covers */
+	VU_ENTRY_COVERS = 8, /* … what is mounted at and below its target is gone */
+	VU_ENTRY_ALL = 16, /* … `below` also has what has been mounted at run time */
 };
 
 enum {
@@ -126,6 +129,10 @@ struct vu_mount_options {
 	const char *source_path;
 	/* As mountinfo tells them; NULL: as of the mount that the source lies on. The options are all in one, as in /proc/mounts. */
 	const char *type, *name, *options;
+	uint32_t space; /* the mount namespace */
+	/* What is mounted below this view path of namespace `origin` comes with it, read-only if it is; NULL: nothing. */
+	const char *below;
+	uint32_t origin;
 };
 
 /* A FUSE server that is spoken to directly: wire.h. */
@@ -137,6 +144,7 @@ struct vu_wire_mount {
 	uint32_t deadline_ms; /* of one request; 0: none */
 	uint64_t largest; /* file that can be opened, in bytes; 0: no limit */
 	const char *type, *name, *options; /* as in struct vu_mount_options */
+	uint32_t space;
 };
 
 /* A request that waits for the server. */
@@ -160,6 +168,7 @@ struct vu_asked {
 	uint64_t id;
 	int32_t tid, tgid, nr;
 	uint32_t flags; /* of open_fuse: how it is to be opened */
+	uint32_t space; /* its mount namespace */
 	uint64_t args[6];
 	uint32_t claim; /* of "module": struct vu_claim.id */
 	char op[16]; /* "mount", "umount", "open_fuse", "door" (door.h), "module" */
@@ -187,6 +196,8 @@ struct vu_resolved {
 	char view[16384]; /* canonical path in the view; "" for an object without one */
 	int32_t fd; /* O_PATH, the caller's of vu_session_resolve() */
 	int32_t readonly; /* by an entry of the view */
+	int32_t served; /* a process serves it */
+	int32_t special; /* of several trees, or by wire: `fd` is not all of it */
 };
 
 struct vu_options {
@@ -219,13 +230,24 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
  * size, in the order in which they were added. -ENOENT: there is none.
  */
 int vu_session_usage(vu_session *session, uint32_t number, uint64_t *bytes);
-/* While the session runs: on top of what is at the target now. Returns the mount's number, > 0; the source is the session's then. */
+/* While the session runs: on top of what is at the target now. Returns the mount's number, > 0; the source is the session's then.
+ * -EXDEV: what lies below the source has a mount of several trees, or by wire, that cannot be shown elsewhere. */
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options);
 /*
  * Takes it away, whatever lies over it. 0: its descriptor is closed; 1: calls are under way that still use it, and the last
  * of them closes it. -EINVAL: there is no such mount.
  */
-int vu_session_unmount(vu_session *session, int number);
+int vu_session_unmount(vu_session *session, uint32_t space, int number);
+/*
+ * A new mount namespace, like that of number `from` but without its future: its number. -ENOSPC: there are too many. It ends by
+ * vu_session_space_end(), when no process is left in it; one that is, all the same, gets ESRCH.
+ */
+int vu_session_space(vu_session *session, uint32_t from);
+int vu_session_space_end(vu_session *session, uint32_t space);
+/* The caller of a call that waits is in that namespace from now on, with what it starts. */
+int vu_session_enter(vu_session *session, uint64_t id, uint32_t space);
+/* That of a process, by the state in its tag; -ESRCH: there is no such state. */
+int vu_session_space_of(vu_session *session, uint32_t state);
 /*
  * As vu_session_mount(), of a FUSE server. Waits for it to begin. The descriptors are the session's, also after an error: -EPROTO (it
  * speaks no FUSE that we know), -ENOTCONN (it has gone), -EIO (it did not answer in time), or what it says of its root.

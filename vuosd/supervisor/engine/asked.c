@@ -75,6 +75,7 @@ int vu_asked_park(struct vu_call *call)
 		.nr = call->nr,
 		.flags = call->asks_flags,
 		.claim = call->claim,
+		.space = vu_space_of(call),
 	};
 	if (call->claim && call->claimed && !(parked->path = strdup(call->claimed))) {
 		free(parked);
@@ -187,7 +188,7 @@ static int begin(vu_session *session, uint64_t id, struct vu_asked *asked, struc
 		return -ESRCH;
 	*call = (struct vu_call){
 		.session = session,
-		.table = vu_table_hold(&session->names),
+		.table = vu_table_hold(&session->names, asked->space),
 		.row = &session->rows[asked->nr],
 		.id = id,
 		.args = asked->args,
@@ -195,7 +196,7 @@ static int begin(vu_session *session, uint64_t id, struct vu_asked *asked, struc
 		.tgid = asked->tgid,
 		.nr = asked->nr,
 	};
-	return 0;
+	return call->table ? 0 : -ESRCH;
 }
 
 /* What was seen was the caller's, if it still waits. */
@@ -280,9 +281,24 @@ static int resolve(struct vu_call *call, int dirfd, const char *path, unsigned f
 		return -ENAMETOOLONG;
 	strcpy(out->view, place.magic ? "" : *place.view ? place.view : "/");
 	out->readonly = place.readonly;
+	out->served = place.mount->served;
+	out->special = place.mount->stack || place.mount->wired;
 	out->fd = place.fd;
 	place.fd = -1;
 	return 0;
+}
+
+int vu_session_enter(vu_session *session, uint64_t id, uint32_t space)
+{
+	struct vu_asked asked;
+	struct vu_call call;
+	int error = begin(session, id, &asked, &call);
+	if (error < 0)
+		return error;
+	struct vu_state wanted = *vu_state_of(&call);
+	wanted.space = space;
+	wanted.cwd_mount = NULL; /* as it was shown in the namespace that the caller leaves */
+	return end(&call, vu_state_set(&call, &wanted));
 }
 
 int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *path, int follow,

@@ -7,7 +7,9 @@
  *     callers.c  what is kept of threads that call again and again
  *     place.c    a path of the caller → a place: (mount, anchor directory, name), by way of walk.c, using
  *     table.c    the mount table: two tries, view path → mount and host path → mount
- *     namespace.c the versions of the table, which may change while the session runs
+ *     namespace.c the versions of the tables, which may change while the session runs
+ *     namespace_change.c a mount at run time, and its end
+ *     spaces.c    the mount namespaces of nested views, each with a table of its own
  *     asked.c    calls that Python answers
  *     claims.c   which of them are a module's
  *     op_*.c     what to do with the place: continue, or the same call on the anchor
@@ -51,6 +53,8 @@
 #define VU_MAX_NR 512
 #define VU_STATE_BITS 24
 #define VU_STATE_MASK ((UINT64_C(1) << VU_STATE_BITS) - 1)
+#define VU_SPACES 1024 /* mount namespaces of a session at one time, and the states of processes */
+#define VU_GONE VU_SPACES /* the number of one that has ended */
 
 /* Constants newer than the oldest headers we build with. */
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
@@ -112,6 +116,9 @@ struct vu_mount {
 	unsigned tree_count;
 	struct vu_mount *whole; /* of such a one: the entry; it is none itself */
 	int8_t tree;
+	struct vu_mount *
+		origin; /* the same mount seen at another place or in another way: whose `wired` and `stack` these are */
+	unsigned group; /* number of the mount that it came with, and goes with; or 0 */
 	struct vu_mount *next; /* all that the session ever had, the latest first */
 };
 
@@ -159,9 +166,14 @@ struct vu_pin {
 	struct vu_pin *next;
 };
 
-/* A mount namespace of the view: what its processes see, and how it changes. */
+/*
+ * The mount namespaces of a session. Number 0 is that of its profile; a nested view has one of its own, which begins as a copy
+ * of the table that its maker sees, and a process belongs to that which its state says. The mounts and old versions are common.
+ */
 struct vu_namespace {
-	_Atomic(struct vu_table *) table; /* what calls that begin now see */
+	_Atomic(struct vu_table *)
+		tables[VU_SPACES]; /* what calls that begin now see; NULL: there is none of that number */
+	atomic_bool several; /* there is one but number 0, or has been */
 	pthread_mutex_t lock; /* for all that follows, for vu_mount.versions and for building tables */
 	struct vu_table *old; /* versions that were in use when they were replaced */
 	atomic_bool has_old;
@@ -226,17 +238,27 @@ void vu_namespace_release_wired(struct vu_namespace *names);
 /* The slot of an engine thread. */
 void vu_namespace_add_pin(struct vu_namespace *names, struct vu_pin *pin);
 void vu_namespace_remove_pin(struct vu_namespace *names, struct vu_pin *pin);
-/* The version of now, which stays until vu_table_unpin(). */
-const struct vu_table *vu_table_pin(struct vu_namespace *names, struct vu_pin *pin);
+/* The version of now, which stays until vu_table_unpin(). NULL: that namespace has ended. */
+const struct vu_table *vu_table_pin(struct vu_namespace *names, unsigned space, struct vu_pin *pin);
 void vu_table_unpin(struct vu_namespace *names, struct vu_pin *pin);
 /* The same for a thread without a slot, and for who goes on with a call after its thread has turned to others. */
-const struct vu_table *vu_table_hold(struct vu_namespace *names);
+const struct vu_table *vu_table_hold(struct vu_namespace *names, unsigned space);
 void vu_table_share(const struct vu_table *table);
 void vu_table_release(struct vu_namespace *names, const struct vu_table *table);
 bool vu_table_has(const struct vu_table *table, const struct vu_mount *mount);
 /* The mount, no longer in `table`, in whose tree the host path lies; NULL: there is none. `hint`: the likely one, or NULL. */
 const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struct vu_table *table, const char *host,
 					 const struct vu_mount *hint);
+
+/*
+ * The same as `from`, shown at `target`: of several trees or by wire only where that is the same. NULL with errno: EXDEV if it is
+ * not. The lock is held.
+ */
+struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target);
+/* Frees the versions that nobody uses any more. The lock is held. */
+void vu_namespace_sweep(struct vu_namespace *names);
+/* Makes `table` the version that calls of this namespace see; NULL ends it. The lock is held. */
+void vu_namespace_publish(struct vu_namespace *names, unsigned space, struct vu_table *table);
 
 /* States --------------------------------------------------------------------------------------------------------- */
 
@@ -245,6 +267,8 @@ struct vu_state {
 	const struct vu_mount *cwd_mount; /* where one host directory is seen twice: the mount it was entered by */
 	int64_t euid, egid; /* what it believes to be its effective ids, or -1: op_ids.c */
 	bool undumpable; /* it has been told so: see vu_op_dumpable */
+	unsigned space; /* its mount namespace */
+	struct vu_state *before; /* that had this number until its namespace ended */
 };
 
 /* Session ---------------------------------------------------------------------------------------------------------- */
@@ -266,7 +290,7 @@ struct vu_session {
 	bool borrows; /* privileged, but without CAP_SYS_PTRACE: borrow.h */
 	int listener;
 	int proc, self_fd; /* O_PATH of /proc and of /proc/self/fd */
-	struct vu_state *states[1024];
+	struct vu_state *states[VU_SPACES];
 	atomic_uint state_count;
 	pthread_mutex_t state_lock, broker_lock;
 	atomic_bool credentials_differ; /* a privileged member has changed its ids: read them for each call */
@@ -508,6 +532,11 @@ void vu_resign(struct vu_call *call);
 const struct vu_state *vu_state_of(struct vu_call *call);
 /* Give the caller the state `wanted`, whose root is copied if it is new. */
 int vu_state_set(struct vu_call *call, const struct vu_state *wanted);
+/* No process is left in that namespace: the numbers of its states are free. */
+void vu_states_end(struct vu_session *session, unsigned space);
+void vu_states_free(struct vu_session *session);
+/* The namespace of the caller. */
+unsigned vu_space_of(struct vu_call *call);
 /* Of RLIMIT_LOCKS, RLIMIT_FSIZE: a process's limit, whatever its ids; the caller's. */
 struct rlimit;
 int vu_limit_of(const struct vu_session *session, pid_t pid, int resource, struct rlimit *out);

@@ -13,11 +13,15 @@
 #include "stack.h"
 #include "wired.h"
 
-#include <linux/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
+/* The lock is held. */
+static void enlist(struct vu_namespace *names, struct vu_mount *mount)
+{
+	mount->index = names->last_index++;
+	mount->next = names->all;
+	names->all = mount;
+}
 
-enum { WAIT_NS = 100000, WAITS = 500 };
+static int add_trees(struct vu_mount *whole);
 
 struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonly, const char *target, int fd,
 			      const char *source)
@@ -40,16 +44,47 @@ struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonl
 	mount->target_length = strcmp(target, "/") ? strlen(target) : 0;
 	mount->source_length = strcmp(mount->source, "/") ? strlen(mount->source) : 0;
 	pthread_mutex_lock(&names->lock);
-	mount->index = names->last_index++;
-	mount->next = names->all;
-	names->all = mount;
+	enlist(names, mount);
 	pthread_mutex_unlock(&names->lock);
+	return mount;
+}
+
+struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target)
+{
+	bool special = from->stack || from->wired;
+	if (special && strcmp(from->target, target)) {
+		errno = EXDEV;
+		return NULL;
+	}
+	struct vu_mount *mount = calloc(1, sizeof *mount);
+	if (!mount)
+		return NULL;
+	*mount = *from;
+	mount->versions = mount->tree_count = 0;
+	mount->trees = NULL;
+	mount->origin = from->origin ? from->origin : from;
+	mount->fd = from->fd < 0 ? -1 : fcntl(from->fd, F_DUPFD_CLOEXEC, 0);
+	mount->target = strdup(target);
+	mount->source = strdup(from->source);
+	mount->type = from->type ? strdup(from->type) : NULL;
+	mount->name = from->name ? strdup(from->name) : NULL;
+	mount->options = from->options ? strdup(from->options) : NULL;
+	if (mount->target)
+		mount->target_length = strcmp(target, "/") ? strlen(target) : 0;
+	mount->identity = from->kind != VU_HIDE && !strcmp(target, from->source);
+	enlist(names, mount); /* frees it, whatever is missing */
+	bool whole = mount->target && mount->source && (mount->fd >= 0 || from->fd < 0) &&
+		     (!from->type || mount->type) && (!from->name || mount->name) && (!from->options || mount->options);
+	if (!whole || (mount->stack && add_trees(mount) < 0)) {
+		errno = ENOMEM;
+		return NULL;
+	}
 	return mount;
 }
 
 int vu_namespace_fill(struct vu_namespace *names, struct vu_mount *mount)
 {
-	struct vu_table *table = atomic_load(&names->table);
+	struct vu_table *table = atomic_load(&names->tables[0]);
 	int error = vu_table_add(table, mount);
 	mount->versions = 1; /* also after an error: the session is not started then, and ends */
 	table->empty = false;
@@ -105,7 +140,7 @@ int vu_namespace_init(struct vu_namespace *names, bool enforce)
 {
 	pthread_mutex_init(&names->lock, NULL);
 	struct vu_table *table = vu_table_new();
-	atomic_store(&names->table, table);
+	atomic_store(&names->tables[0], table);
 	if (!table)
 		return -ENOMEM;
 	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -124,26 +159,33 @@ int vu_namespace_init(struct vu_namespace *names, bool enforce)
 /* Frees a version. The lock is held. */
 static void drop(struct vu_table *table)
 {
-	for (unsigned i = 0; i < table->count; i++)
-		if (!--table->mounts[i]->versions)
-			vu_close(&table->mounts[i]->fd);
+	for (unsigned i = 0; i < table->count; i++) {
+		struct vu_mount *mount = table->mounts[i];
+		if (!--mount->versions)
+			vu_close(&mount->fd);
+		if (mount->origin && !--mount->origin->versions)
+			vu_close(&mount->origin->fd);
+	}
 	vu_table_free(table);
 }
 
 void vu_namespace_free(struct vu_namespace *names)
 {
-	struct vu_table *table = atomic_load(&names->table);
-	for (struct vu_table *next; table; table = next) {
-		next = table == atomic_load(&names->table) ? names->old : table->next;
+	for (unsigned i = 0; i < VU_SPACES; i++)
+		if (atomic_load(&names->tables[i]))
+			vu_table_free(atomic_load(&names->tables[i]));
+	for (struct vu_table *table = names->old, *next; table; table = next) {
+		next = table->next;
 		vu_table_free(table);
 	}
 	vu_claims_free(names->claims);
 	for (struct vu_mount *mount = names->all, *next; mount; mount = next) {
 		next = mount->next;
 		vu_close(&mount->fd);
-		if (mount->wired)
+		if (mount->wired && !mount->origin)
 			vu_wired_end(mount->wired);
-		vu_stack_free(mount->stack);
+		if (!mount->origin)
+			vu_stack_free(mount->stack);
 		free(mount->trees);
 		free(mount->target);
 		free(mount->source);
@@ -173,12 +215,14 @@ void vu_namespace_remove_pin(struct vu_namespace *names, struct vu_pin *pin)
 	pthread_mutex_unlock(&names->lock);
 }
 
-const struct vu_table *vu_table_pin(struct vu_namespace *names, struct vu_pin *pin)
+const struct vu_table *vu_table_pin(struct vu_namespace *names, unsigned space, struct vu_pin *pin)
 {
-	const struct vu_table *table = atomic_load(&names->table), *now;
+	if (space >= VU_SPACES)
+		return NULL;
+	const struct vu_table *table = atomic_load(&names->tables[space]), *now;
 	for (;; table = now) {
 		atomic_store(&pin->table, table);
-		if ((now = atomic_load(&names->table)) == table)
+		if ((now = atomic_load(&names->tables[space])) == table)
 			return table;
 	}
 }
@@ -192,8 +236,7 @@ static bool pinned(const struct vu_namespace *names, const struct vu_table *tabl
 	return atomic_load(&table->users) > 0; /* last: whoever shares it has it pinned until it has done so */
 }
 
-/* Frees the versions that nobody uses any more. The lock is held. */
-static void sweep(struct vu_namespace *names)
+void vu_namespace_sweep(struct vu_namespace *names)
 {
 	for (struct vu_table **link = &names->old, *table; (table = *link);) {
 		if (pinned(names, table)) {
@@ -211,7 +254,7 @@ static void look_for_old(struct vu_namespace *names)
 	if (!atomic_load(&names->has_old))
 		return;
 	pthread_mutex_lock(&names->lock);
-	sweep(names);
+	vu_namespace_sweep(names);
 	pthread_mutex_unlock(&names->lock);
 }
 
@@ -221,11 +264,12 @@ void vu_table_unpin(struct vu_namespace *names, struct vu_pin *pin)
 	look_for_old(names);
 }
 
-const struct vu_table *vu_table_hold(struct vu_namespace *names)
+const struct vu_table *vu_table_hold(struct vu_namespace *names, unsigned space)
 {
 	pthread_mutex_lock(&names->lock);
-	struct vu_table *table = atomic_load(&names->table);
-	atomic_fetch_add(&table->users, 1);
+	struct vu_table *table = space < VU_SPACES ? atomic_load(&names->tables[space]) : NULL;
+	if (table)
+		atomic_fetch_add(&table->users, 1);
 	pthread_mutex_unlock(&names->lock);
 	return table;
 }
@@ -241,203 +285,18 @@ void vu_table_release(struct vu_namespace *names, const struct vu_table *table)
 	look_for_old(names);
 }
 
-/* The published version with `add` on top and without `omit`, either of which may be NULL. The lock is held. */
-static struct vu_table *changed(struct vu_namespace *names, struct vu_mount *add, const struct vu_mount *omit)
+void vu_namespace_publish(struct vu_namespace *names, unsigned space, struct vu_table *table)
 {
-	const struct vu_table *now = atomic_load(&names->table);
-	struct vu_table *table = vu_table_new();
-	if (!table)
-		return NULL;
-	int error = 0;
-	for (unsigned i = 0; !error && i < now->count; i++)
-		if (now->mounts[i] != omit)
-			error = vu_table_add(table, now->mounts[i]);
-	if (!error && add)
-		error = vu_table_add(table, add);
-	if (error < 0) {
-		vu_table_free(table);
-		return NULL;
-	}
-	table->reduced = now->reduced || omit;
-	table->detached = now->detached || (omit && omit->private);
-	table->claims = now->claims;
-	return table;
-}
-
-/* The lock is held. */
-static void publish(struct vu_namespace *names, struct vu_table *table)
-{
-	for (unsigned i = 0; i < table->count; i++)
+	for (unsigned i = 0; table && i < table->count; i++) {
 		table->mounts[i]->versions++;
-	struct vu_table *old = atomic_exchange(&names->table, table);
+		if (table->mounts[i]->origin)
+			table->mounts[i]->origin->versions++;
+	}
+	struct vu_table *old = atomic_exchange(&names->tables[space], table);
+	if (!old)
+		return;
 	old->next = names->old;
 	names->old = old;
 	atomic_store(&names->has_old, true);
-	sweep(names);
-}
-
-int vu_namespace_claim(struct vu_namespace *names, struct vu_claims *claims)
-{
-	pthread_mutex_lock(&names->lock);
-	struct vu_table *table = changed(names, NULL, NULL);
-	if (table) {
-		table->empty = atomic_load(&names->table)->empty && !vu_claims_paths(claims);
-		table->claims = claims;
-		vu_claims_keep(&names->claims, claims);
-		publish(names, table);
-	}
-	pthread_mutex_unlock(&names->lock);
-	return table ? 0 : -ENOMEM;
-}
-
-/* Is the object another one than what our own mount namespace has at that path? */
-static bool is_private(int fd, const char *path)
-{
-	struct statx theirs, ours;
-	const int quick = AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH | quick, STATX_INO, &theirs) < 0 ||
-	    syscall(SYS_statx, AT_FDCWD, path, quick, STATX_INO, &ours) < 0)
-		return true;
-	return theirs.stx_ino != ours.stx_ino || theirs.stx_dev_major != ours.stx_dev_major ||
-	       theirs.stx_dev_minor != ours.stx_dev_minor;
-}
-
-static int set_text(char **field, const char *text)
-{
-	return !text || (*field = strdup(text)) ? 0 : -ENOMEM;
-}
-
-/* Absolute, with no "." or "..", and no slash too many? */
-static bool is_canonical(const char *path)
-{
-	if (*path != '/' || strlen(path) >= VU_TEXT)
-		return false;
-	for (const char *name = path + 1; name[-1] && path[1]; name += strcspn(name, "/") + 1) {
-		size_t length = strcspn(name, "/");
-		if (!length || (length <= 2 && !strncmp(name, "..", length)))
-			return false;
-	}
-	return true;
-}
-
-int vu_session_mount(vu_session *session, const struct vu_mount_options *options)
-{
-	if (options->kind != VU_BIND && options->kind != VU_TMPFS && options->kind != VU_HIDE)
-		return -EINVAL;
-	return vu_namespace_mount(session, options, NULL);
-}
-
-int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired)
-{
-	struct vu_namespace *names = &session->names;
-	bool hides = options->kind == VU_HIDE;
-	if (!is_canonical(options->target) || (!hides && (options->source < 0 || !options->source_path)))
-		return -EINVAL;
-	struct vu_mount *mount = vu_mount_new(names, options->kind, options->flags & VU_ENTRY_READONLY, options->target,
-					      -1, options->source_path);
-	if (!mount || set_text(&mount->type, options->type) < 0 || set_text(&mount->name, options->name) < 0 ||
-	    set_text(&mount->options, options->options) < 0)
-		return -ENOMEM;
-	mount->late = true;
-	mount->served = options->flags & VU_ENTRY_SERVED;
-	mount->private = !hides && is_private(options->source, options->source_path);
-	pthread_mutex_lock(&names->lock);
-	mount->wired = wired;
-	struct vu_table *table = changed(names, mount, NULL);
-	if (!table)
-		mount->wired = NULL;
-	if (table) {
-		mount->fd = hides ? -1 : options->source;
-		publish(names, table);
-	}
-	pthread_mutex_unlock(&names->lock);
-	return table ? (int)mount->index : -ENOMEM;
-}
-
-/* Waits a moment for the calls that still use it. */
-static bool closed(struct vu_namespace *names, const struct vu_mount *mount)
-{
-	static const struct timespec pause = { .tv_nsec = WAIT_NS };
-	for (int i = 0; i < WAITS; i++) {
-		pthread_mutex_lock(&names->lock);
-		sweep(names);
-		bool done = !mount->versions;
-		pthread_mutex_unlock(&names->lock);
-		if (done)
-			return true;
-		nanosleep(&pause, NULL);
-	}
-	return false;
-}
-
-int vu_session_unmount(vu_session *session, int number)
-{
-	struct vu_namespace *names = &session->names;
-	struct vu_mount *mount;
-	struct vu_table *table = NULL;
-	pthread_mutex_lock(&names->lock);
-	for (mount = names->all; mount && mount->index != (unsigned)number; mount = mount->next)
-		;
-	bool there = mount && mount->late && vu_table_has(atomic_load(&names->table), mount);
-	if (there && (table = changed(names, NULL, mount)))
-		publish(names, table);
-	pthread_mutex_unlock(&names->lock);
-	if (!table)
-		return there ? -ENOMEM : -EINVAL;
-	return closed(names, mount) ? 0 : 1;
-}
-
-struct vu_wired *vu_namespace_hold_wired(struct vu_namespace *names, int number)
-{
-	pthread_mutex_lock(&names->lock);
-	for (struct vu_mount *mount = names->all; mount; mount = mount->next)
-		if (mount->index == (unsigned)number && mount->wired)
-			return mount->wired;
-	pthread_mutex_unlock(&names->lock);
-	return NULL;
-}
-
-void vu_namespace_release_wired(struct vu_namespace *names)
-{
-	pthread_mutex_unlock(&names->lock);
-}
-
-int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired)
-{
-	int error = -EINVAL;
-	pthread_mutex_lock(&names->lock);
-	sweep(names);
-	for (struct vu_mount *mount = names->all; mount; mount = mount->next) {
-		if (mount->index != (unsigned)number)
-			continue;
-		error = mount->versions ? -EBUSY : 0;
-		if (!error) {
-			*wired = mount->wired;
-			mount->wired = NULL;
-		}
-	}
-	pthread_mutex_unlock(&names->lock);
-	return error;
-}
-
-static bool lies_in(const char *host, const struct vu_mount *mount)
-{
-	size_t length = mount->source_length;
-	return mount->kind != VU_HIDE && !strncmp(host, mount->source, length) &&
-	       (!host[length] || host[length] == '/');
-}
-
-const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struct vu_table *table, const char *host,
-					 const struct vu_mount *hint)
-{
-	const struct vu_mount *best = NULL;
-	pthread_mutex_lock(&names->lock);
-	if (hint && !vu_table_has(table, hint) && lies_in(host, hint))
-		best = hint;
-	for (const struct vu_mount *mount = names->all; !hint && mount; mount = mount->next)
-		if (mount->late && !vu_table_has(table, mount) && lies_in(host, mount) &&
-		    (!best || mount->source_length > best->source_length))
-			best = mount;
-	pthread_mutex_unlock(&names->lock);
-	return best;
+	vu_namespace_sweep(names);
 }

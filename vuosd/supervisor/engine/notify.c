@@ -212,8 +212,8 @@ void vu_notify_serve(struct vu_session *session, struct vu_work *work, struct vu
 		return;
 	}
 	call.row = &session->rows[call.nr];
-	call.table = vu_table_pin(&session->names, pin);
-	int verdict = vu_notify_run(&call);
+	call.table = vu_table_pin(&session->names, vu_space_of(&call), pin);
+	int verdict = call.table ? vu_notify_run(&call) : -ESRCH;
 	vu_table_unpin(&session->names, pin);
 	vu_notify_reply(&call, verdict);
 }
@@ -261,7 +261,7 @@ int vu_session_entry(vu_session *session, int kind, uint32_t flags, const char *
 int vu_session_cwd(vu_session *session, const char *view)
 {
 	struct vu_spot spot;
-	vu_table_find(atomic_load(&session->names.table), view, &spot);
+	vu_table_find(atomic_load(&session->names.tables[0]), view, &spot);
 	if (spot.mount->kind == VU_HIDE)
 		return -ENOENT;
 	session->states[0]->cwd_mount = spot.mount->identity ? NULL : spot.mount;
@@ -278,11 +278,7 @@ int vu_session_stop(vu_session *session)
 	vu_memory_sweep(session, true);
 	vu_namespace_free(&session->names);
 	vu_twins_free(session);
-	for (unsigned i = 0; i < atomic_load(&session->state_count); i++)
-		if (session->states[i]) {
-			free(session->states[i]->root);
-			free(session->states[i]);
-		}
+	vu_states_free(session);
 	vu_close(&session->proc);
 	vu_close(&session->self_fd);
 	vu_close(&session->options.fusermount);

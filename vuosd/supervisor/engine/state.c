@@ -59,22 +59,26 @@ const struct vu_state *vu_state_of(struct vu_call *call)
 
 static bool same(const struct vu_state *one, const struct vu_state *other)
 {
-	return one->cwd_mount == other->cwd_mount && one->undumpable == other->undumpable && one->euid == other->euid &&
-	       one->egid == other->egid && !strcmp(one->root, other->root);
+	return one->space == other->space && one->cwd_mount == other->cwd_mount &&
+	       one->undumpable == other->undumpable && one->euid == other->euid && one->egid == other->egid &&
+	       !strcmp(one->root, other->root);
 }
 
 /* The number of such a state, made if it is new. Rare: chroot, and chdir into a tree that the view shows twice. */
 static int intern(struct vu_session *session, const struct vu_state *wanted)
 {
 	pthread_mutex_lock(&session->state_lock);
-	unsigned count = atomic_load(&session->state_count), i;
+	unsigned count = atomic_load(&session->state_count), i, free_one = count;
 	for (i = 0; i < count; i++)
 		if (same(session->states[i], wanted))
 			break;
+		else if (session->states[i]->space == VU_GONE)
+			free_one = i;
 	int result = (int)i;
 	if (i == count) {
+		result = (int)(i = free_one);
 		struct vu_state *state = NULL;
-		if (count == sizeof session->states / sizeof *session->states)
+		if (i == sizeof session->states / sizeof *session->states)
 			result = -ENOSPC;
 		else if (!(state = calloc(1, sizeof *state)) || !(state->root = strdup(wanted->root)))
 			result = -ENOMEM;
@@ -85,12 +89,36 @@ static int intern(struct vu_session *session, const struct vu_state *wanted)
 			state->undumpable = wanted->undumpable;
 			state->euid = wanted->euid;
 			state->egid = wanted->egid;
+			state->space = wanted->space;
+			state->before =
+				session->states
+					[i]; /* a call that its last process had made may still be looking at it */
 			session->states[i] = state;
-			atomic_store_explicit(&session->state_count, count + 1, memory_order_release);
+			if (i == count)
+				atomic_store_explicit(&session->state_count, count + 1, memory_order_release);
 		}
 	}
 	pthread_mutex_unlock(&session->state_lock);
 	return result;
+}
+
+void vu_states_end(struct vu_session *session, unsigned space)
+{
+	pthread_mutex_lock(&session->state_lock);
+	for (unsigned i = 0; i < atomic_load(&session->state_count); i++)
+		if (session->states[i]->space == space)
+			session->states[i]->space = VU_GONE;
+	pthread_mutex_unlock(&session->state_lock);
+}
+
+void vu_states_free(struct vu_session *session)
+{
+	for (unsigned i = 0; i < atomic_load(&session->state_count); i++)
+		for (struct vu_state *state = session->states[i], *before; state; state = before) {
+			before = state->before;
+			free(state->root);
+			free(state);
+		}
 }
 
 int vu_state_set(struct vu_call *call, const struct vu_state *wanted)

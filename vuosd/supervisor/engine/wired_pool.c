@@ -183,6 +183,7 @@ int vu_session_wire(struct vu_session *session, const struct vu_wire_mount *opti
 	ssize_t n = readlink(vu_fd_path(tree, link), path, sizeof path - 1);
 	path[n < 0 ? 0 : n] = 0;
 	struct vu_mount_options mount = { .target = options->target,
+					  .space = options->space,
 					  .kind = VU_WIRE,
 					  .flags = options->flags,
 					  .source = tree,

@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,16 +20,23 @@ from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError
+from vuosd.supervisor.mounting.family import Family
 from vuosd.supervisor.mounting.inside import Inside
+from vuosd.supervisor.mounting.modules import BuiltIn
 from vuosd.supervisor.mounting.mount import WIRE, Mount, Wanted
 from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, Mounts
 from vuosd.supervisor.mounting.sockets import Sockets
-from vuosd.supervisor.session import Asked, Resolved, Session
+from vuosd.supervisor.session import Asked, Below, Resolved, Session
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.modules.loaded import Modules
 
 _AT_FDCWD = -100
 _MNT_EXPIRE, _UMOUNT_NOFOLLOW = 4, 8
 _PAGE = 4096
 _PIDFD_GETFD = 438
+_LARGEST_REQUEST = 8 << 20
+"""Bytes of what vuos-run asks for; execve(2) takes 6 MiB of arguments and environment."""
 _DEAD = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED)
 _DOOR = struct.Struct("=5Q")
 """struct vu_door: the arguments of a mount(2)."""
@@ -36,32 +44,67 @@ _ANSWER = struct.Struct("=i")
 """An errno, before the text."""
 
 
+Nest = Callable[[Asked, bytes], Awaitable[bytes]]
+"""Makes a nested view for the caller, of what vuos-run asks for; what it is to be told."""
+
+
 class Answerer:
     """Takes and answers, in trio, until it is cancelled."""
 
-    def __init__(self, session: Session, mounts: Mounts, writable: Callable[[bytes], bool]) -> None:
-        """`writable(path in the view)`: a server outside of the view may write to what is there. Not what
-        lies in a copy-on-write entry: it would be changed itself.
-        """
+    def __init__(
+        self,
+        session: Session,
+        family: Family,
+        modules: "Modules",
+        built_in: BuiltIn,
+        nest: Nest,
+        enforce: bool,
+    ) -> None:
         self.session = session
-        self.mounts = mounts
-        self.inside = Inside(mounts)
-        self.door = Door(mounts)
+        self.family = family
+        self.modules = modules
+        self.built_in = built_in
+        self.nest = nest
+        self.enforce = enforce
         self.sockets = Sockets()
-        self.writable = writable
+        self._answers: dict[int, Answers] = {}
 
     async def run(self) -> None:
         fd = self.session.asked_fd()
         while True:
             await trio.lowlevel.wait_readable(fd)
             while (asked := self.session.take()) is not None:
-                self.mounts.nursery.start_soon(self._answer, asked)
+                if (mounts := self.family.spaces.get(asked.space)) is None:
+                    self.session.answer(asked.id, error=errno.ESRCH)  # its namespace has ended
+                    continue
+                answers = self._answers.get(asked.space)
+                if answers is None or answers.mounts is not mounts:
+                    answers = self._answers[asked.space] = Answers(self, mounts)
+                self.family.nursery.start_soon(answers.answer, asked)
+
+
+class Answers:
+    """To the members of one mount namespace."""
+
+    def __init__(self, answerer: Answerer, mounts: Mounts) -> None:
+        self.answerer = answerer
+        self.session = answerer.session
+        self.sockets = answerer.sockets
+        self.mounts = mounts
+        self.inside = Inside(mounts)
+        self.door = Door(mounts, answerer.modules, answerer.built_in)
+
+    def check(self, action: str) -> None:
+        """MountError (EPERM) unless the view's profile grants it."""
+        allow = self.mounts.family.allow.get(self.mounts.space)
+        if allow is not None and action not in allow:
+            text = f'the profile of this view does not grant it: [control] allow = ["{action}"]'
+            raise MountError(errno.EPERM, text)
 
     async def _module(self, asked: Asked) -> None:
-        assert self.mounts.modules is not None
-        await self.mounts.modules.answer(asked)
+        await self.answerer.modules.answer(asked)
 
-    async def _answer(self, asked: Asked) -> None:
+    async def answer(self, asked: Asked) -> None:
         answers: dict[str, Callable[[Asked], Awaitable[None]]] = {
             "open_fuse": self._open,
             "mount": self._mount,
@@ -83,18 +126,20 @@ class Answerer:
         if asked.op not in ("open_fuse", "module") or number:
             self._say(asked, number, said)
 
-    def _say(self, asked: Asked, number: int = 0, said: str = "") -> None:
+    def _say(self, asked: Asked, number: int = 0, said: str | bytes = "") -> None:
         """The answer. What has been answered stays answered."""
         if asked.op != "door":
             self.session.answer(asked.id, error=number)
             return
         with open(os.memfd_create("answer"), "w+b", buffering=0) as file:
-            file.write(_ANSWER.pack(number) + said.encode("utf-8", "surrogateescape"))
+            text = said if isinstance(said, bytes) else said.encode("utf-8", "surrogateescape")
+            file.write(_ANSWER.pack(number) + text)
             self.session.answer_descriptor(asked.id, file.fileno(), True)
 
     # /dev/fuse
 
     async def _open(self, asked: Asked) -> None:
+        self.check("mount")
         namespace = await self.mounts.namespace()
         flags = asked.flags & (os.O_ACCMODE | os.O_NONBLOCK)
         fd = self.sockets.open(flags) if namespace.why else await namespace.open_device(flags)
@@ -114,6 +159,7 @@ class Answerer:
         return await trio.to_thread.run_sync(self.session.resolve, asked.id, _AT_FDCWD, path, follow)
 
     async def _mount(self, asked: Asked) -> None:
+        self.check("mount")
         source, target, kind, data = (os.fsdecode(self._string(asked, number)) for number in (0, 1, 2, 4))
         flags, words = options.parse(options.split(data), options.plain(asked.args[3]))
         await self._do_mount(asked, kind, source, target, flags, words)
@@ -126,7 +172,15 @@ class Answerer:
         kind = os.fsdecode(self._string(asked, 2))
         if kind == "vuos:umount":
             await self._unmount(asked, self._string(asked, 1), asked.args[3])
+        elif kind == "vuos:run":
+            self.check("view")
+            if flags > _LARGEST_REQUEST:
+                raise MountError(errno.E2BIG, "the command and its environment are too long")
+            wanted = await trio.to_thread.run_sync(self.session.read, asked.tid, asked.id, source, flags)
+            self._say(asked, said=await self.answerer.nest(asked, wanted))
         elif kind.startswith("vuos:"):
+            if kind != "vuos:lsmod":
+                self.check(kind.removeprefix("vuos:"))
             module, own = (os.fsdecode(self._string(asked, number)) for number in (0, 4))
             said = await self.door.command(kind.removeprefix("vuos:"), module, options.split(own))
             self._say(asked, said=said)
@@ -199,6 +253,11 @@ class Answerer:
         """A file system of a type of ours."""
         if not kind:
             raise MountError(errno.EINVAL, "which type of file system? (-t TYPE)")
+        if self.answerer.enforce:
+            text = (
+                "in an enforcing view a server is started by hand, so that it is confined as its starter is"
+            )
+            raise MountError(errno.EPERM, f"type {kind}: {text}")
         path, fd = source, -1
         try:
             found = await self._resolve(asked, os.fsencode(source)) if source else None
@@ -216,7 +275,7 @@ class Answerer:
                 if real != found.view:
                     fds = {fd: fd}  # the server is outside of the view, where that path leads elsewhere
                     path = f"/proc/self/fd/{fd}"
-                if found.readonly or not self.writable(found.view):
+                if found.readonly or found.special:  # a copy-on-write entry's would be changed itself
                     flags |= options.MS_RDONLY
             wanted = Wanted(kind, source, path, target, directory, flags, ",".join(words), fds)
             await self.mounts.mount(wanted)
@@ -230,16 +289,20 @@ class Answerer:
         except OSError as error:
             raise MountError(error.errno or errno.EIO, f"{source}: {error.strerror}") from None
         try:
+            if not found.view:
+                raise MountError(errno.EINVAL, f"{source} has no path in the view")
             if stat.S_ISDIR(os.stat(found.fd).st_mode) != directory:
                 raise MountError(errno.ENOTDIR, f"one of {source} and {os.fsdecode(target)} is no directory")
-            if not self.writable(found.view):
+            self._check(source, os.readlink(b"/proc/self/fd/%d" % found.fd))
+            if found.special:
                 text = "lies in an entry of several trees (cow, merge), which cannot be bound"
                 raise MountError(errno.EINVAL, f"{source} {text}")
-            self._check(source, os.readlink(b"/proc/self/fd/%d" % found.fd))
             fd = os.dup(found.fd)
         finally:
             os.close(found.fd)
-        self.mounts.bind(source, fd, target, flags | (options.MS_RDONLY if found.readonly else 0))
+        # What the view hides or forbids below goes along, as locked mounts do: mount_namespaces(7).
+        below = Below(found.view, asked.space, bool(flags & options.MS_REC))
+        self.mounts.bind(source, fd, target, flags, below, found)
 
     def _check(self, source: str, real: bytes) -> None:
         """MountError when a server or a bind cannot have a source that is there for the view's processes."""
@@ -258,6 +321,7 @@ class Answerer:
         await self._unmount(asked, self._string(asked, 0), asked.args[1])
 
     async def _unmount(self, asked: Asked, path: bytes, flags: int) -> None:
+        self.check("umount")
         known = MNT_FORCE | MNT_DETACH | _MNT_EXPIRE | _UMOUNT_NOFOLLOW
         if flags & ~known or flags & _MNT_EXPIRE:
             raise OSError(errno.EINVAL, "flags")  # a mount of a view does not expire

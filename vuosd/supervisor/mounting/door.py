@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 class Door:
-    """Of one session."""
+    """Of one mount namespace; the modules are the session's."""
 
-    def __init__(self, mounts: Mounts) -> None:
+    def __init__(self, mounts: Mounts, modules: "Modules", built_in: BuiltIn) -> None:
         self.mounts = mounts
-        self.built_in = BuiltIn()
+        self.modules = modules
+        self.built_in = built_in
 
     async def command(self, name: str, source: str, words: list[str]) -> str:
         """What a command prints; MountError."""
@@ -32,11 +33,6 @@ class Door:
         if name not in commands:
             raise MountError(errno.EINVAL, f"unknown command {name}: it and vuosd are of different versions")
         return await commands[name](source, words)
-
-    @property
-    def modules(self) -> "Modules":
-        assert self.mounts.modules is not None
-        return self.mounts.modules
 
     async def load(self, source: str, words: list[str]) -> str:
         permanent, options = "permanent" in words, ",".join(word for word in words if word != "permanent")

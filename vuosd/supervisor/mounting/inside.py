@@ -25,7 +25,7 @@ _END_SECONDS = 3.0
 
 
 class Inside:
-    """Those of one session."""
+    """Those of one mount namespace."""
 
     def __init__(self, mounts: Mounts) -> None:
         self.mounts = mounts
@@ -47,8 +47,12 @@ class Inside:
                 nobody += 1  # the descriptor is on its way from fusermount3 to the server
                 await trio.sleep(_HANDOVER_SECONDS * max(1, nobody - _HANDOVERS))
             else:
-                self.mounts.died(mount, "no process serves it any more")
+                self.mounts.family.died(mount, "no process serves it any more")
                 return
+
+    def _serves_others(self, pid: int) -> bool:
+        """Whether a process serves what another namespace has mounted."""
+        return any(mount.pid == pid for mount in self.mounts.family.each())
 
     def _serving(self, mount: Mount) -> list[int]:
         return [pid for pid in members.of_session(self.mounts.session) if _has_device(pid, mount.device)]
@@ -79,16 +83,16 @@ class Inside:
             if not served:
                 self._waits = False
                 return
-            pids = await trio.to_thread.run_sync(members.of_session, self.mounts.session)
+            pids = await trio.to_thread.run_sync(self.mounts.pids)
             devices = ["", *(mount.device for mount in served)]
             others = [pid for pid in pids if not any(_has_device(pid, device) for device in devices)]
-            if not others and all(mount.pid in pids or mount.dead for mount in served):
+            if not others and (self.mounts.space or all(mount.pid in pids or mount.dead for mount in served)):
                 for mount in reversed(served):
                     try:
                         await self.mounts.unmount(mount.target, MNT_DETACH)
                     except MountError:
                         pass  # the server has just done it
-                await _end(pids)
+                await _end([pid for pid in pids if not self._serves_others(pid)])
             elif others:
                 await _first_to_end(others[:1])
             await trio.sleep(_HANDOVER_SECONDS)

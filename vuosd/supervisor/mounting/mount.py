@@ -1,12 +1,15 @@
 """One mount, and what is asked for to get one."""
 
+import copy
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import trio
 
+from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options
+from vuosd.supervisor.session import Below
 
 KERNEL, WIRE, NONE = "kernel", "wire", "none"
 """Transports."""
@@ -44,6 +47,12 @@ class Mount:
         """In the helper's namespace; of a wire mount its cache; b"" of a bind."""
         self.fd = -1
         """Of a bind: what it shows."""
+        self.below: Below | None = None
+        """… and what comes with it."""
+        self.locked = False
+        """… and it stays read-only."""
+        self.served = bool(path)
+        """A process answers for it."""
         self.number = 0
         self.device = ""
         """MAJOR:MINOR; of a wire mount "socket:[INODE]", what its server has for a /dev/fuse."""
@@ -58,6 +67,18 @@ class Mount:
         self.since = time.time()
         self.gone = trio.Event()
         """No process of its server is left."""
+
+    def again(self) -> "Mount":
+        """The same file system, to be mounted in another way."""
+        return copy.copy(self)
+
+    def same(self, other: "Mount") -> bool:
+        """Whether both are mounts of one file system."""
+        return self is other or bool(self.path and self.path == other.path)
+
+    def say_dead(self) -> None:
+        where = f"{self.place} ({self.type})"
+        log.warning("the server of %s has ended (%s): ENOTCONN until it is unmounted", where, self.dead)
 
     @property
     def options(self) -> str:

@@ -9,7 +9,6 @@ import os
 import secrets
 import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -17,15 +16,13 @@ from vuosd.supervisor import members
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options, types, users
 from vuosd.supervisor.mounting.errors import MountError, from_os
+from vuosd.supervisor.mounting.family import Family, Table
 from vuosd.supervisor.mounting.mount import KERNEL, NONE, WIRE, Mount, Wanted
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable, Root
 from vuosd.supervisor.mounting.output import Output
 from vuosd.supervisor.mounting.starting import Start
 from vuosd.supervisor.scratch import Scratch
-from vuosd.supervisor.session import Flight, Placed, Wired
-
-if TYPE_CHECKING:
-    from vuosd.supervisor.modules.loaded import Modules
+from vuosd.supervisor.session import Below, Placed, Resolved, Wired
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
@@ -39,40 +36,45 @@ _BUSY_PATIENCE = 0.2
 """Seconds for calls in flight to let go of a mount that has left the table."""
 
 
-class Table(Protocol):
-    """What of the engine's session is needed here."""
-
-    def mount(self, entry: Placed) -> int: ...
-    def unmount(self, number: int) -> bool: ...
-    def mount_wire(self, wire: Wired) -> int: ...
-    def end_wire(self, number: int) -> int: ...
-    def flights(self, number: int) -> list[Flight]: ...
-
-
 class Mounts:
-    """Those of one session. All but `finish` in trio."""
+    """Those of one mount namespace. All but `finish` in trio."""
 
     def __init__(
         self,
-        session: int,
-        table: Table,
+        family: Family,
         scratch: Scratch,
         env: Mapping[str, str],
-        modules: "Modules | None" = None,
+        space: int = 0,
+        like: "Mounts | None" = None,
     ) -> None:
-        """`env` is the environment of servers; `modules` may make something else of a mount."""
-        self.modules = modules
-        self.session = session
-        self.table = table
+        """`env` is the environment of servers; `like`: whose mounts it has at first."""
+        self.family = family
+        self.table = Table(family.engine, space)
         self.scratch = scratch
         self.env = env
-        self.nursery: trio.Nursery
-        self._mounts: list[Mount] = []
-        self._served: dict[str, Mount] = {}
-        """By the marks of servers of ours, from their start to their end."""
-        self._namespace: Namespace | None = None
-        self._starting = trio.Lock()
+        self.space = space
+        self._mounts: list[Mount] = list(like._mounts) if like is not None else []
         self._changing = trio.Lock()
+        family.spaces[space] = self
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        return self.family.nursery
+
+    @property
+    def session(self) -> int:
+        return self.family.session
+
+    def pids(self) -> list[int]:
+        """The members that may use them. As long as there are others the first namespace is not alone."""
+        return self.family.pids(self.space) if self.space else members.of_session(self.session)
+
+    def covered(self, target: bytes) -> None:
+        """An entry of the view has taken the place of what lies at and below the target."""
+        below = target.rstrip(b"/") + b"/"
+        self._mounts = [
+            mount for mount in self._mounts if mount.target != target and not mount.target.startswith(below)
+        ]
 
     def all(self) -> list[Mount]:
         """In the order in which they were made."""
@@ -84,17 +86,7 @@ class Mounts:
 
     async def namespace(self) -> Namespace:
         """The helper, started when it is first wanted; MountError (ENODEV) where there can be none."""
-        async with self._starting:
-            if self._namespace is None:
-                namespace = Namespace(self._moved, self._ended)
-                try:
-                    await namespace.start(self.session)
-                except NamespaceUnavailable as why:
-                    text = f"this machine lets us mount no FUSE file system ({why}); see `vuctl doctor`"
-                    raise MountError(errno.ENODEV, text) from None
-                self._namespace = namespace
-                self.nursery.start_soon(namespace.listen)
-        return self._namespace
+        return await self.family.namespace()
 
     def _transport(self, namespace: Namespace, words: list[str]) -> str:
         """The kernel's, unless it is not to be had or the other is asked for: `-o transport=wire`."""
@@ -111,8 +103,8 @@ class Mounts:
     async def mount(self, wanted: Wanted) -> Mount:
         """A file system with a server of ours; MountError."""
         made_by = ""
-        if self.modules is not None:
-            wanted, made_by = await self.modules.mounted_as(wanted)
+        if self.family.modules is not None:
+            wanted, made_by = await self.family.modules.mounted_as(wanted)
         try:
             kind, path = await trio.to_thread.run_sync(types.find, wanted.type, wanted.path)
             namespace = await self.namespace()
@@ -128,7 +120,7 @@ class Mounts:
             mount.module = made_by
             output = Output(f"{wanted.type} at {os.fsdecode(wanted.target)}")
             self.nursery.start_soon(output.read)
-            self._served[mount.mark] = mount
+            self.family.served[mount.mark] = mount
             start = Start(namespace, kind, path, wanted, mount, output, self.env)
             try:
                 if transport == WIRE:
@@ -183,7 +175,7 @@ class Mounts:
         self._mounts.append(mount)
         log.info("mount %d: %s on %s", mount.number, mount.type, os.fsdecode(mount.target))
 
-    def _show(self, mount: Mount, fd: int) -> None:
+    def _show(self, mount: Mount, fd: int, below: Below | None = None) -> None:
         try:
             mount.number = self.table.mount(
                 Placed(
@@ -195,8 +187,9 @@ class Mounts:
                     type=os.fsencode(mount.shown_type) if mount.path else b"",
                     name=os.fsencode(mount.source or "none") if mount.path else b"",
                     options=os.fsencode(mount.options) if mount.path else b"",
-                    served=bool(mount.path),
-                )
+                    served=mount.served,
+                ),
+                below,
             )
         except BaseException:
             os.close(fd)
@@ -240,33 +233,45 @@ class Mounts:
         except OSError as error:
             raise from_os(error) from None
 
-    def bind(self, source: str, fd: int, target: bytes, flags: int) -> Mount:
-        """What `fd` is, seen at `target` as well; the descriptor is taken."""
+    def bind(self, source: str, fd: int, target: bytes, flags: int, below: Below, found: Resolved) -> Mount:
+        """What `fd` is, seen at `target` as well; the descriptor is taken. `found`: what is known of it."""
         mount = Mount("none", source, target, flags & options.KEPT, "bind", transport=NONE, path=b"")
-        mount.fd = fd
-        self._show(mount, os.dup(fd))
+        mount.fd, mount.below, mount.served, mount.locked = fd, below, found.served, found.readonly
+        mount.flags |= options.MS_RDONLY if found.readonly else 0
+        try:
+            self._show(mount, os.dup(fd), below)
+        except OSError as error:
+            os.close(fd)
+            if error.errno != errno.EXDEV:
+                raise
+            text = (
+                f"an entry of several trees, or a wire mount, lies in {source}, and can be shown nowhere else"
+            )
+            raise MountError(errno.EINVAL, text) from None
         self._mounts.append(mount)
         return mount
 
     def remount(self, target: bytes, flags: int) -> None:
         """Other flags for the mount at a place; MountError (EINVAL) if there is none."""
-        mount = self._found(target)
+        mount = self._own(self._found(target))
         if mount.path:
             raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: a FUSE file system cannot be remounted")
+        if mount.locked and not flags & options.MS_RDONLY:  # MNT_LOCK_READONLY
+            raise MountError(errno.EPERM, f"{os.fsdecode(target)}: the view shows its source read-only")
         fd = os.dup(mount.fd)
         self.table.unmount(mount.number)
         mount.flags = flags & options.KEPT
-        self._show(mount, fd)
+        self._show(mount, fd, mount.below)
 
     async def move(self, source: bytes, target: bytes) -> None:
         """The uppermost mount at `source` is seen at `target` from now on, and only there."""
-        mount = self._found(source)
+        mount = self._own(self._found(source))
         if target.startswith(source.rstrip(b"/") + b"/"):
             raise MountError(errno.ELOOP, "a mount cannot be moved into itself")
         fd = await self.root(mount)
         self.table.unmount(mount.number)
         mount.target = target
-        self._show(mount, fd)
+        self._show(mount, fd, mount.below)
         self._mounts.remove(mount)
         self._mounts.append(mount)
 
@@ -274,7 +279,7 @@ class Mounts:
         """Whether who is not of the view finds at a path of the kernel's what the view has there. In the
         cache of a wire mount a file has its content only while a member has it open.
         """
-        caches = [mount.path for mount in self._mounts if mount.transport == WIRE]
+        caches = [mount.path for mount in self.family.each() if mount.transport == WIRE]
         return not any(path == cache or path.startswith(cache + b"/") for cache in caches)
 
     def waiting(self, mount: Mount) -> tuple[int | None, float | None]:
@@ -301,6 +306,16 @@ class Mounts:
             raise MountError(errno.EINVAL, f"{os.fsdecode(target)} is not mounted")
         return mount
 
+    def _own(self, mount: Mount) -> Mount:
+        """The mount, to be changed: what another namespace has too stays there as it is."""
+        if not any(mount in other._mounts for other in self.family.spaces.values() if other is not self):
+            return mount
+        own = mount.again()
+        if own.fd >= 0:
+            own.fd = os.dup(own.fd)
+        self._mounts[self._mounts.index(mount)] = own
+        return own
+
     # Unmounting
 
     async def unmount(self, target: bytes, flags: int) -> None:
@@ -314,15 +329,28 @@ class Mounts:
                 raise MountError(
                     errno.EBUSY, f"{name} is in use: {os.fsdecode(above[-1].target)} is mounted in it"
                 )
-            if mount.path:
+            shared = self.family.has(mount, but=self)
+            if shared:
+                await self._leave(mount, flags)
+            elif mount.path:
                 await self._unmount(mount, flags)
             else:
                 self.table.unmount(mount.number)
                 os.close(mount.fd)
             self._mounts.remove(mount)
             log.info("mount %d: %s unmounted", mount.number, name)
-        if mount.mark and not lazy:
+        if mount.mark and not lazy and not shared:
             await self._flushed(mount)
+
+    async def _leave(self, mount: Mount, flags: int) -> None:
+        """Another namespace has it mounted too, and goes on with it."""
+        if (
+            mount.path
+            and not flags & (MNT_DETACH | MNT_FORCE)
+            and (using := await self._users(mount, own=True))
+        ):
+            raise MountError(errno.EBUSY, f"{os.fsdecode(mount.target)} is in use: {_listed(using)}")
+        self.table.unmount(mount.number)
 
     async def _unmount(self, mount: Mount, flags: int) -> None:
         """The kernel's verdict needs a mount that the engine does not hold."""
@@ -349,8 +377,8 @@ class Mounts:
         except NamespaceUnavailable:
             log.warning("%s: the process that mounted it has died", name)
 
-    async def _users(self, mount: Mount) -> list[users.User]:
-        pids = members.of_session(self.session)
+    async def _users(self, mount: Mount, own: bool = False) -> list[users.User]:
+        pids = self.family.pids(self.space) if own else members.of_session(self.session)
         if mount.transport == WIRE:
             return await trio.to_thread.run_sync(users.users_below, pids, mount.path)
         return await trio.to_thread.run_sync(users.users, pids, mount.mount_id, mount.device)
@@ -397,45 +425,41 @@ class Mounts:
             with trio.move_on_after(2.0):
                 await mount.gone.wait()
 
-    # What becomes of servers
+    async def end(self) -> None:
+        """No process is left in the namespace: its mounts go, but for those that others have."""
+        while self._mounts:
+            mount = self._mounts[-1]
+            try:
+                await self.unmount(mount.target, MNT_DETACH)
+            except MountError as error:
+                log.warning("%s: %s", mount.place, error)
+                self._mounts.remove(mount)
+            if mount.mark and not self.family.has(mount):
+                await self._flushed(mount)
 
-    def _moved(self, mark: str, pid: int) -> None:
-        if mount := self._served.get(mark):
-            mount.pid = pid
-
-    def _ended(self, mark: str, status: int) -> None:
-        if mount := self._served.pop(mark, None):
-            self.died(mount, f"killed by signal {-status}" if status < 0 else f"status {status}")
-
-    def died(self, mount: Mount, how: str) -> None:
-        """Its server serves no more. The mount stays, as it does in the kernel, until somebody unmounts
-        it.
-        """
-        mount.dead = how
-        mount.gone.set()
-        if mount in self._mounts:
-            where = os.fsdecode(mount.target)
-            log.warning(
-                "the server of %s (%s) has ended (%s): ENOTCONN until it is unmounted", where, mount.type, how
-            )
-
-    def finish(self) -> None:
-        """The session has ended, its members are dead. Blocks until the servers have written what they
-        had.
-        """
+    def leave_all(self) -> None:
+        """The session has ended. Blocks: what was written by wire goes to the servers."""
         for mount in reversed(self._mounts):
             self.table.unmount(mount.number)
-            if mount.transport == WIRE:
+            if mount.transport == WIRE and not self.family.has(mount, but=self):
                 try:
                     _tell_lost(mount, self.table.end_wire(mount.number))
                 except OSError as error:
                     log.warning("%s: what was written may be lost: %s", mount.place, error.strerror)
-        # A server that has yet to begin has nothing to write.
-        begun = bool(self._mounts) or any(mount.number for mount in self._served.values())
-        seconds = _END_SECONDS if begun else _NOTHING_SECONDS
-        if self._namespace is not None and not self._namespace.finish(seconds) and begun:
-            log.warning("servers of file systems were killed: what they had not written is lost")
         self._mounts.clear()
+
+
+def finish(family: Family) -> None:
+    """The session has ended, its members are dead. Blocks until the servers have written what they
+    had.
+    """
+    # A server that has yet to begin has nothing to write.
+    begun = any(True for _ in family.each()) or any(mount.number for mount in family.served.values())
+    for mounts in family.spaces.values():
+        mounts.leave_all()
+    seconds = _END_SECONDS if begun else _NOTHING_SECONDS
+    if family.helper is not None and not family.helper.finish(seconds) and begun:
+        log.warning("servers of file systems were killed: what they had not written is lost")
 
 
 def _tell_lost(mount: Mount, lost: int) -> None:

@@ -1,0 +1,274 @@
+/*
+ * A mount at run time comes, and goes: from the version of a namespace's table that is published now to the next one.
+ */
+#include "stack.h"
+#include "wired.h"
+
+#include <linux/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+enum { WAIT_NS = 100000, WAITS = 500 };
+
+/* Is `path` the directory, or below it? */
+static bool lies_at(const char *path, const char *directory)
+{
+	size_t length = strcmp(directory, "/") ? strlen(directory) : 0;
+	return !strncmp(path, directory, length) && (!path[length] || path[length] == '/');
+}
+
+/* What a mount at run time changes in a table. */
+struct change {
+	struct vu_mount *add; /* on top; or NULL */
+	const struct vu_mount *omit; /* with all that came with it; or NULL */
+	const struct vu_mount_options *options; /* of `add` */
+};
+
+/* On top of `table`: what `now` shows below options->below. */
+static int add_below(struct vu_namespace *names, const struct vu_table *now, const struct change *change,
+		     struct vu_table *table)
+{
+	const struct vu_mount_options *options = change->options;
+	size_t head = strcmp(options->below, "/") ? strlen(options->below) : 0;
+	int error = 0;
+	for (unsigned i = 0; !error && i < now->count; i++) {
+		struct vu_mount *mount = now->mounts[i];
+		struct vu_spot spot;
+		vu_table_find(now, mount->target, &spot);
+		if (spot.mount != mount || mount->target_length <= head || !lies_at(mount->target, options->below) ||
+		    (mount->late && !(options->flags & VU_ENTRY_ALL)))
+			continue;
+		char target[VU_TEXT];
+		if (change->add->target_length + mount->target_length - head >= sizeof target)
+			return -ENAMETOOLONG;
+		memcpy(target, change->add->target, change->add->target_length);
+		strcpy(target + change->add->target_length, mount->target + head);
+		struct vu_mount *again = vu_mount_again(names, mount, target);
+		if (!again)
+			return -errno;
+		again->readonly |= change->add->readonly;
+		again->group = change->add->index;
+		error = vu_table_add(table, again);
+	}
+	return error;
+}
+
+/* The published version, changed. NULL with errno. The lock is held. */
+static struct vu_table *changed(struct vu_namespace *names, unsigned space, const struct change *change)
+{
+	const struct vu_table *now = atomic_load(&names->tables[space]), *from = NULL;
+	const struct vu_mount *omit = change->omit;
+	const char *covers = change->add && change->options->flags & VU_ENTRY_COVERS ? change->options->target : NULL;
+	if (change->add && change->options->below)
+		from = atomic_load(&names->tables[change->options->origin]);
+	struct vu_table *table = vu_table_new();
+	int error = table ? 0 : -ENOMEM;
+	for (unsigned i = 0; !error && i < now->count; i++) {
+		struct vu_mount *mount = now->mounts[i];
+		if (mount != omit && !(omit && mount->group && mount->group == omit->index) &&
+		    !(covers && i && lies_at(mount->target, covers))) /* the first is the host's own tree */
+			error = vu_table_add(table, mount);
+	}
+	if (!error && change->add)
+		error = vu_table_add(table, change->add);
+	if (!error && from)
+		error = add_below(names, from, change, table);
+	if (error < 0) {
+		if (table)
+			vu_table_free(table);
+		errno = -error;
+		return NULL;
+	}
+	table->reduced = now->reduced || omit;
+	table->detached = now->detached || (omit && omit->private);
+	table->claims = now->claims;
+	return table;
+}
+
+/* For all namespaces: modules are the session's. */
+int vu_namespace_claim(struct vu_namespace *names, struct vu_claims *claims)
+{
+	int error = 0;
+	pthread_mutex_lock(&names->lock);
+	struct vu_table **made = calloc(VU_SPACES, sizeof *made);
+	for (unsigned i = 0; made && !error && i < VU_SPACES; i++) {
+		const struct vu_table *now = atomic_load(&names->tables[i]);
+		if (!now)
+			continue;
+		if ((made[i] = changed(names, i, &(struct change){}))) {
+			made[i]->empty = now->empty && !vu_claims_paths(claims);
+			made[i]->claims = claims;
+		} else {
+			error = -ENOMEM;
+		}
+	}
+	if (made && !error)
+		vu_claims_keep(&names->claims, claims);
+	for (unsigned i = 0; made && i < VU_SPACES; i++) {
+		if (made[i] && error)
+			vu_table_free(made[i]);
+		else if (made[i])
+			vu_namespace_publish(names, i, made[i]);
+	}
+	pthread_mutex_unlock(&names->lock);
+	free(made);
+	return made ? error : -ENOMEM;
+}
+
+/* Is the object another one than what our own mount namespace has at that path? */
+static bool is_private(int fd, const char *path)
+{
+	struct statx theirs, ours;
+	const int quick = AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH | quick, STATX_INO, &theirs) < 0 ||
+	    syscall(SYS_statx, AT_FDCWD, path, quick, STATX_INO, &ours) < 0)
+		return true;
+	return theirs.stx_ino != ours.stx_ino || theirs.stx_dev_major != ours.stx_dev_major ||
+	       theirs.stx_dev_minor != ours.stx_dev_minor;
+}
+
+static int set_text(char **field, const char *text)
+{
+	return !text || (*field = strdup(text)) ? 0 : -ENOMEM;
+}
+
+/* Absolute, with no "." or "..", and no slash too many? */
+static bool is_canonical(const char *path)
+{
+	if (*path != '/' || strlen(path) >= VU_TEXT)
+		return false;
+	for (const char *name = path + 1; name[-1] && path[1]; name += strcspn(name, "/") + 1) {
+		size_t length = strcspn(name, "/");
+		if (!length || (length <= 2 && !strncmp(name, "..", length)))
+			return false;
+	}
+	return true;
+}
+
+int vu_session_mount(vu_session *session, const struct vu_mount_options *options)
+{
+	if (options->kind != VU_BIND && options->kind != VU_TMPFS && options->kind != VU_HIDE)
+		return -EINVAL;
+	return vu_namespace_mount(session, options, NULL);
+}
+
+int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired)
+{
+	struct vu_namespace *names = &session->names;
+	bool hides = options->kind == VU_HIDE;
+	if (options->space >= VU_SPACES || options->origin >= VU_SPACES || !is_canonical(options->target) ||
+	    (!hides && (options->source < 0 || !options->source_path)))
+		return -EINVAL;
+	struct vu_mount *mount = vu_mount_new(names, options->kind, options->flags & VU_ENTRY_READONLY, options->target,
+					      -1, options->source_path);
+	if (!mount || set_text(&mount->type, options->type) < 0 || set_text(&mount->name, options->name) < 0 ||
+	    set_text(&mount->options, options->options) < 0)
+		return -ENOMEM;
+	mount->late = !(options->flags & VU_ENTRY_FIRST);
+	mount->served = options->flags & VU_ENTRY_SERVED;
+	mount->private = !hides && is_private(options->source, options->source_path);
+	pthread_mutex_lock(&names->lock);
+	mount->wired = wired;
+	bool there = atomic_load(&names->tables[options->space]) &&
+		     (!options->below || atomic_load(&names->tables[options->origin]));
+	struct vu_table *table =
+		there ? changed(names, options->space, &(struct change){ .add = mount, .options = options }) : NULL;
+	int error = there ? -errno : -ESRCH;
+	if (!table)
+		mount->wired = NULL;
+	if (table) {
+		mount->fd = hides ? -1 : options->source;
+		vu_namespace_publish(names, options->space, table);
+	}
+	pthread_mutex_unlock(&names->lock);
+	return table ? (int)mount->index : error;
+}
+
+/* Waits a moment for the calls that still use it. */
+static bool closed(struct vu_namespace *names, const struct vu_mount *mount)
+{
+	static const struct timespec pause = { .tv_nsec = WAIT_NS };
+	for (int i = 0; i < WAITS; i++) {
+		pthread_mutex_lock(&names->lock);
+		vu_namespace_sweep(names);
+		bool done = !mount->versions;
+		pthread_mutex_unlock(&names->lock);
+		if (done)
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+int vu_session_unmount(vu_session *session, uint32_t space, int number)
+{
+	struct vu_namespace *names = &session->names;
+	struct vu_mount *mount;
+	struct vu_table *table = NULL;
+	pthread_mutex_lock(&names->lock);
+	for (mount = names->all; mount && mount->index != (unsigned)number; mount = mount->next)
+		;
+	const struct vu_table *now = space < VU_SPACES ? atomic_load(&names->tables[space]) : NULL;
+	bool there = now && mount && mount->late && !mount->group && vu_table_has(now, mount);
+	if (there && (table = changed(names, space, &(struct change){ .omit = mount })))
+		vu_namespace_publish(names, space, table);
+	pthread_mutex_unlock(&names->lock);
+	if (!table)
+		return there ? -ENOMEM : -EINVAL;
+	return closed(names, mount) ? 0 : 1;
+}
+
+struct vu_wired *vu_namespace_hold_wired(struct vu_namespace *names, int number)
+{
+	pthread_mutex_lock(&names->lock);
+	for (struct vu_mount *mount = names->all; mount; mount = mount->next)
+		if (mount->index == (unsigned)number && mount->wired && !mount->origin)
+			return mount->wired;
+	pthread_mutex_unlock(&names->lock);
+	return NULL;
+}
+
+void vu_namespace_release_wired(struct vu_namespace *names)
+{
+	pthread_mutex_unlock(&names->lock);
+}
+
+int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired)
+{
+	int error = -EINVAL;
+	pthread_mutex_lock(&names->lock);
+	vu_namespace_sweep(names);
+	for (struct vu_mount *mount = names->all; mount; mount = mount->next) {
+		if (mount->index != (unsigned)number)
+			continue;
+		error = mount->versions ? -EBUSY : 0;
+		if (!error) {
+			*wired = mount->wired;
+			mount->wired = NULL;
+		}
+	}
+	pthread_mutex_unlock(&names->lock);
+	return error;
+}
+
+static bool lies_in(const char *host, const struct vu_mount *mount)
+{
+	size_t length = mount->source_length;
+	return mount->kind != VU_HIDE && !strncmp(host, mount->source, length) &&
+	       (!host[length] || host[length] == '/');
+}
+
+const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struct vu_table *table, const char *host,
+					 const struct vu_mount *hint)
+{
+	const struct vu_mount *best = NULL;
+	pthread_mutex_lock(&names->lock);
+	if (hint && !vu_table_has(table, hint) && lies_in(host, hint))
+		best = hint;
+	for (const struct vu_mount *mount = names->all; !hint && mount; mount = mount->next)
+		if (mount->late && !vu_table_has(table, mount) && lies_in(host, mount) &&
+		    (!best || mount->source_length > best->source_length))
+			best = mount;
+	pthread_mutex_unlock(&names->lock);
+	return best;
+}

@@ -1,0 +1,130 @@
+"""What the mount namespaces of one session have in common: the helper, the servers of ours, and each
+namespace's mounts.
+
+Number 0 is that of the session's profile, the others are those of nested views. Each begins with the mounts
+that its maker saw, as after clone(CLONE_NEWNS): what is mounted or unmounted in one later is no matter of the
+others, and a file system lives until the last of them has unmounted it.
+"""
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from vuosd.supervisor import members
+from vuosd.supervisor.mounting.errors import MountError
+from vuosd.supervisor.mounting.mount import Mount
+from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable
+from vuosd.supervisor.session import Below, Flight, Placed, Wired
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.modules.loaded import Modules
+    from vuosd.supervisor.mounting.mounts import Mounts
+
+
+class Engine(Protocol):
+    """What of the engine's session is needed here."""
+
+    def mount(self, entry: Placed, space: int = 0, below: Below | None = None) -> int: ...
+    def unmount(self, number: int, space: int = 0) -> bool: ...
+    def mount_wire(self, wire: Wired, space: int = 0) -> int: ...
+    def end_wire(self, number: int) -> int: ...
+    def flights(self, number: int) -> list[Flight]: ...
+    def space_of(self, state: int) -> int: ...
+
+
+class Table:
+    """The engine's table of one namespace."""
+
+    def __init__(self, engine: Engine, space: int) -> None:
+        self._engine = engine
+        self._space = space
+        self.end_wire = engine.end_wire
+        self.flights = engine.flights
+
+    def mount(self, entry: Placed, below: Below | None = None) -> int:
+        return self._engine.mount(entry, self._space, below)
+
+    def unmount(self, number: int) -> bool:
+        return self._engine.unmount(number, self._space)
+
+    def mount_wire(self, wire: Wired) -> int:
+        return self._engine.mount_wire(wire, self._space)
+
+
+class Family:
+    """Of one session."""
+
+    def __init__(self, session: int, engine: Engine, modules: "Modules | None" = None) -> None:
+        """`modules` may make something else of a mount."""
+        self.session = session
+        self.engine = engine
+        self.modules = modules
+        self.nursery: trio.Nursery
+        self.spaces: dict[int, Mounts] = {}
+        self.allow: dict[int, frozenset[str] | None] = {}
+        """Of each, what the profile's [control] table grants; None: everything."""
+        self.served: dict[str, Mount] = {}
+        """By the marks of servers of ours, from their start to their end."""
+        self.helper: Namespace | None = None
+        self._starting = trio.Lock()
+
+    async def namespace(self) -> Namespace:
+        """The helper, started when it is first wanted; MountError (ENODEV) where there can be none."""
+        async with self._starting:
+            if self.helper is None:
+                helper = Namespace(self._moved, self._ended)
+                try:
+                    await helper.start(self.session)
+                except NamespaceUnavailable as why:
+                    text = f"this machine lets us mount no FUSE file system ({why}); see `vuctl doctor`"
+                    raise MountError(errno.ENODEV, text) from None
+                self.helper = helper
+                self.nursery.start_soon(helper.listen)
+        return self.helper
+
+    def each(self) -> Iterator[Mount]:
+        """Every mount of any namespace; one that several have comes several times."""
+        for mounts in self.spaces.values():
+            yield from mounts.all()
+
+    def has(self, mount: Mount, *, but: "Mounts | None" = None) -> bool:
+        """Whether a namespace has its file system mounted; `but` does not count."""
+        return any(
+            mount.same(other)
+            for mounts in self.spaces.values()
+            if mounts is not but
+            for other in mounts.all()
+        )
+
+    def pids(self, space: int) -> list[int]:
+        """The members in one namespace."""
+        found = []
+        for pid, tag in members.tagged():
+            if tag.session == self.session and tag.state < members.SERVER and not members.dead(pid):
+                try:
+                    if self.engine.space_of(tag.state) == space:
+                        found.append(pid)
+                except OSError:
+                    continue
+        return found
+
+    def _moved(self, mark: str, pid: int) -> None:
+        if mount := self.served.get(mark):
+            mount.pid = pid
+
+    def _ended(self, mark: str, status: int) -> None:
+        if mount := self.served.pop(mark, None):
+            self.died(mount, f"killed by signal {-status}" if status < 0 else f"status {status}")
+
+    def died(self, mount: Mount, how: str) -> None:
+        """Its server serves no more. The mount stays, as it does in the kernel, until somebody unmounts
+        it.
+        """
+        mount.gone.set()
+        for other in (mount, *self.each()):
+            if mount.same(other):
+                other.dead = how
+        if self.has(mount):
+            mount.say_dead()
