@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 export PYTHON
 
-.PHONY: run test race check bench docs build venv clean format cpython git-tests ltp pjdfstest
+.PHONY: run test race check bench docs build venv clean format cpython git-tests ltp pjdfstest fuse-foreign
 .DEFAULT_GOAL := build
 
 run: .venv/.ready
@@ -52,6 +52,11 @@ pjdfstest: .venv/.ready build
 git-tests: .venv/.ready build
 	@test -n "$(GIT)" || { echo "make git-tests GIT=DIR: DIR is where git was built" >&2; exit 2; }
 	@PYTHONPATH=tests .venv/bin/python -m foreign git "$(GIT)" $(FOREIGN_ARGS)
+
+# FSX=PROGRAM: fsx as of xfstests; PJD=DIR: pjdfstest as well.
+fuse-foreign: .venv/.ready build
+	@test -n "$(LIBFUSE)" || { echo "make fuse-foreign LIBFUSE=DIR: DIR is where libfuse 3 was built, with tests and examples" >&2; exit 2; }
+	@FSX="$(FSX)" PJD="$(PJD)" PYTHONPATH=tests .venv/bin/python -m foreign fuse "$(LIBFUSE)" $(FOREIGN_ARGS)
 
 docs: .venv/.ready build
 	.venv/bin/pip install -q --disable-pip-version-check '.[docs]' --no-build-isolation

@@ -315,13 +315,24 @@ def test_an_unmodified_server_by_wire(box: Box, image: Path, mnt: Path) -> None:
 
 @pytest.mark.only("user", "me")
 @pytest.mark.places(places.NO_FUSE, places.NO_USERNS)
-def test_a_server_of_libfuse_2_needs_the_kernel_outside_of_the_view(box: Box, mnt: Path) -> None:
-    result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], timeout=20)
-    assert result.returncode == 1
-    assert "bindfs mounts by itself (libfuse 2), which this machine refuses (" in result.stderr
-    forced = box.view(["vumount", "-t", "memory", "-o", "transport=kernel", "none", mnt], timeout=20)
-    assert forced.returncode == 1
-    assert "this machine lets us mount no FUSE file system (" in forced.stderr
+def test_a_server_of_libfuse_2_by_wire(box: Box, image: Path, mnt: Path) -> None:
+    """It is given the socket for the /dev/fuse that it opens; with its options, its last words, its end."""
+    tree = box.directory("source")
+    script = """
+        vumount -t ext4 -o ro $1/image $2; cat $2/file; findmnt -n -o FSTYPE $2
+        vuumount $2; ls $2
+        vumount -t fuse.bindfs $1/source $2; echo bound >$2/file; vuumount $2; cat $1/source/file
+        vumount -t fuse.bindfs -o nosuch $1/source $2 2>&1 && exit 1
+        vumount -t ext4 $1/source/file $2 2>&1 && exit 1
+        vumount -t memory -o transport=kernel none $2 2>&1 && exit 1 || true
+    """
+    box.give(tree)
+    said = shell(box, script, box.scratch, mnt)
+    assert said[:3] == ["in the image", "fuse.ext4", "bound"]
+    assert len(said) == 6
+    assert "nosuch" in said[3]
+    assert "source/file" in said[4]
+    assert "this machine lets us mount no FUSE file system (" in said[5]
 
 
 def test_the_transport_can_be_chosen(box: Box, mnt: Path) -> None:

@@ -1,6 +1,6 @@
 """Compare another project's tests natively and in views; exit 1 if anything differs that is not explained.
 
-python -m foreign ltp|pjdfstest|cpython|git PATH
+python -m foreign ltp|pjdfstest|cpython|git|fuse PATH
 """
 
 import argparse
@@ -10,13 +10,13 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness import identities
 
-from foreign import cpython, git, ltp, pjdfstest, settings
+from foreign import cpython, fuse, git, ltp, mounted, pjdfstest, settings
 from foreign.compare import NativeRuns, compare
 from foreign.explained import Difference, reason
 from foreign.suite import Suite
@@ -26,6 +26,7 @@ SUITES: dict[str, Callable[[Path, re.Pattern[str]], Suite]] = {
     "pjdfstest": pjdfstest.suite,
     "cpython": cpython.suite,
     "git": git.suite,
+    "fuse": fuse.suite,
 }
 
 
@@ -37,9 +38,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--view",
         action="append",
-        choices=[name for name in settings.VIEWS if name != "native"],
+        choices=[name for name in (*settings.VIEWS, *mounted.TRANSPORTS) if name != "native"],
         help="default: those that suit the suite; in cow the tests' directory lies in a cow of an empty one, "
-        "in cow-root in a cow of everything",
+        "in cow-root in a cow of everything; fuse has the transports kernel and wire",
     )
     parser.add_argument("--identity", action="append", choices=["root", "user", "me"])
     parser.add_argument("--on", default="/tmp", metavar="DIR", help="where the tests' directories are made")
@@ -79,7 +80,12 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     native = NativeRuns(given.natively)
-    places = settings.of(names, given.on)
+    places: Sequence[settings.Settings]
+    if given.suite == "fuse":
+        libfuse = given.path.absolute()
+        places = [mounted.MountedSettings(identities.get(name), given.on, libfuse) for name in names]
+    else:
+        places = settings.of(names, given.on)
     try:
         counts = compare(suite, places, views, given.tries, native, tell, stopping)
     finally:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import identities, installation, processes
 from harness.identities import Identity
@@ -51,21 +52,30 @@ class Settings:
         self.installation: Installation = installation.for_identity(identity, self.top)
         self.runtime = self.directory("run", 0o700)
         self.home = self.directory("home", 0o755)
+        around = self.around()
+        who: dict[str, Any] = {"user": identity.uid, "group": identity.gid, "extra_groups": []}
         self.daemon = subprocess.Popen(
-            [self.installation.bin / "vuosd"],
+            [*around, self.installation.bin / "vuosd"],
             env={**self.environment(), "XDG_RUNTIME_DIR": str(self.runtime)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
             start_new_session=True,
-            user=identity.uid,
-            group=identity.gid,
-            extra_groups=[],
+            **({} if around else who),
         )
         if not processes.until((self.runtime / "vuosd/control").exists):
             raise RuntimeError(f"vuosd of {identity.name} does not start")
-        self.settings = {name: Setting(self, name) for name in VIEWS}
+        self.settings = self.make_settings()
+
+    def make_settings(self) -> dict[str, "Setting"]:
+        return {name: Setting(self, name) for name in VIEWS}
+
+    def around(self) -> list[str]:
+        """What makes a command run as the identity, and elsewhere than on this machine as it is; none: the
+        identity is all.
+        """
+        return []
 
     def directory(self, name: str, mode: int) -> Path:
         path = self.top / name
@@ -102,7 +112,7 @@ class Setting:
             settings.directory(f"{view}/{name}", 0o777)
         self.store = self.top / ("store" if view == "bind" else "work")
         self.work = self.top / "work"
-        text = VIEWS[view]
+        text = VIEWS.get(view)
         self.prefix: list[str] = []
         if text is not None:
             self.prefix = [str(settings.installation.vuos_run)]
@@ -113,17 +123,22 @@ class Setting:
                 self.prefix.append(f"--view={profile}")
             self.prefix.append("--")
 
+    def words(self, argv: Sequence[str]) -> list[str]:
+        """What is started for a test's command."""
+        return [*self.prefix, *argv]
+
     def run(self, argv: Sequence[str], env: Mapping[str, str], timeout: float, report: bool = False) -> Ended:
         """The work directory is the current one of the command. With `report`, the word "{fd}" in argv
         becomes a descriptor that the command writes to."""
         mark = secrets.token_hex(8)
         identity = self.settings.identity
+        who: dict[str, Any] = {"user": identity.uid, "group": identity.gid, "extra_groups": []}
         environment = {**self.settings.environment(), **env, MARK: mark, "TMPDIR": str(self.work)}
-        if self.prefix:
+        if self.view != "native":
             environment["XDG_RUNTIME_DIR"] = str(self.settings.runtime)
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as told:
             process = subprocess.Popen(
-                [*self.prefix, *(str(told.fileno()) if word == "{fd}" else word for word in argv)],
+                self.words([str(told.fileno()) if word == "{fd}" else word for word in argv]),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -131,10 +146,8 @@ class Setting:
                 cwd=self.work,
                 pass_fds=[told.fileno()] if report else [],
                 start_new_session=True,
-                user=identity.uid,
-                group=identity.gid,
-                extra_groups=[],
                 umask=0o022,
+                **({} if self.settings.around() else who),
             )
             status: int | str
             try:

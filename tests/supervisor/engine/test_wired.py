@@ -187,6 +187,29 @@ def test_descriptors(mirror: Path, place: Place, user: Any) -> None:
     assert os.getxattr(place.source / "f", "user.a") == b"value"
 
 
+def test_written_and_not_read(mirror: Path, place: Place, user: Any) -> None:
+    """Files of modes that let nobody read them, made and opened again."""
+
+    def body(mount: Path) -> list[Any]:
+        said: list[Any] = []
+        for mode in (0o200, 0):
+            fd = os.open(mount / "new", os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode)
+            os.write(fd, b"0123456789")
+            os.close(fd)
+            if mode:
+                fd = os.open(mount / "new", os.O_WRONLY)
+                os.pwrite(fd, b"abc", 3)
+                os.close(fd)
+            os.truncate(mount / "new", 8) if mode else None
+            said.append(stat.S_IMODE(os.lstat(place.source / "new").st_mode))
+            os.chmod(mount / "new", 0o600)
+            said.append((mount / "new").read_bytes())
+            os.unlink(mount / "new")
+        return said
+
+    assert use(mirror, place, user, body) == [0o200, b"012abc67", 0, b"0123456789"]
+
+
 def test_sockets(mirror: Path, place: Place, user: Any) -> None:
     """The server has one as well, which no connection goes by."""
 

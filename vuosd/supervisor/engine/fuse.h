@@ -195,6 +195,14 @@ int vu_fuse_removexattr(VU_WHO, uint64_t nodeid, const char *name);
 int vu_fuse_open(VU_WHO, uint64_t nodeid, unsigned flags, struct vu_fuse_file *file);
 /* Up to VU_FUSE_DATA bytes. */
 ssize_t vu_fuse_read(VU_WHO, const struct vu_fuse_file *file, uint64_t offset, void *data, size_t size);
+/*
+ * The same in two steps, of which several may be under way (if the server has agreed to FUSE_ASYNC_READ: vu_fuse_features());
+ * `data` and `caller` stay until the second, which must follow. NULL, no memory, is for it as well.
+ */
+struct vu_fuse_reading;
+struct vu_fuse_reading *vu_fuse_read_begin(VU_WHO, const struct vu_fuse_file *file, uint64_t offset, void *data,
+					   size_t size);
+ssize_t vu_fuse_read_end(struct vu_fuse *fuse, struct vu_fuse_reading *reading);
 /* All of it, however many requests that takes; -EIO when the server takes less. */
 int vu_fuse_write(VU_WHO, const struct vu_fuse_file *file, uint64_t offset, const void *data, size_t size);
 int vu_fuse_flush(VU_WHO, const struct vu_fuse_file *file);

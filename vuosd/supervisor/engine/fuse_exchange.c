@@ -5,6 +5,9 @@
  * reply, hands the others theirs, and when it has its own makes another the reader. A lone request so costs one send and
  * one receive, and no thread is woken but by the server (measured: a thread of its own costs half as much again).
  *
+ * A thread may have several requests under way, and waits for one after the other; what comes meanwhile, and nobody reads,
+ * stays in the socket.
+ *
  * Who waits looks every tenth of a second whether its time is up or its caller has gone. Then it sends FUSE_INTERRUPT and
  * goes at once, where a thread in the kernel would wait for the server's consent; the request stays in the table, so that
  * what a late reply has given can be given back.
@@ -55,7 +58,7 @@ static void hand_over(struct vu_fuse *fuse)
 	fuse->receiving = false;
 	for (int i = 0; i < VU_FUSE_BUCKETS; i++)
 		for (struct vu_fuse_request *request = fuse->requests[i]; request; request = request->next)
-			if (!request->unattended) {
+			if (request->awaited && !request->done) {
 				pthread_cond_signal(&request->changed);
 				return;
 			}
@@ -260,7 +263,7 @@ static void interrupt(struct vu_fuse *fuse, uint64_t unique, const struct vu_fus
 /* Until the reply is there, read by us or by somebody else. The lock is held; `done` on return, or the request is nobody's. */
 static int await(struct vu_fuse *fuse, struct vu_fuse_request *request)
 {
-	int64_t look = request->since + VU_FUSE_LOOK_NS;
+	int64_t look = vu_fuse_now() + VU_FUSE_LOOK_NS;
 	while (!request->done) {
 		if (!fuse->receiving) {
 			fuse->receiving = true;
@@ -289,10 +292,10 @@ static int await(struct vu_fuse *fuse, struct vu_fuse_request *request)
 	return 0;
 }
 
-ssize_t vu_fuse_exchange(struct vu_fuse *fuse, struct vu_fuse_request *request)
+int vu_fuse_submit(struct vu_fuse *fuse, struct vu_fuse_request *request)
 {
 	request->since = vu_fuse_now();
-	request->done = request->unattended = false;
+	request->done = request->unattended = request->awaited = false;
 	pthread_cond_init(&request->changed, NULL);
 	pthread_mutex_lock(&fuse->lock);
 	if (atomic_load(&fuse->dead)) {
@@ -302,22 +305,39 @@ ssize_t vu_fuse_exchange(struct vu_fuse *fuse, struct vu_fuse_request *request)
 	vu_fuse_enter(fuse, request);
 	pthread_mutex_unlock(&fuse->lock);
 	int error = vu_fuse_send(fuse, request, true);
-	pthread_mutex_lock(&fuse->lock);
-	bool sent = !error;
-	if (sent)
-		error = await(fuse, request);
-	else if (!request->done)
-		vu_fuse_take_out(fuse, request->unique);
-	if (error == -ENOTCONN && !sent)
-		vu_fuse_die(fuse);
 	if (!error)
-		error = request->error;
+		return 0;
+	pthread_mutex_lock(&fuse->lock);
+	if (!request->done)
+		vu_fuse_take_out(fuse, request->unique);
+	if (error == -ENOTCONN)
+		vu_fuse_die(fuse);
 	pthread_mutex_unlock(&fuse->lock);
+	return error;
+}
+
+ssize_t vu_fuse_collect(struct vu_fuse *fuse, struct vu_fuse_request *request, int submitted)
+{
+	int error = submitted;
+	if (!submitted) {
+		pthread_mutex_lock(&fuse->lock);
+		request->awaited = true;
+		error = await(fuse, request);
+		request->awaited = false;
+		if (!error)
+			error = request->error;
+		pthread_mutex_unlock(&fuse->lock);
+	}
 	pthread_cond_destroy(&request->changed);
-	if (sent && !request->done) {
+	if (!submitted && !request->done) {
 		interrupt(fuse, request->unique, request->caller);
 		if (error == -EIO)
 			vu_fuse_tell(fuse, VU_TOLD_LATE, "the server does not answer in time: EIO");
 	}
 	return error ? error : (ssize_t)request->length;
+}
+
+ssize_t vu_fuse_exchange(struct vu_fuse *fuse, struct vu_fuse_request *request)
+{
+	return vu_fuse_collect(fuse, request, vu_fuse_submit(fuse, request));
 }

@@ -40,6 +40,36 @@ int vu_fuse_open(VU_WHO, uint64_t nodeid, unsigned flags, struct vu_fuse_file *f
 	return vu_fuse_open_handle(fuse, &request, &in, VU_NO_OPEN, file);
 }
 
+struct vu_fuse_reading {
+	struct vu_fuse_request request;
+	struct fuse_read_in in;
+	int submitted;
+};
+
+struct vu_fuse_reading *vu_fuse_read_begin(VU_WHO, const struct vu_fuse_file *file, uint64_t offset, void *data,
+					   size_t size)
+{
+	struct vu_fuse_reading *reading = malloc(sizeof *reading);
+	if (!reading)
+		return NULL;
+	VU_REQUEST(request, FUSE_READ, file->nodeid);
+	reading->in =
+		(struct fuse_read_in){ .fh = file->fh, .offset = offset, .size = (uint32_t)size, .flags = file->flags };
+	vu_fuse_part(&request, &reading->in, sizeof reading->in);
+	request.reply = data;
+	request.room = size;
+	memcpy(&reading->request, &request, sizeof request);
+	reading->submitted = vu_fuse_submit(fuse, &reading->request);
+	return reading;
+}
+
+ssize_t vu_fuse_read_end(struct vu_fuse *fuse, struct vu_fuse_reading *reading)
+{
+	ssize_t n = reading ? vu_fuse_collect(fuse, &reading->request, reading->submitted) : -ENOMEM;
+	free(reading);
+	return n;
+}
+
 ssize_t vu_fuse_read(VU_WHO, const struct vu_fuse_file *file, uint64_t offset, void *data, size_t size)
 {
 	if (size > VU_FUSE_DATA)

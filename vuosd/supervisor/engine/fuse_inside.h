@@ -29,7 +29,7 @@ struct vu_fuse_request {
 	int64_t since;
 	uint64_t forget; /* unattended: how often the node is to be forgotten when the reply has come */
 	int error;
-	bool unattended;
+	bool unattended, awaited; /* awaited: a thread waits for it now */
 	atomic_bool done;
 	pthread_cond_t changed; /* of `done`, or nobody receives: under fuse->lock */
 	struct vu_fuse_request *next;
@@ -77,6 +77,9 @@ struct vu_fuse {
 
 /* fuse_exchange.c. The reply: its length, or -errno. */
 ssize_t vu_fuse_exchange(struct vu_fuse *fuse, struct vu_fuse_request *request);
+/* The same in two steps. What the first returns goes to the second, which must follow. */
+int vu_fuse_submit(struct vu_fuse *fuse, struct vu_fuse_request *request);
+ssize_t vu_fuse_collect(struct vu_fuse *fuse, struct vu_fuse_request *request, int submitted);
 /* Send what needs no reply, or whose request is in the table already. -EAGAIN only with `wait` false. */
 int vu_fuse_send(struct vu_fuse *fuse, const struct vu_fuse_request *request, bool wait);
 /* The lock is held. */

@@ -7,7 +7,8 @@
  *	wire_anchor.c	what of that lies in the cache directory
  *	wire_walk.c	ask the server for what is on a path, and make the anchors say so
  *	wire_list.c	the same for all names of a directory
- *	wire_data.c	a file's data, from the server
+ *	wire_data.c	a file's data, for whoever opens it
+ *	wire_fetch.c	… read from the server
  *	wire_back.c	… and back, when the last writer has closed it
  *	wire_change.c	what changes names and attributes: the server first, then the anchor
  *

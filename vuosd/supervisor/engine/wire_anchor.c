@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/inotify.h>
 #include <sys/syscall.h>
 
 /* The root is named from above: "." cannot be looked up where its mode forbids the search. */
@@ -98,6 +99,20 @@ int vu_wire_open_anchor(struct vu_wire *wire, const char *path, int flags)
 		close_way(wire, path, &way);
 	}
 	return fd < 0 ? -errno : fd;
+}
+
+int vu_wire_watch(struct vu_wire *wire, const char *path, const char *own)
+{
+	int watch = inotify_add_watch(wire->inotify, own, IN_CLOSE_WRITE);
+	if (watch < 0 && errno == EACCES) { /* inotify_find_inode wants the right to read */
+		struct way way;
+		open_way(wire, path, &way);
+		int mode = open_up(wire, path, 0600);
+		watch = inotify_add_watch(wire->inotify, own, IN_CLOSE_WRITE);
+		close_up(wire, path, mode);
+		close_way(wire, path, &way);
+	}
+	return watch < 0 ? -errno : watch;
 }
 
 int vu_wire_descriptor(struct vu_wire *wire, const char *path, int flags)

@@ -66,9 +66,9 @@ int vu_wire_begin_writing(VU_WIRE_WHO, struct vu_wire_node *node, const struct v
 		return error;
 	data->fd = error;
 	snprintf(own, sizeof own, "/proc/self/fd/%d", data->fd);
-	data->watch = inotify_add_watch(wire->inotify, own, IN_CLOSE_WRITE);
+	data->watch = vu_wire_watch(wire, path, own);
 	if (data->watch < 0) {
-		error = -errno;
+		error = data->watch;
 		close(data->fd);
 		data->fd = -1;
 		return error;

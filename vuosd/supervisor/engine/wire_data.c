@@ -73,77 +73,6 @@ void vu_wire_give_data(struct vu_wire *wire, struct vu_wire_node *node)
 	pthread_cond_broadcast(&wire->changed);
 }
 
-static bool is_zero(const char *data, size_t size)
-{
-	return !size || (!data[0] && !memcmp(data, data + 1, size - 1));
-}
-
-static int write_block(int fd, const char *block, size_t size, off_t offset)
-{
-	for (size_t done = 0; done < size;) {
-		ssize_t n = pwrite(fd, block + done, size - done, offset + (off_t)done);
-		if (n < 0)
-			return -errno; /* ENOSPC: the cache is full */
-		done += (size_t)n;
-	}
-	return 0;
-}
-
-/* Everything, without the lock. `fd` is the anchor, which may be in use: it never shows less than before. */
-static int fetch(VU_WIRE_WHO, const struct vu_fuse_file *file, int fd, uint64_t size, uint64_t *sums, uint64_t *got)
-{
-	char *block = malloc(VU_WIRE_BLOCK);
-	uint64_t offset = 0;
-	int error = block ? 0 : -ENOMEM;
-	bool empty = false; /* of what had data before, a zero block is written as well */
-	struct stat st;
-	if (!error && !fstat(fd, &st))
-		empty = !st.st_blocks;
-	while (!error && offset < size) {
-		size_t want = size - offset < VU_WIRE_BLOCK ? (size_t)(size - offset) : VU_WIRE_BLOCK, have = 0;
-		while (have < want) {
-			ssize_t n = vu_fuse_read(wire->fuse, caller, file, offset + have, block + have, want - have);
-			if (n <= 0) {
-				error = (int)n;
-				break;
-			}
-			have += (size_t)n;
-			if ((size_t)n < want && !(file->open_flags & FOPEN_DIRECT_IO))
-				break; /* a short answer is the end of the file: fuse_short_read */
-		}
-		sums[offset / VU_WIRE_BLOCK] = vu_wire_sum(wire, block, have);
-		if (!error && have && !(empty && is_zero(block, have)))
-			error = write_block(fd, block, have, (off_t)offset);
-		offset += have;
-		if (have < want)
-			break;
-	}
-	free(block);
-	*got = offset;
-	return error;
-}
-
-/* Files that tell no size (generated ones, as in /proc) are read to their end. */
-static int fetch_unsized(VU_WIRE_WHO, const struct vu_fuse_file *file, int fd, uint64_t *got)
-{
-	char *block = malloc(VU_WIRE_BLOCK);
-	int error = block ? 0 : -ENOMEM;
-	*got = 0;
-	while (!error) {
-		ssize_t n = vu_fuse_read(wire->fuse, caller, file, *got, block, VU_WIRE_BLOCK);
-		if (n <= 0) {
-			error = (int)n;
-			break;
-		}
-		error = write_block(fd, block, (size_t)n, (off_t)*got);
-		*got += (uint64_t)n;
-		if (wire->options.largest && *got > wire->options.largest)
-			error = -EFBIG;
-	}
-	free(block);
-	return error;
-}
-
 /* `busy` is ours, the lock is held. */
 static int fill(VU_WIRE_WHO, struct vu_wire_node *node, const struct vu_fuse_file *file)
 {
@@ -161,8 +90,8 @@ static int fill(VU_WIRE_WHO, struct vu_wire_node *node, const struct vu_fuse_fil
 	vu_wire_unlock(wire);
 	bool unsized = !attr.size && (file->open_flags & FOPEN_DIRECT_IO);
 	if (fd >= 0 && !error)
-		error = unsized ? fetch_unsized(wire, caller, file, fd, &got)
-				: fetch(wire, caller, file, fd, attr.size, sums, &got);
+		error = unsized ? vu_wire_fetch_unsized(wire, caller, file, fd, &got)
+				: vu_wire_fetch(wire, caller, file, fd, attr.size, sums, &got);
 	if (fd >= 0 && !error && got != attr.size && ftruncate(fd, (off_t)got) < 0)
 		error = -errno;
 	if (fd >= 0) {
@@ -221,6 +150,26 @@ static int settle(VU_WIRE_WHO, struct vu_wire_node *node, unsigned flags, struct
 	return (flags & O_ACCMODE) == O_RDONLY ? 0 : vu_wire_begin_writing(wire, caller, node, file);
 }
 
+/*
+ * What may be written but not read cannot be opened as it is needed here. Its owner could permit himself to read it: that is
+ * done for the moment.
+ */
+static int open_unreadable(VU_WIRE_WHO, struct vu_wire_node *node, unsigned flags, struct vu_fuse_file *file)
+{
+	struct vu_fuse_attr closed = { .mode = node->attr.mode }, open = { .mode = node->attr.mode | S_IRUSR }, attr;
+	int64_t until;
+	if (closed.mode == open.mode || caller->uid != node->attr.uid)
+		return -EACCES;
+	vu_wire_unlock(wire);
+	int error = vu_fuse_setattr(wire->fuse, caller, node->nodeid, NULL, FATTR_MODE, &open, &attr, &until);
+	if (!error) {
+		error = vu_fuse_open(wire->fuse, caller, node->nodeid, flags, file);
+		vu_fuse_setattr(wire->fuse, caller, node->nodeid, NULL, FATTR_MODE, &closed, &attr, &until);
+	}
+	vu_wire_lock(wire);
+	return error;
+}
+
 static int open_node(VU_WIRE_WHO, struct vu_wire_node *node, unsigned flags)
 {
 	struct vu_fuse_file file;
@@ -234,6 +183,8 @@ static int open_node(VU_WIRE_WHO, struct vu_wire_node *node, unsigned flags)
 	vu_wire_unlock(wire);
 	error = vu_fuse_open(wire->fuse, caller, node->nodeid, asked, &file);
 	vu_wire_lock(wire);
+	if (error == -EACCES && (flags & O_ACCMODE) == O_WRONLY && (asked & O_ACCMODE) == O_RDWR)
+		error = open_unreadable(wire, caller, node, asked, &file);
 	/* Without FOPEN_KEEP_CACHE the kernel would fetch it anew: we ask at least whether it has changed. */
 	if (!error && node->data->filled && !node->data->writing && !(file.open_flags & FOPEN_KEEP_CACHE) &&
 	    !(flags & O_TRUNC))

@@ -55,7 +55,7 @@ struct vu_wire_node { /* as the kernel's inode */
 	struct vu_wire_data *data;
 };
 
-enum { VU_WIRE_BUCKETS = 4096, VU_WIRE_RETRIES = 16, VU_WIRE_SPARES = 256 };
+enum { VU_WIRE_BUCKETS = 4096, VU_WIRE_RETRIES = 16, VU_WIRE_SPARES = 256, VU_WIRE_AHEAD = 3 };
 #define VU_WIRE_BLOCK VU_FUSE_DATA
 
 struct vu_wire {
@@ -113,6 +113,8 @@ int vu_wire_make_link(struct vu_wire *wire, struct vu_wire_name *name, const str
 void vu_wire_drop(struct vu_wire *wire, struct vu_wire_name *name);
 /* The anchor, with real flags, whatever its mode. */
 int vu_wire_open_anchor(struct vu_wire *wire, const char *path, int flags);
+/* Closes for writing of the anchor at `path`, which `own` names as well: the inotify watch or -errno. */
+int vu_wire_watch(struct vu_wire *wire, const char *path, const char *own);
 int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const struct vu_fuse_attr *attr, int64_t until);
 void vu_wire_retime(struct vu_wire *wire, struct vu_wire_node *node);
 /* The object alone. */
@@ -146,6 +148,11 @@ int vu_wire_take_data(VU_WIRE_WHO, struct vu_wire_node *node);
 void vu_wire_give_data(struct vu_wire *wire, struct vu_wire_node *node);
 uint64_t vu_wire_sum(const struct vu_wire *wire, const void *data, size_t size);
 void vu_wire_free_data(struct vu_wire *wire, struct vu_wire_node *node);
+
+/* wire_fetch.c: all of it into `fd`, without the lock; *got is where it ended. */
+int vu_wire_fetch(VU_WIRE_WHO, const struct vu_fuse_file *file, int fd, uint64_t size, uint64_t *sums, uint64_t *got);
+/* Of a file that tells no size (generated ones, as in /proc): to its end. */
+int vu_wire_fetch_unsized(VU_WIRE_WHO, const struct vu_fuse_file *file, int fd, uint64_t *got);
 
 /* wire_back.c */
 /* It will be opened for writing. 1: `file` is kept. The lock is held, `busy` ours. */

@@ -15,6 +15,8 @@ worker's. FD is a SOCK_SEQPACKET socket; each message is a JSON object, with des
                                                 → {"device", "pid", "type", "source", "flags", "options"}
                                                 + [the root], when it has mounted at `path`;
                                                 → {"pid"} at once if `path` is null: it serves a descriptor
+    {"id": 3, "do": "start", …, "socket": true} + [memfd, output, …, a socket]
+                                                → the same without a root: for a /dev/fuse it gets the socket
     {"id": 4, "do": "root", "path"}             → [the root]
     {"id": 5, "do": "unmount", "path", "flags", "seconds"}   tried so long while it is EBUSY
     {"id": 6, "do": "signal", "mark", "signal"}
@@ -63,13 +65,18 @@ Fields = dict[str, Any]
 
 
 class _Server:
-    def __init__(self, request: int, mark: str, path: str | None, pid: int, listener: int) -> None:
+    def __init__(
+        self, request: int, mark: str, path: str | None, pid: int, listener: int, device: int | None
+    ) -> None:
         self.request = request
         """0 once it has been answered."""
         self.mark = mark
         self.path = path
         self.pid = pid
         self.listener = listener
+        self.device = device
+        """What it opens as /dev/fuse, until it has mounted that; None: a real one."""
+        self.wire = device is not None
         self.status: int | None = None
 
 
@@ -182,17 +189,20 @@ class _Helper:
 
     def do_start(self, asked: Fields, fds: list[int]) -> None:
         spec = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
+        spec["opens"] = asked["socket"]
+        given = fds[1:-1] if asked["socket"] else fds[1:]
         ours, theirs = socket.socketpair()
         with ours, theirs:
             pid = os.fork()
             if not pid:
-                native.become(spec, asked["mark"], fds[1:], theirs)
+                native.become(spec, asked["mark"], given, theirs)
             theirs.close()
             _, listeners, _, _ = socket.recv_fds(ours, 1, 1)
         if not listeners:
             raise OSError(errno.EPERM, "a server's mount(2) cannot be listened to")
         os.set_inheritable(listeners[0], False)
-        server = _Server(asked["id"], asked["mark"], asked["path"], pid, listeners[0])
+        device = os.dup(fds[-1]) if asked["socket"] else None
+        server = _Server(asked["id"], asked["mark"], asked["path"], pid, listeners[0], device)
         self.servers[asked["mark"]] = server
         self.poller.register(server.listener, select.POLLIN)
         if server.path is None:
@@ -249,7 +259,12 @@ class _Helper:
         """A server mounts, or its last process has ended."""
         if not events & select.POLLIN:
             self.has_ended(server)
-        elif wanted := native.receive(server.listener):
+            return
+        wanted = native.receive(server.listener)
+        if isinstance(wanted, native.Open):
+            fuse = wanted.path == b"/dev/fuse"
+            native.answer_open(server.listener, wanted, server.device if fuse else None)
+        elif wanted:
             result = 0
             try:
                 self.mount_for(server, wanted)
@@ -266,11 +281,14 @@ class _Helper:
         fd = native.descriptor(wanted.pid, int(options[b"fd"]))
         path = os.fsencode(place)
         try:
-            given = self.mount(fd, path, wanted.type, wanted.source, wanted.flags, wanted.data)
+            if server.device is not None:
+                given = _socket_options(server.device, fd, wanted.data)
+            else:
+                given = self.mount(fd, path, wanted.type, wanted.source, wanted.flags, wanted.data)
         finally:
             os.close(fd)
         mounted = {
-            "device": native.device(place),
+            "device": "" if server.wire else native.device(place),
             "pid": wanted.pid,
             "type": os.fsdecode(wanted.type),
             "source": os.fsdecode(wanted.source),
@@ -278,7 +296,12 @@ class _Helper:
             "options": os.fsdecode(given),
         }
         request, server.request = server.request, 0
-        self.hand_over(request, place, mounted)
+        if server.device is None:
+            self.hand_over(request, place, mounted)
+        else:
+            os.close(server.device)
+            server.device = None
+            self.reply(request, mounted)
 
     def reap(self) -> None:
         while True:
@@ -295,7 +318,7 @@ class _Helper:
     def has_left(self, server: _Server, status: int) -> None:
         """The process that was the server has ended; perhaps for another, as daemon(3) does."""
         for pid in native.marked(server.mark):
-            if server.path is None or native.serves(pid):
+            if server.path is None or server.wire or native.serves(pid):
                 server.pid = pid
                 self.send({"moved": server.mark, "pid": pid})
                 return
@@ -306,11 +329,20 @@ class _Helper:
             server.status = native.wait(server.pid)
         self.poller.unregister(server.listener)
         os.close(server.listener)
+        if server.device is not None:
+            os.close(server.device)
         del self.servers[server.mark]
         if server.request:
             fate = native.fate(server.status)
             self.refuse(server.request, OSError(errno.EIO, fate), f"{fate} and mounted nothing")
         self.send({"ended": server.mark, "status": server.status})
+
+
+def _socket_options(device: int, fd: int, data: bytes) -> bytes:
+    """Of a mount(2) with a descriptor; EINVAL unless that is the socket that the server was given."""
+    if not os.path.samestat(os.fstat(device), os.fstat(fd)):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return b",".join(word for word in data.split(b",") if word and not word.startswith(b"fd="))
 
 
 def main(fd: int, session: int) -> NoReturn:

@@ -182,18 +182,29 @@ class Namespace:
         root = Root(got[0], said["device"])
         return Served(root, said["pid"], said["type"], said["source"], said["flags"], said["options"])
 
+    async def serve_socket(self, program: Program, path: bytes, sock: int) -> Served:
+        """The same, but what it opens as /dev/fuse is `sock`, and nothing is mounted: its root is no
+        descriptor.
+        """
+        said, _ = await self._start(program, os.fsdecode(path), sock)
+        root = Root(-1, said["device"])
+        return Served(root, said["pid"], said["type"], said["source"], said["flags"], said["options"])
+
     async def start_server(self, program: Program) -> int:
         """Start a server of a descriptor that it is given; its process."""
         said, _ = await self._start(program, None)
         pid: int = said["pid"]
         return pid
 
-    async def _start(self, program: Program, path: str | None) -> tuple[dict[str, Any], tuple[int, ...]]:
+    async def _start(
+        self, program: Program, path: str | None, sock: int | None = None
+    ) -> tuple[dict[str, Any], tuple[int, ...]]:
         content = {"argv": program.argv, "env": program.env, "cwd": "/", "fds": list(program.fds)}
         spec = messages.memfd("server", json.dumps(content).encode())
         try:
-            handed = [spec, program.output, *program.fds.values()]
-            return await self._ask("start", handed, path=path, mark=program.mark)
+            handed = [spec, program.output, *program.fds.values(), *([] if sock is None else [sock])]
+            opens = sock is not None
+            return await self._ask("start", handed, path=path, mark=program.mark, socket=opens)
         finally:
             os.close(spec)
 

@@ -19,22 +19,42 @@ _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _CAP_SYS_ADMIN = 21
 _CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_NEW_LISTENER = 317, 1, 8
-_NOTIF_RECV, _NOTIF_SEND = 0xC0502100, 0xC0182101
-_NOTIF, _RESPONSE = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
+_NOTIF_RECV, _NOTIF_SEND, _NOTIF_ADDFD = 0xC0502100, 0xC0182101, 0x40182103
+_NOTIF, _RESPONSE, _ADDFD = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI"), struct.Struct("=QIIII")
+_CONTINUE, _ADDFD_SEND = 1, 2
 _MOUNT, _PIDFD_GETFD = 165, 438
 _PAGE = 4096
 _MARK = "VUOSD_MOUNT"
-_FILTER = b"".join(
-    struct.pack("=HBBI", *instruction)
-    for instruction in (
-        (0x20, 0, 0, 4),  # the architecture
-        (0x15, 0, 3, 0xC000003E),  # is not x86-64: allowed
-        (0x20, 0, 0, 0),  # the number
-        (0x15, 0, 1, _MOUNT),
-        (0x06, 0, 0, 0x7FC00000),  # SECCOMP_RET_USER_NOTIF
-        (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
-    )
+_OPEN, _OPENAT = 2, 257
+
+
+def _filter(*instructions: tuple[int, int, int, int]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+
+
+_FILTER = _filter(
+    (0x20, 0, 0, 4),  # the architecture
+    (0x15, 0, 3, 0xC000003E),  # is not x86-64: allowed
+    (0x20, 0, 0, 0),  # the number
+    (0x15, 0, 1, _MOUNT),
+    (0x06, 0, 0, 0x7FC00000),  # SECCOMP_RET_USER_NOTIF
+    (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
 )
+_FILTER_OPENS = _filter(
+    (0x20, 0, 0, 4),
+    (0x15, 0, 9, 0xC000003E),
+    (0x20, 0, 0, 0),
+    (0x15, 6, 0, _MOUNT),
+    (0x15, 3, 0, _OPENAT),
+    (0x15, 0, 5, _OPEN),
+    (0x20, 0, 0, 24),  # the flags of open(2)
+    (0x05, 0, 0, 1),
+    (0x20, 0, 0, 32),  # … and of openat(2)
+    (0x15, 0, 1, os.O_RDWR),
+    (0x06, 0, 0, 0x7FC00000),
+    (0x06, 0, 0, 0x7FFF0000),
+)
+"""Also of opens with O_RDWR and nothing else, as libfuse 2 opens /dev/fuse."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
@@ -59,7 +79,7 @@ def become(spec: dict[str, Any], mark: str, fds: list[int], channel: socket.sock
         os.setsid()
         for number in (signal.SIGCHLD, *IGNORED, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        _listened_to(channel)
+        _listened_to(channel, _FILTER_OPENS if spec["opens"] else _FILTER)
         wanted = [0, 1, 2, *spec["fds"]]
         null = os.open("/dev/null", os.O_RDONLY)
         above = max(wanted) + 1  # where no number is one that another shall have
@@ -74,10 +94,10 @@ def become(spec: dict[str, Any], mark: str, fds: list[int], channel: socket.sock
         os._exit(127)
 
 
-def _listened_to(channel: socket.socket) -> None:
+def _listened_to(channel: socket.socket, instructions: bytes) -> None:
     """From here on mount(2) is the helper's."""
-    program = ctypes.create_string_buffer(_FILTER)
-    header = struct.pack("=H6xQ", len(_FILTER) // 8, ctypes.addressof(program))
+    program = ctypes.create_string_buffer(instructions)
+    header = struct.pack("=H6xQ", len(instructions) // 8, ctypes.addressof(program))
     flag = _SECCOMP_FILTER_FLAG_NEW_LISTENER
     listener = call("syscall", _SECCOMP, _SECCOMP_SET_MODE_FILTER, flag, header)
     socket.send_fds(channel, [b"l"], [listener])
@@ -97,13 +117,22 @@ class Call(NamedTuple):
     data: bytes
 
 
-def receive(listener: int) -> Call | None:
+class Open(NamedTuple):
+    """An open(2) that does."""
+
+    ident: int
+    path: bytes
+
+
+def receive(listener: int) -> Call | Open | None:
     """What is to be answered; None when the caller has been killed meanwhile."""
     buffer = bytearray(_NOTIF.size)
     try:
         fcntl.ioctl(listener, _NOTIF_RECV, buffer)
-        ident, pid, _, _, _, _, *words = _NOTIF.unpack(buffer)
+        ident, pid, _, number, _, _, *words = _NOTIF.unpack(buffer)
         with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+            if number != _MOUNT:
+                return Open(ident, _string(memory.fileno(), words[0 if number == _OPEN else 1]))
             source, target, kind, data = (_string(memory.fileno(), words[index]) for index in (0, 1, 2, 4))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.EINTR, errno.ESRCH):
@@ -114,8 +143,20 @@ def receive(listener: int) -> Call | None:
 
 def answer(listener: int, call: Call, error: int) -> None:
     """0, or -1 with this errno, for the caller."""
+    _answer(listener, _NOTIF_SEND, _RESPONSE.pack(call.ident, 0, -error, 0))
+
+
+def answer_open(listener: int, call: Open, fd: int | None) -> None:
+    """A copy of `fd`, or what the kernel gives."""
+    if fd is None:
+        _answer(listener, _NOTIF_SEND, _RESPONSE.pack(call.ident, 0, 0, _CONTINUE))
+    else:
+        _answer(listener, _NOTIF_ADDFD, _ADDFD.pack(call.ident, _ADDFD_SEND, fd, 0, 0))
+
+
+def _answer(listener: int, request: int, packed: bytes) -> None:
     try:
-        fcntl.ioctl(listener, _NOTIF_SEND, _RESPONSE.pack(call.ident, 0, -error, 0))
+        fcntl.ioctl(listener, request, packed)
     except OSError as gone:
         if gone.errno != errno.ENOENT:
             raise

@@ -19,6 +19,14 @@ from vuosd.supervisor.mounting.output import Output
 _T = TypeVar("_T")
 _START_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 0.5
+_ALLOCATION = {
+    "MALLOC_MMAP_THRESHOLD_": "4194304",
+    "MALLOC_TOP_PAD_": "16777216",
+    "MALLOC_TRIM_THRESHOLD_": "67108864",
+}
+"""For glibc in servers (mallopt(3)): libfuse allocates room for each answer and frees it, which otherwise
+goes to the kernel and back each time. A quarter of the time of large reads is left.
+"""
 
 
 class Start:
@@ -57,10 +65,8 @@ class Start:
 
     async def run_wire(self) -> int:
         """The socket to a server that has been started, and has said nothing yet; MountError."""
-        if not self.kind.takes_descriptor(self.env):
-            text = f"{self.kind.program} mounts by itself (libfuse 2), which this machine refuses"
-            raise MountError(errno.ENODEV, f"{text} ({self.namespace.why}); see `vuctl doctor`")
-        return await self._guarded(self.with_socket)
+        takes = self.kind.takes_descriptor(self.env)
+        return await self._guarded(self.with_socket if takes else self.and_let_it_open_a_socket)
 
     async def _guarded(self, start: Callable[[], Awaitable[_T]]) -> _T:
         try:
@@ -82,10 +88,14 @@ class Start:
     async def command(self, target: str) -> types.Command:
         return await trio.to_thread.run_sync(self.kind.command, self.path, target, self.options, self.env)
 
+    def program(self, command: types.Command, fds: Mapping[int, int]) -> Program:
+        env = {**_ALLOCATION, **command.env}
+        return Program(command.argv, env, self.mount.mark, self.output.write, fds)
+
     async def and_let_mount(self) -> Root:
         mount = self.mount
         command = await self.command(os.fsdecode(mount.path))
-        program = Program(command.argv, command.env, mount.mark, self.output.write, self.wanted.fds)
+        program = self.program(command, self.wanted.fds)
         served = await self.namespace.serve(program, mount.path)
         self.output.given()
         mount.pid = mount.pid or served.pid
@@ -106,7 +116,7 @@ class Start:
             root = await self.namespace.mount(device, mount.path, *names, flags=mount.flags)
             try:
                 fds = {**self.wanted.fds, device: device}
-                program = Program(command.argv, command.env, mount.mark, self.output.write, fds)
+                program = self.program(command, fds)
                 mount.pid = await self.namespace.start_server(program)
             except BaseException:
                 os.close(root.fd)
@@ -115,6 +125,22 @@ class Start:
             return root
         finally:
             os.close(device)
+
+    async def and_let_it_open_a_socket(self) -> int:
+        """Of libfuse 2: it finds the socket where it looks for a /dev/fuse."""
+        mount = self.mount
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            mount.device = os.readlink(f"/proc/self/fd/{theirs.fileno()}")
+            place = mount.path if self.wanted.directory else os.path.dirname(mount.path)
+            command = await self.command(os.fsdecode(place))
+            program = self.program(command, self.wanted.fds)
+            served = await self.namespace.serve_socket(program, place, theirs.fileno())
+            self.output.given()
+            mount.pid = mount.pid or served.pid
+            mount.flags |= served.flags & options.KEPT
+            mount.data, mount.shown_type = "", served.type
+            return ours.detach()
 
     async def with_socket(self) -> int:
         mount = self.mount
@@ -127,7 +153,7 @@ class Start:
             mount.flags = (mount.flags | (options.MS_RDONLY if command.readonly else 0)) & options.KEPT
             mount.data = ""
             fds = {**self.wanted.fds, number: number}
-            program = Program(command.argv, command.env, mount.mark, self.output.write, fds)
+            program = self.program(command, fds)
             mount.pid = await self.namespace.start_server(program)
             self.output.given()
             return ours.detach()
