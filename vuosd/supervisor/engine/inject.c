@@ -85,11 +85,11 @@ int vu_inject(struct vu_call *call, int fd, bool cloexec)
 		return add(call, fd, cloexec, 0);
 	if (!call->work->near)
 		return add_watched(call, fd, cloexec, 0);
-	call->work->near--;
 	bool stays = stay_here(call, &stay);
 	int there = add(call, fd, cloexec, 0);
 	if (stays)
 		leave(call, &stay);
+	call->work->near = stays ? call->work->near - 1 : 0;
 	return there;
 }
 
