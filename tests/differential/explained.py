@@ -7,7 +7,7 @@ call. Each names the views it is for, so that the others must agree in that as w
 import re
 from dataclasses import dataclass
 
-ACTING = ("bind", "bind-absent", "enforce")
+ACTING = ("bind", "bind-absent", "enforce", "unreal")
 """Views in which our answer, and not the kernel's, is what the probe sees."""
 
 
@@ -26,7 +26,13 @@ class Exception_:
     why: str
 
 
+SEVERAL = "what the view shows at several places is meant by the path that the working directory has"
+"""So a descriptor of / is one of the target."""
+
 MASKS = (
+    Mask(("unreal",), r"(exe\) = |exe=)/\S*(/[^/\s]+)", r"\1\2", SEVERAL),
+    Mask(("unreal",), r"-> \S*/tmp/(#\d+ \(deleted\))", r"-> /tmp/\1", SEVERAL),
+    Mask(("unreal",), r"ino=i\d+", "ino=iN", "numbered as they are seen first: / is another, see there"),
     Mask(
         ACTING,
         r"execfn=\S+ comm=\S+",
@@ -59,12 +65,13 @@ MASKS = (
         "sendmmsg sends what it can up to a virtual address, as the kernel may; the caller sends the rest",
     ),
     Mask(
-        ("bind", "bind-absent"),
+        ("bind", "bind-absent", "unreal"),
         r"family=1 length=\d+ .*",
         "family=1",
         "a bound socket has the host's path as its name",
     ),
 )
+
 
 @dataclass(frozen=True)
 class Told:
@@ -88,6 +95,7 @@ WARNINGS = (
 )
 
 EXCEPTIONS = (
+    Exception_(("unreal",), r"^. (dirfd|fd) .*\(/[,)]", SEVERAL),
     Exception_(
         ACTING,
         r"^. NO_XDEV ",

@@ -30,7 +30,7 @@ def _may_chroot(box: Box) -> dict[str, object]:
 
 def _differences(box: Box, bench: views.Bench, probe: tuple[str, ...], variant: views.Variant) -> list[str]:
     argv = [box.programs.probe(probe[0]), *probe[1:]]
-    native = bench.native(argv, **(_may_chroot(box) if probe == ("roots",) else {}))
+    native = bench.native(argv, variant, **(_may_chroot(box) if probe == ("roots",) else {}))
     inside = bench.inside(variant, argv)
     assert native.stdout.count("\n") > 20, native
     assert "SETUP" not in native.stdout, native.stdout[-300:]

@@ -19,6 +19,8 @@ class Variant:
     profile: Callable[[Path, Path, Path], str | None]
     bound: bool = False
     work_exists: bool = True
+    depth: int = 0
+    """How often the tree is looked at through itself; natively its path has the same text."""
 
     def __str__(self) -> str:
         return self.name
@@ -40,12 +42,17 @@ def _bind_absent(scratch: Path, work: Path, store: Path) -> str:
     return f'[view]\ncwd = "{work}/tree"\n' + _bind(scratch, work, store)
 
 
+def _unreal(scratch: Path, work: Path, store: Path) -> str:
+    return f'[[mount]]\ntype = "unreal"\ntarget = "{scratch}/u"\n'
+
+
 PASS_THROUGH = Variant("pass-through", lambda *_: None)
 UNRELATED = Variant("unrelated", _unrelated)
 BIND = Variant("bind", _bind, bound=True)
 BIND_ABSENT = Variant("bind-absent", _bind_absent, bound=True, work_exists=False)
 ENFORCE = Variant("enforce", _enforce)
-ALL = (PASS_THROUGH, UNRELATED, BIND, BIND_ABSENT, ENFORCE)
+UNREAL = Variant("unreal", _unreal, depth=2)
+ALL = (PASS_THROUGH, UNRELATED, BIND, BIND_ABSENT, ENFORCE, UNREAL)
 
 
 class Bench:
@@ -66,12 +73,19 @@ class Bench:
         self.count += 1
         if path.exists():
             path.rename(self.box.scratch / f"old{self.count}")
-        self.box.give(self.box.directory(path.name))
-        self.box.directory(f"{path.name}/tree")
+        name = str(path.relative_to(self.box.scratch))
+        self.box.give(self.box.directory(name))
+        self.box.directory(f"{name}/tree")
 
-    def native(self, argv: list[Argument], **more: object) -> Result:
-        self._fresh(self.work)
-        return self.box.native(argv, cwd=self.work / "tree", **more)  # type: ignore[arg-type]
+    def _deep(self, path: Path, depth: int) -> Path:
+        """`path` as a variant names it."""
+        return Path(f"{self.box.scratch}/u" * depth + str(path))
+
+    def native(self, argv: list[Argument], variant: Variant = PASS_THROUGH, **more: object) -> Result:
+        work = self._deep(self.work, variant.depth)
+        self._fresh(work)
+        self.box.give(self.box.scratch / "u") if variant.depth else None
+        return self.box.native(argv, cwd=work / "tree", **more)  # type: ignore[arg-type]
 
     def inside(self, variant: Variant, argv: list[Argument], **more: object) -> Result:
         self._fresh(self.work)
@@ -82,6 +96,8 @@ class Bench:
             self.work.rename(self.box.scratch / f"old{self.count}")
         profile = variant.profile(self.box.scratch, self.work, self.store)
         cwd = self.work / "tree" if exists else self.box.scratch
+        if variant.depth and not self.box.pretend:
+            argv = ["sh", "-c", 'cd "$0" && exec "$@"', self._deep(cwd, variant.depth), *argv]
         return self.box.view(argv, profile, cwd=cwd, **more)  # type: ignore[arg-type]
 
 

@@ -23,6 +23,7 @@ from vuosd.views.profile import (
     Ro,
     Root,
     Tmpfs,
+    Unreal,
 )
 from vuosd.views.table import is_below, is_generated
 from vuosd.views.validate import Checked
@@ -130,6 +131,9 @@ class Compiler:
         if isinstance(mount, Filesystem):
             self.filesystem(document, at, mount)
             return
+        if isinstance(mount, Unreal):
+            self.served(document, at, mount, Served("unreal", "", b"", "ro" if mount.readonly else ""))
+            return
         sources: list[bytes] = []
         if isinstance(mount, Bind | Root | Cow | Merge) and mount.source is not UNSET:
             given = mount.source if isinstance(mount.source, list) else [mount.source]
@@ -167,13 +171,18 @@ class Compiler:
         path = normal(os.fsencode(source), directory) if source else b""
         if "/" in kind and not kind.startswith("fuse"):
             kind = os.fsdecode(normal(os.fsencode(kind), directory))
+        self.served(document, at, mount, Served(kind, source, path, options))
+
+    def served(self, document: Document, at: KeyPath, mount: Filesystem | Unreal, served: Served) -> None:
         for where, target in self.targets(document, at, mount):
+            if target == b"/" and isinstance(mount, Unreal):
+                self.error(document, where, "the tree of the view cannot be shown again at \"/\"", "below it")
+                continue
             if target == b"/":
                 hint = "mount it below, and start the command outside of it"
                 self.error(document, where, '"/" cannot be a file system of a server', hint)
                 continue
             self.filesystems.append((document, where))
-            served = Served(kind, source, path, options)
             self.entries.append(Entry(Kind.FILESYSTEM, target, served=served, where=where))
 
     def module(self, document: Document, at: KeyPath, module: ModuleTable) -> None:

@@ -159,6 +159,15 @@ class Merge(_Table, tag="merge", tag_field="type"):
     ] = False
 
 
+class Unreal(_Table, tag="unreal", tag_field="type"):
+    """The whole tree of the view again, below the target, and again below that (`/unreal/unreal`), with all
+    that is mounted in it; no deeper. The target need not exist on the host.
+    """
+
+    target: Annotated[_Text, Meta(description="Path in the view.")] = "/unreal"
+    readonly: _Readonly = False
+
+
 class Filesystem(_Table):
     """A file system with a server of its own. The target need not exist on the host."""
 
@@ -168,7 +177,7 @@ class Filesystem(_Table):
     options: _Options = ""
 
 
-Mount = Bind | Move | Ro | Hide | Tmpfs | Root | Cow | Mincow | Merge
+Mount = Bind | Move | Ro | Hide | Tmpfs | Root | Cow | Mincow | Merge | Unreal
 
 _Name = Annotated[_Text, Meta(description="What `vuctl ps` shows. Default: the file's name.")]
 _Enforce = Annotated[

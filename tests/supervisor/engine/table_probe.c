@@ -47,6 +47,18 @@ static void look(const struct vu_table *table)
 	CHECK(vu_table_has(table, spot.mount));
 	CHECK(!vu_table_reverse(table, source, NULL, view, &mount, NULL));
 	CHECK(fcntl(mount->fd, F_GETFD) >= 0);
+	/* What is unreal is what is there, twice. */
+	struct vu_spot unreal, deep;
+	vu_table_find(table, "/unreal", &unreal);
+	vu_table_find(table, "/over/x", &spot);
+	const char *const again[] = { "/unreal/over/x", "/unreal/unreal/over/x" };
+	for (int i = 0; i < 2 && unreal.mount != table->root; i++) {
+		vu_table_find(table, again[i], &deep);
+		CHECK(deep.mount->unreal == unreal.mount && fcntl(deep.mount->fd, F_GETFD) >= 0);
+		CHECK(spot.mount == table->root ? !strcmp(deep.rest, "over/x") : deep.mount->of == spot.mount);
+	}
+	vu_table_find(table, "/unreal/unreal/unreal", &deep);
+	CHECK(unreal.mount == table->root || !strcmp(deep.rest, "unreal"));
 	/* Claims are those of the version, whatever has been claimed since. */
 	struct vu_call call = { .session = &session, .table = table, .row = &session.rows[2], .nr = 63 };
 	uint32_t claim = vu_claims_call(&call);
@@ -96,6 +108,14 @@ static int mount(const char *target)
 	return number;
 }
 
+static int mount_unreal(void)
+{
+	struct vu_mount_options options = { .target = "/unreal", .kind = VU_UNREAL, .type = "unreal" };
+	int number = vu_session_mount(&session, &options);
+	CHECK(number > 0);
+	return number;
+}
+
 static void claim(bool something)
 {
 	struct vu_claim claims[] = {
@@ -127,11 +147,19 @@ int main(int count, char **arguments)
 		CHECK(!pthread_create(&threads[i], NULL, reader, &pins[i]));
 	}
 	for (int i = atoi(arguments[2]); i--;) {
-		int first = mount("/over"), second = mount("/over");
+		int unreal = i % 3 == 0 ? mount_unreal() : 0;
+		int first = mount("/over");
+		if (i % 3 == 1)
+			unreal = mount_unreal();
+		int second = mount("/over");
 		claim(i % 2);
+		if (i % 2 && unreal)
+			CHECK(vu_session_unmount(&session, 0, unreal) >= 0);
 		CHECK(vu_session_unmount(&session, 0, i % 2 ? first : second) >= 0);
 		CHECK(vu_session_unmount(&session, 0, i % 2 ? second : first) >= 0);
 		CHECK(vu_session_unmount(&session, 0, first) == -EINVAL);
+		if (i % 2 == 0 && unreal)
+			CHECK(vu_session_unmount(&session, 0, unreal) >= 0);
 	}
 	atomic_store(&done, true);
 	for (int i = 0; i < READERS; i++) {

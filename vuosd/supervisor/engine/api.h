@@ -86,7 +86,16 @@ struct vu_row {
 		implied; /* flags that the call's name implies: AT_SYMLINK_NOFOLLOW of lstat, AT_REMOVEDIR of rmdir, O_* of creat */
 };
 
-enum vu_kind { VU_BIND = 1, VU_HIDE = 2, VU_TMPFS = 3, VU_ROOT = 4, VU_COW = 6, VU_MERGE = 7, VU_WIRE = 8 };
+enum vu_kind {
+	VU_BIND = 1,
+	VU_HIDE = 2,
+	VU_TMPFS = 3,
+	VU_ROOT = 4,
+	VU_COW = 6,
+	VU_MERGE = 7,
+	VU_WIRE = 8,
+	VU_UNREAL = 9
+};
 
 enum {
 	VU_ENTRY_READONLY = 1,
@@ -123,7 +132,7 @@ struct vu_stack_options {
 /* A mount at run time. */
 struct vu_mount_options {
 	const char *target; /* canonical path in the view */
-	int32_t kind; /* VU_BIND, VU_TMPFS or VU_HIDE */
+	int32_t kind; /* VU_BIND, VU_TMPFS, VU_HIDE, or VU_UNREAL: the view's tree once more, which has no source */
 	uint32_t flags; /* VU_ENTRY_* */
 	int32_t source; /* as for vu_session_entry() */
 	const char *source_path;

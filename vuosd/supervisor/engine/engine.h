@@ -119,6 +119,8 @@ struct vu_mount {
 	struct vu_mount *
 		origin; /* the same mount seen at another place or in another way: whose `wired` and `stack` these are */
 	unsigned group; /* number of the mount that it came with, and goes with; or 0 */
+	struct vu_mount *of; /* unreal.c: what it is a copy of, which goes with that; or NULL */
+	struct vu_mount *unreal; /* for which, or itself if it is such a one */
 	struct vu_mount *next; /* all that the session ever had, the latest first */
 };
 
@@ -251,10 +253,13 @@ const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struc
 					 const struct vu_mount *hint);
 
 /*
- * The same as `from`, shown at `target`: of several trees or by wire only where that is the same. NULL with errno: EXDEV if it is
- * not. The lock is held.
+ * The same as `from`, shown at `target`: of several trees or by wire only where that is the same, unless `anywhere`. NULL with
+ * errno: EXDEV if it is not. The lock is held.
  */
-struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target);
+struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target, bool anywhere);
+/* unreal.c. A version that is made from `now` and has `add` has its copies as well, or those for it. The lock is held. */
+int vu_unreal_follow(struct vu_namespace *names, struct vu_table *table, const struct vu_table *now,
+		     struct vu_mount *add);
 /* Frees the versions that nobody uses any more. The lock is held. */
 void vu_namespace_sweep(struct vu_namespace *names);
 /* Makes `table` the version that calls of this namespace see; NULL ends it. The lock is held. */

@@ -49,10 +49,10 @@ struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonl
 	return mount;
 }
 
-struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target)
+struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target, bool anywhere)
 {
 	bool special = from->stack || from->wired;
-	if (special && strcmp(from->target, target)) {
+	if (special && !anywhere && strcmp(from->target, target)) {
 		errno = EXDEV;
 		return NULL;
 	}
@@ -62,6 +62,7 @@ struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *fro
 	*mount = *from;
 	mount->versions = mount->tree_count = 0;
 	mount->trees = NULL;
+	mount->of = mount->unreal = NULL;
 	mount->origin = from->origin ? from->origin : from;
 	mount->fd = from->fd < 0 ? -1 : fcntl(from->fd, F_DUPFD_CLOEXEC, 0);
 	mount->target = strdup(target);

@@ -43,7 +43,7 @@ static int add_below(struct vu_namespace *names, const struct vu_table *now, con
 			return -ENAMETOOLONG;
 		memcpy(target, change->add->target, change->add->target_length);
 		strcpy(target + change->add->target_length, mount->target + head);
-		struct vu_mount *again = vu_mount_again(names, mount, target);
+		struct vu_mount *again = vu_mount_again(names, mount, target, false);
 		if (!again)
 			return -errno;
 		again->readonly |= change->add->readonly;
@@ -51,6 +51,14 @@ static int add_below(struct vu_namespace *names, const struct vu_table *now, con
 		error = vu_table_add(table, again);
 	}
 	return error;
+}
+
+/* Is it there no more when `omit` has gone, or something covers what lies at a path? */
+static bool leaves(const struct vu_mount *mount, const struct vu_mount *omit, const char *covers)
+{
+	if (omit && (mount == omit || mount->of == omit || (mount->group && mount->group == omit->index)))
+		return true;
+	return covers && (lies_at(mount->target, covers) || (mount->of && lies_at(mount->of->target, covers)));
 }
 
 /* The published version, changed. NULL with errno. The lock is held. */
@@ -64,15 +72,16 @@ static struct vu_table *changed(struct vu_namespace *names, unsigned space, cons
 	struct vu_table *table = vu_table_new();
 	int error = table ? 0 : -ENOMEM;
 	for (unsigned i = 0; !error && i < now->count; i++) {
-		struct vu_mount *mount = now->mounts[i];
-		if (mount != omit && !(omit && mount->group && mount->group == omit->index) &&
-		    !(covers && i && lies_at(mount->target, covers))) /* the first is the host's own tree */
-			error = vu_table_add(table, mount);
+		if (!leaves(now->mounts[i], omit, i ? covers : NULL)) /* the first is the host's own tree */
+			error = vu_table_add(table, now->mounts[i]);
 	}
 	if (!error && change->add)
 		error = vu_table_add(table, change->add);
+	unsigned first = table ? table->count - !!change->add : 0;
 	if (!error && from)
 		error = add_below(names, from, change, table);
+	for (unsigned i = first, count = table ? table->count : 0; !error && i < count; i++)
+		error = vu_unreal_follow(names, table, now, table->mounts[i]);
 	if (error < 0) {
 		if (table)
 			vu_table_free(table);
@@ -145,8 +154,37 @@ static bool is_canonical(const char *path)
 	return true;
 }
 
+/* The mount that the root is seen by, at another place; that there are copies of all others, changed() sees to. */
+static int mount_unreal(struct vu_session *session, const struct vu_mount_options *options)
+{
+	struct vu_namespace *names = &session->names;
+	if (options->space >= VU_SPACES || !is_canonical(options->target) || !options->target[1])
+		return -EINVAL;
+	pthread_mutex_lock(&names->lock);
+	const struct vu_table *now = atomic_load(&names->tables[options->space]);
+	struct vu_mount *mount =
+		now ? vu_mount_again(names, (struct vu_mount *)now->root, options->target, true) : NULL;
+	struct vu_table *table = NULL;
+	int error = now ? -ENOMEM : -ESRCH;
+	if (mount) {
+		mount->late = true;
+		mount->readonly |= !!(options->flags & VU_ENTRY_READONLY);
+		mount->unreal = mount;
+		if (!set_text(&mount->type, options->type) && !set_text(&mount->name, options->name) &&
+		    !set_text(&mount->options, options->options) &&
+		    !(table = changed(names, options->space, &(struct change){ .add = mount, .options = options })))
+			error = -errno;
+	}
+	if (table)
+		vu_namespace_publish(names, options->space, table);
+	pthread_mutex_unlock(&names->lock);
+	return table ? (int)mount->index : error;
+}
+
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options)
 {
+	if (options->kind == VU_UNREAL)
+		return mount_unreal(session, options);
 	if (options->kind != VU_BIND && options->kind != VU_TMPFS && options->kind != VU_HIDE)
 		return -EINVAL;
 	return vu_namespace_mount(session, options, NULL);
@@ -169,16 +207,17 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 	mount->private = !hides && is_private(options->source, options->source_path);
 	pthread_mutex_lock(&names->lock);
 	mount->wired = wired;
+	mount->fd = hides ? -1 : options->source;
 	bool there = atomic_load(&names->tables[options->space]) &&
 		     (!options->below || atomic_load(&names->tables[options->origin]));
 	struct vu_table *table =
 		there ? changed(names, options->space, &(struct change){ .add = mount, .options = options }) : NULL;
 	int error = there ? -errno : -ESRCH;
-	if (!table)
-		mount->wired = NULL;
 	if (table) {
-		mount->fd = hides ? -1 : options->source;
 		vu_namespace_publish(names, options->space, table);
+	} else {
+		mount->wired = NULL;
+		mount->fd = -1;
 	}
 	pthread_mutex_unlock(&names->lock);
 	return table ? (int)mount->index : error;
@@ -266,7 +305,7 @@ const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struc
 	if (hint && !vu_table_has(table, hint) && lies_in(host, hint))
 		best = hint;
 	for (const struct vu_mount *mount = names->all; !hint && mount; mount = mount->next)
-		if (mount->late && !vu_table_has(table, mount) && lies_in(host, mount) &&
+		if (mount->late && !mount->unreal && !vu_table_has(table, mount) && lies_in(host, mount) &&
 		    (!best || mount->source_length > best->source_length))
 			best = mount;
 	pthread_mutex_unlock(&names->lock);

@@ -219,9 +219,10 @@ static bool seen_by(const struct vu_table *table, const struct vu_mount *mount, 
 /* Of several mounts that show a host path, which is meant? A layer's upper tree, a handle and an anchor are nothing but parts of theirs. */
 static int rank_of(const struct vu_mount *mount, const struct vu_mount *prefer)
 {
+	bool preferred = mount == prefer || (prefer && mount->whole == prefer);
 	if (mount->wired || (mount->whole && (mount->stack->layered || mount->tree == (int)mount->stack->count)))
-		return 4;
-	if (mount == prefer || (prefer && mount->whole == prefer))
+		return 4 + preferred;
+	if (preferred)
 		return 3;
 	return mount->identity ? 2 : 1;
 }

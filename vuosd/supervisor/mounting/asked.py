@@ -24,7 +24,7 @@ from vuosd.supervisor.mounting.family import Family
 from vuosd.supervisor.mounting.inside import Inside
 from vuosd.supervisor.mounting.modules import BuiltIn
 from vuosd.supervisor.mounting.mount import WIRE, Mount, Wanted
-from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, Mounts
+from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, UNREAL, Mounts
 from vuosd.supervisor.mounting.sockets import Sockets
 from vuosd.supervisor.session import Asked, Below, Resolved, Session
 
@@ -190,6 +190,9 @@ class Answers:
     async def _do_mount(
         self, asked: Asked, kind: str, source: str, target: str, flags: int, words: list[str]
     ) -> None:
+        if kind == UNREAL:
+            self.mounts.unreal(await self._absent(asked, target), flags, source, ",".join(words))
+            return
         try:
             place = await self._resolve(asked, os.fsencode(target))
         except OSError as error:
@@ -211,6 +214,26 @@ class Answers:
             await self._mount_device(asked, kind, source, place.view, directory, flags, words, int(device))
         else:
             await self._serve(asked, kind, source, place.view, directory, flags, words)
+
+    async def _absent(self, asked: Asked, target: str) -> bytes:
+        """A place in the view at which nothing need be, but in a directory."""
+        path = os.fsencode(target)
+        try:
+            try:
+                found = await self._resolve(asked, path)
+            except FileNotFoundError:
+                found = await self._resolve(asked, (os.path.dirname(path.rstrip(b"/")) or b".") + b"/.")
+                os.close(found.fd)
+                return os.path.join(found.view, os.path.basename(path.rstrip(b"/")))
+            try:
+                mode = await trio.to_thread.run_sync(lambda: os.stat(found.fd).st_mode)
+            finally:
+                os.close(found.fd)
+        except OSError as error:
+            raise MountError(error.errno or errno.EIO, f"{target}: {error.strerror}") from None
+        if not stat.S_ISDIR(mode):
+            raise MountError(errno.ENOTDIR, f"{target} is no directory")
+        return found.view
 
     async def _mount_device(
         self,

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.modules import KNOWN, BuiltIn
-from vuosd.supervisor.mounting.mounts import Mounts
+from vuosd.supervisor.mounting.mounts import UNREAL, Mounts
 
 if TYPE_CHECKING:
     from vuosd.supervisor.modules.loaded import Modules
+
+
+_UNREAL_AT = b"/unreal"
 
 
 class Door:
@@ -42,6 +45,12 @@ class Door:
         if options:
             raise MountError(errno.EINVAL, f"module {source} has no options")
         self.built_in.load(source, permanent)
+        if source == UNREAL:
+            try:
+                self.mounts.unreal(_UNREAL_AT, 0)
+            except MountError:
+                self.built_in.forget(source)
+                raise
         return ""
 
     async def unload(self, source: str, words: list[str]) -> str:
@@ -51,6 +60,12 @@ class Door:
             return ""
         served = [mount for mount in self.mounts.all() if mount.path]
         self.built_in.unload(source, [(mount.place, bool(mount.mark)) for mount in served])
+        if source == UNREAL and (mount := self.mounts.at(_UNREAL_AT)) is not None and mount.type == UNREAL:
+            try:
+                await self.mounts.unmount(_UNREAL_AT, 0)
+            except MountError as error:
+                self.built_in.load(source, False)
+                raise MountError(error.errno, f"module {source} is in use: {error}") from None
         return ""
 
     async def loaded(self, source: str, words: list[str]) -> str:

@@ -11,8 +11,13 @@ from vuosd.supervisor.mounting.errors import MountError
 KNOWN = {
     "fuse": "FUSE servers that run in the view mount by /dev/fuse",
     "vufuse": "file systems that a server outside of the view serves: vumount -t TYPE",
+    "unreal": "the whole tree of the view again, at /unreal and /unreal/unreal",
 }
-_WHOSE: dict[str, Callable[[bool], bool]] = {"fuse": lambda ours: not ours, "vufuse": lambda ours: ours}
+_WHOSE: dict[str, Callable[[bool], bool]] = {
+    "fuse": lambda ours: not ours,
+    "vufuse": lambda ours: ours,
+    "unreal": lambda ours: False,
+}
 """Whether a mount with a server, of ours or not, is the module's."""
 
 
@@ -32,6 +37,10 @@ class BuiltIn:
         if name in self._loaded:
             raise MountError(errno.EEXIST, f"module {name} is loaded already")
         self._loaded[name] = permanent
+
+    def forget(self, name: str) -> None:
+        """What has just been loaded is not."""
+        del self._loaded[name]
 
     def unload(self, name: str, served: Iterable[tuple[str, bool]]) -> None:
         """`served`: place of each mount with a server, and whether that is ours. MountError: ENOENT,

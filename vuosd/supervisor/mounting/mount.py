@@ -54,6 +54,8 @@ class Mount:
         self.served = bool(path)
         """A process answers for it."""
         self.number = 0
+        self.end = 0
+        """Of type unreal: the number of what ends it."""
         self.device = ""
         """MAJOR:MINOR; of a wire mount "socket:[INODE]", what its server has for a /dev/fuse."""
         self.mount_id = -1

@@ -26,7 +26,12 @@ from vuosd.supervisor.session import Below, Placed, Resolved, Wired
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
-_BIND = 1
+UNREAL = "unreal"
+"""The type, and VUOS's module."""
+
+_BIND, _UNREAL = 1, 9
+_DEPTH = 3
+"""At this the tree is not shown any more."""
 _FLUSH_SECONDS = 15.0
 _END_SECONDS = 10.0
 _NOTHING_SECONDS = 0.5
@@ -102,6 +107,8 @@ class Mounts:
 
     async def mount(self, wanted: Wanted) -> Mount:
         """A file system with a server of ours; MountError."""
+        if wanted.type == UNREAL:
+            return self.unreal(wanted.target, wanted.flags, wanted.source, wanted.data)
         made_by = ""
         if self.family.modules is not None:
             wanted, made_by = await self.family.modules.mounted_as(wanted)
@@ -251,11 +258,52 @@ class Mounts:
         self._mounts.append(mount)
         return mount
 
+    def unreal(self, target: bytes, flags: int, source: str = "", data: str = "") -> Mount:
+        """The view's whole tree once more, and once more below that; MountError."""
+        if data:
+            raise MountError(errno.EINVAL, f"type {UNREAL} has no options of its own, such as {data}")
+        if there := next((mount for mount in self._mounts if mount.type == UNREAL), None):
+            raise MountError(errno.EBUSY, f"{there.place} shows the tree of the view already")
+        if target == b"/":
+            raise MountError(errno.EINVAL, "the tree of the view cannot be shown below itself at /")
+        mount = Mount(UNREAL, source or "none", target, flags & options.KEPT, "", transport=NONE, path=b"")
+        told = Placed(
+            _UNREAL,
+            bool(flags & options.MS_RDONLY),
+            target,
+            type=os.fsencode(UNREAL),
+            name=os.fsencode(mount.source),
+            options=os.fsencode(mount.options),
+        )
+        try:
+            mount.number = self.table.mount(told)
+        except OSError as error:
+            raise from_os(error, os.fsdecode(target)) from None
+        mount.end = self._nothing(target * _DEPTH)
+        mount.fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        self._mounts.append(mount)
+        log.info("mount %d: the tree of the view on %s", mount.number, mount.place)
+        return mount
+
+    def _nothing(self, target: bytes) -> int:
+        """The number of an empty directory at a place. A directory that the view shows several times lists
+        the same names each time (docs/fidelity.md), so there is something of that name.
+        """
+        fd = os.open(self.scratch.make(0o555), os.O_PATH | os.O_CLOEXEC)
+        told = Placed(_BIND, True, target, fd, os.readlink(f"/proc/self/fd/{fd}".encode()))
+        try:
+            return self.table.mount(told)
+        except OSError as error:
+            os.close(fd)
+            log.warning("%s: %s", os.fsdecode(target), error.strerror)
+            return 0
+
     def remount(self, target: bytes, flags: int) -> None:
         """Other flags for the mount at a place; MountError (EINVAL) if there is none."""
         mount = self._own(self._found(target))
-        if mount.path:
-            raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: a FUSE file system cannot be remounted")
+        if mount.path or mount.type == UNREAL:
+            what = "a FUSE file system" if mount.path else f"type {UNREAL}"
+            raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: {what} cannot be remounted")
         if mount.locked and not flags & options.MS_RDONLY:  # MNT_LOCK_READONLY
             raise MountError(errno.EPERM, f"{os.fsdecode(target)}: the view shows its source read-only")
         fd = os.dup(mount.fd)
@@ -266,6 +314,8 @@ class Mounts:
     async def move(self, source: bytes, target: bytes) -> None:
         """The uppermost mount at `source` is seen at `target` from now on, and only there."""
         mount = self._own(self._found(source))
+        if mount.type == UNREAL:
+            raise MountError(errno.EINVAL, f"{os.fsdecode(source)}: type {UNREAL} cannot be moved")
         if target.startswith(source.rstrip(b"/") + b"/"):
             raise MountError(errno.ELOOP, "a mount cannot be moved into itself")
         fd = await self.root(mount)
@@ -335,6 +385,8 @@ class Mounts:
             elif mount.path:
                 await self._unmount(mount, flags)
             else:
+                if mount.end:
+                    self.table.unmount(mount.end)
                 self.table.unmount(mount.number)
                 os.close(mount.fd)
             self._mounts.remove(mount)
@@ -350,6 +402,8 @@ class Mounts:
             and (using := await self._users(mount, own=True))
         ):
             raise MountError(errno.EBUSY, f"{os.fsdecode(mount.target)} is in use: {_listed(using)}")
+        if mount.end:
+            self.table.unmount(mount.end)
         self.table.unmount(mount.number)
 
     async def _unmount(self, mount: Mount, flags: int) -> None:

@@ -13,7 +13,7 @@ from vuosd.supervisor.mounting import options
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import Mount, Wanted
-from vuosd.supervisor.mounting.mounts import Mounts
+from vuosd.supervisor.mounting.mounts import UNREAL, Mounts
 from vuosd.supervisor.session import Placed
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Outside:
         if flags & (options.MS_BIND | options.MS_MOVE | options.MS_REMOUNT):
             raise MountError(errno.EINVAL, "bind, move and remount can be asked for only inside the view")
         target = _absolute(question["target"])
+        if question["type"] == UNREAL:
+            return self.mounts.unreal(target, flags, question["source"], ",".join(words))
         directory = await self.directory(target)
         wanted = Wanted(
             question["type"], question["source"], question["path"], target, directory, flags, ",".join(words)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vuosd.supervisor.mounting import options, types
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import Wanted
+from vuosd.supervisor.mounting.mounts import UNREAL
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.session import Placed
 from vuosd.views import Entry, Kind, ProfileError, View, about
@@ -46,6 +47,8 @@ def _told(view: View, entry: Entry, error: MountError) -> ProfileError:
 
 def _try(wanted: Wanted, env: Mapping[str, str]) -> None:
     """MountError for what is known to be wrong."""
+    if wanted.type == UNREAL:
+        return
     kind, source = types.find(wanted.type, wanted.path)
     if wanted.flags & ~options.KEPT:
         raise MountError(errno.EINVAL, "bind, move and remount are not for a profile's file system")
@@ -61,8 +64,8 @@ def wanted(entry: Entry) -> Wanted:
     """What an entry asks for; MountError where there is no such type."""
     served = entry.served
     assert served is not None
-    kind, _ = types.find(served.type, served.source)
-    is_path = bool(served.path) and (kind.needs_path or os.path.lexists(served.path))
+    needs_path = served.type != UNREAL and types.find(served.type, served.source)[0].needs_path
+    is_path = bool(served.path) and (needs_path or os.path.lexists(served.path))
     path = os.fsdecode(served.path) if is_path else served.source
     flags, words = options.parse(options.split(served.options))
     flags |= options.MS_RDONLY if entry.readonly else 0
