@@ -345,6 +345,22 @@ def test_the_transport_can_be_chosen(box: Box, mnt: Path) -> None:
     assert shell(box, script, source, mnt) == ["by wire", said]
 
 
+def test_what_cannot_change_is_asked_for_once(box: Box, image: Path, mnt: Path) -> None:
+    """A read-only image by wire: what its server has said once is known, also when it says nothing more."""
+    script = """
+        vumount -t ext2 -o ro,transport=wire $1 $2
+        look() {
+            find $2 -name lost+found -prune -o -print; cat $2/file; stat -c %s $2/file
+            for i in 1 2; do test -e $2/none || echo none; done
+        }
+        look $1 $2 > $3/first; server=$(pgrep -f "fuse2fs $1"); kill -STOP $server
+        look $1 $2 > $3/second; kill -CONT $server
+        cat $3/first; cmp $3/first $3/second && echo same
+    """
+    lines = [str(mnt), f"{mnt}/file", "in the image", "13", "none", "none", "same"]
+    assert shell(box, script, image, mnt, box.directory("looks")) == lines
+
+
 def test_a_worker_that_is_killed_leaves_nothing(box: Box, mnt: Path) -> None:
     """Nor a mount, nor a helper, nor a server: the box finds out."""
     process = box.popen(

@@ -51,6 +51,9 @@ class FileSystemType(ABC):
     aliases: tuple[str, ...] = ()
     summary: str = ""
 
+    exclusive: bool = False
+    """Nobody changes what is mounted but this mount: so of a read-only one everything stays as it is."""
+
     @property
     def needs_mount(self) -> bool:
         """Its server calls mount(2) itself and takes no descriptor."""
@@ -138,13 +141,15 @@ class ProgramType(FileSystemType):
         aliases: tuple[str, ...] = (),
         summary: str = "",
         source_is_file: bool = True,
+        exclusive: bool = False,
     ) -> None:
         """`package` is Debian's. `arguments(source, mountpoint, options)` are those of the program,
         `options` an instance of the schema. `source_is_file`: the source is a path of the machine where the
-        program runs."""
+        program runs. `exclusive`: see FileSystemType."""
         self.name, self.program, self.package, self.arguments = name, program, package, arguments
         self.options, self.kernel, self.readonly = options, kernel, readonly
         self.aliases, self.summary, self.source_is_file = aliases, summary, source_is_file
+        self.exclusive = exclusive
 
     @property
     def needs_mount(self) -> bool:

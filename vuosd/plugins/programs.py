@@ -32,10 +32,20 @@ class ExtOptions(MountOptions):
 
 
 ext2 = ProgramType(
-    "ext2", "fuse2fs", "fuse2fs", _plain, options=ExtOptions, summary="ext2, ext3 and ext4 images, by fuse2fs"
+    "ext2",
+    "fuse2fs",
+    "fuse2fs",
+    _plain,
+    options=ExtOptions,
+    summary="ext2, ext3 and ext4 images, by fuse2fs",
+    exclusive=True,
 )
-ext3 = ProgramType("ext3", "fuse2fs", "fuse2fs", _plain, options=ExtOptions, summary=ext2.summary)
-ext4 = ProgramType("ext4", "fuse2fs", "fuse2fs", _plain, options=ExtOptions, summary=ext2.summary)
+ext3 = ProgramType(
+    "ext3", "fuse2fs", "fuse2fs", _plain, options=ExtOptions, summary=ext2.summary, exclusive=True
+)
+ext4 = ProgramType(
+    "ext4", "fuse2fs", "fuse2fs", _plain, options=ExtOptions, summary=ext2.summary, exclusive=True
+)
 
 
 class SquashfsOptions(MountOptions):
@@ -60,6 +70,7 @@ squashfs = ProgramType(
     options=SquashfsOptions,
     readonly=True,
     summary="squashfs images",
+    exclusive=True,
 )
 
 
@@ -67,7 +78,7 @@ def _fat(source: str, target: str, options: MountOptions) -> list[str]:
     return [source, target, "-f", "-o", "ro" if options.ro else "rw+"]
 
 
-fat = ProgramType("fat", "fusefat", "fusefat", _fat, summary="FAT12, FAT16 and FAT32 images")
+fat = ProgramType("fat", "fusefat", "fusefat", _fat, summary="FAT12, FAT16 and FAT32 images", exclusive=True)
 
 
 class IsoOptions(MountOptions):
@@ -82,7 +93,14 @@ def _iso(source: str, target: str, options: IsoOptions) -> list[str]:
 
 
 iso = ProgramType(
-    "iso", "fuseiso", "fuseiso", _iso, options=IsoOptions, readonly=True, summary="ISO 9660 images"
+    "iso",
+    "fuseiso",
+    "fuseiso",
+    _iso,
+    options=IsoOptions,
+    readonly=True,
+    summary="ISO 9660 images",
+    exclusive=True,
 )
 
 
@@ -91,7 +109,12 @@ def _zip(source: str, target: str, options: MountOptions) -> list[str]:
 
 
 zip = ProgramType(
-    "zip", "fuse-zip", "fuse-zip", _zip, summary="zip archives that can be changed; archive only reads them"
+    "zip",
+    "fuse-zip",
+    "fuse-zip",
+    _zip,
+    summary="zip archives that can be changed; archive only reads them",
+    exclusive=True,
 )
 
 

@@ -83,6 +83,7 @@ class Wired(NamedTuple):
     the files that are opened
     deadline: seconds for one request, 0: none
     largest: bytes of a file that can be opened, 0: no limit
+    fixed: nothing of it changes, so that the server need not be asked twice
     type, name, options: as in Placed
     """
 
@@ -92,6 +93,7 @@ class Wired(NamedTuple):
     readonly: bool = False
     deadline: float = 0
     largest: int = 0
+    fixed: bool = False
     type: bytes = b""
     name: bytes = b""
     options: bytes = b""
@@ -335,6 +337,7 @@ class Session:
         options.target, options.socket, options.cache = target, wire.socket, wire.cache
         options.flags = lib.VU_ENTRY_READONLY if wire.readonly else 0
         options.deadline_ms, options.largest = int(wire.deadline * 1000), wire.largest
+        options.fixed = wire.fixed
         options.type, options.name, options.options = texts
         options.space = space
         return self._call(lib.vu_session_wire, options)

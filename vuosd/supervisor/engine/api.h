@@ -152,6 +152,7 @@ struct vu_wire_mount {
 	int32_t cache; /* an empty directory, for the anchors */
 	uint32_t deadline_ms; /* of one request; 0: none */
 	uint64_t largest; /* file that can be opened, in bytes; 0: no limit */
+	uint32_t fixed; /* nothing of it changes: what the server has said once stays true */
 	const char *type, *name, *options; /* as in struct vu_mount_options */
 	uint32_t space;
 };

@@ -122,6 +122,7 @@ struct vu_fuse_caller {
 
 struct vu_fuse_options {
 	int64_t deadline; /* of one request, in ns; 0: none */
+	bool fixed; /* nothing of it changes: entries and attributes are valid for ever */
 	/* Called from any thread that waits for a reply; must not make requests. */
 	void (*notice)(void *data, const struct vu_fuse_notice *notice);
 	void (*log)(void *data, const char *line); /* what the person should know, once for each kind */
@@ -154,6 +155,8 @@ int vu_fuse_descriptor(const struct vu_fuse *fuse);
 /* Up to `room` requests under way; returns how many there are. */
 unsigned vu_fuse_flights(struct vu_fuse *fuse, struct vu_fuse_flight *out, unsigned room);
 int64_t vu_fuse_now(void);
+/* From when on the time counts for which the server vouches for an entry or attributes. */
+int64_t vu_fuse_valid_from(const struct vu_fuse *fuse);
 
 /* Requests -------------------------------------------------------------------------------------------------------- */
 #define VU_WHO struct vu_fuse *fuse, const struct vu_fuse_caller *caller

@@ -5,7 +5,7 @@ static int attr_reply(struct vu_fuse *fuse, struct vu_fuse_request *request, str
 {
 	struct fuse_attr_out out;
 	vu_fuse_expect(request, &out, sizeof out);
-	int64_t now = vu_fuse_now();
+	int64_t now = vu_fuse_valid_from(fuse);
 	ssize_t size = vu_fuse_exchange(fuse, request);
 	return size < 0 ? (int)size : vu_fuse_decode_attr_out(&out, (size_t)size, now, attr, until);
 }

@@ -25,6 +25,8 @@ static bool is_dots(const char *name, size_t length)
 
 int64_t vu_fuse_until(int64_t now, uint64_t seconds, uint32_t nanoseconds)
 {
+	if (now == VU_FUSE_NEVER)
+		return now;
 	if (!seconds && !nanoseconds)
 		return 0;
 	if (seconds >= (uint64_t)((VU_FUSE_NEVER - now) / SECOND) - 1)

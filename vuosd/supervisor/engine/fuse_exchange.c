@@ -24,6 +24,11 @@ int64_t vu_fuse_now(void)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+int64_t vu_fuse_valid_from(const struct vu_fuse *fuse)
+{
+	return fuse->options.fixed ? VU_FUSE_NEVER : vu_fuse_now();
+}
+
 void vu_fuse_tell(struct vu_fuse *fuse, unsigned kind, const char *line)
 {
 	if (fuse->options.log && !(atomic_fetch_or(&fuse->told, kind) & kind))

@@ -24,7 +24,7 @@ static int entry_request(struct vu_fuse *fuse, struct vu_fuse_request *request, 
 	struct fuse_entry_out out;
 	vu_fuse_expect(request, &out, sizeof out);
 	*entry = (struct vu_fuse_entry){};
-	int64_t now = vu_fuse_now();
+	int64_t now = vu_fuse_valid_from(fuse);
 	ssize_t size = vu_fuse_exchange(fuse, request);
 	if (size < 0)
 		return (int)size;
@@ -156,7 +156,7 @@ int vu_fuse_create(VU_WHO, uint64_t parent, const char *name, unsigned flags, mo
 	vu_fuse_part(&request, &in, sizeof in);
 	name_part(&request, name);
 	vu_fuse_expect(&request, &out, sizeof out);
-	int64_t now = vu_fuse_now();
+	int64_t now = vu_fuse_valid_from(fuse);
 	ssize_t size = vu_fuse_exchange(fuse, &request);
 	if (size == -ENOSYS)
 		vu_fuse_note_lack(fuse, VU_NO_CREATE);

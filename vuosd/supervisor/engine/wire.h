@@ -26,6 +26,7 @@ struct vu_wire;
 struct vu_wire_options {
 	int64_t deadline; /* of one request, ns */
 	uint64_t largest; /* file that is fetched; above it open(2) is EFBIG. 0: no limit */
+	bool fixed; /* nothing of it changes */
 	bool gives_owners; /* we are root: anchors get the owner that the server says, and devices are made */
 	void (*log)(void *data, const char *line);
 	void *data;
@@ -61,6 +62,8 @@ int vu_wire_prepare(VU_WIRE_WHO, const char *path, unsigned want);
  * to vu_wire_opened() when it has been opened, or that has failed; NULL: there is nothing to tell.
  */
 struct vu_wire_node;
+/* The data of a regular file of a mount that is fixed: so that who reads it needs no open at the server. */
+bool vu_wire_is_here(struct vu_wire *wire, const char *path);
 int vu_wire_open(VU_WIRE_WHO, const char *path, unsigned flags, struct vu_wire_node **held);
 /* The same with a new file (O_CREAT); -EEXIST. */
 int vu_wire_create(VU_WIRE_WHO, const char *path, unsigned flags, mode_t mode, struct vu_wire_node **held);

@@ -218,6 +218,21 @@ void vu_wire_opened(struct vu_wire *wire, struct vu_wire_node *held)
 	vu_wire_unlock(wire);
 }
 
+bool vu_wire_is_here(struct vu_wire *wire, const char *path)
+{
+	struct vu_wire_node *node;
+	bool here = false;
+	if (!wire->options.fixed || vu_fuse_is_dead(wire->fuse))
+		return false;
+	pthread_mutex_lock(&wire->lock);
+	if (!vu_wire_reach_known(wire, path, &node)) {
+		here = S_ISREG(node->attr.mode) && node->data && node->data->filled;
+		vu_wire_unpin(wire, node);
+	}
+	pthread_mutex_unlock(&wire->lock);
+	return here;
+}
+
 int vu_wire_open(VU_WIRE_WHO, const char *path, unsigned flags, struct vu_wire_node **held)
 {
 	struct vu_wire_node *node;

@@ -48,6 +48,7 @@ struct vu_wire_node { /* as the kernel's inode */
 	struct vu_wire_name *names;
 	struct vu_wire_name **buckets; /* of a directory */
 	unsigned bucket_count, child_count;
+	bool listed; /* of a mount that is fixed: all its names are here */
 	unsigned changes; /* of its names, by us: an answer of before that is out of date */
 	struct vu_fuse_attr attr;
 	int64_t attr_until;
@@ -136,6 +137,8 @@ int vu_wire_apply(struct vu_wire *wire, struct vu_wire_node *directory, const ch
 void vu_wire_apply_missing(struct vu_wire *wire, struct vu_wire_node *directory, const char *name, int64_t until);
 /* The node at `path`, pinned. Stops at what is no directory: -ENOTDIR. */
 int vu_wire_reach(VU_WIRE_WHO, const char *path, struct vu_wire_node **node);
+/* The same without asking: -EWOULDBLOCK. */
+int vu_wire_reach_known(struct vu_wire *wire, const char *path, struct vu_wire_node **node);
 /* The directory of `path`, pinned, and the last name. -EEXIST for the root. */
 int vu_wire_reach_parent(VU_WIRE_WHO, const char *path, struct vu_wire_node **directory, const char **name);
 int vu_wire_refresh(VU_WIRE_WHO, struct vu_wire_node *node);

@@ -55,7 +55,7 @@ static int read_all(VU_WIRE_WHO, uint64_t nodeid, struct listed *listed)
 		return error;
 	}
 	for (;;) {
-		int64_t now = vu_fuse_now();
+		int64_t now = vu_fuse_valid_from(wire->fuse);
 		ssize_t size = vu_fuse_readdir(wire->fuse, caller, &file, offset, plus, part);
 		if (size <= 0) {
 			error = (int)size;
@@ -160,6 +160,7 @@ int vu_wire_list(VU_WIRE_WHO, struct vu_wire_node *directory)
 		drop_others(wire, directory, mark);
 	else if (error == -ESTALE || !error)
 		error = -EAGAIN;
+	directory->listed = !error && wire->options.fixed;
 	vu_wire_retime(wire, directory);
 	return error;
 }

@@ -19,6 +19,7 @@ static void notice(void *argument, const struct vu_fuse_notice *notice)
 		if (name && (!notice->child || (name->node && name->node->nodeid == notice->child)))
 			name->until = 0;
 		node->attr_until = 0;
+		node->listed = false;
 		node->changes++;
 	}
 	pthread_mutex_unlock(&wire->lock);
@@ -75,7 +76,9 @@ int vu_wire_mount(int socket, int cache, const struct vu_wire_options *options, 
 		close(cache);
 		return -ENOMEM;
 	}
-	struct vu_fuse_options fuse = { options->deadline, notice, say, wire };
+	struct vu_fuse_options fuse = {
+		.deadline = options->deadline, .fixed = options->fixed, .notice = notice, .log = say, .data = wire
+	};
 	wire->options = *options;
 	wire->cache = cache;
 	wire->tree = wire->inotify = wire->wake[0] = wire->wake[1] = -1;

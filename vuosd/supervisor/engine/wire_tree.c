@@ -191,6 +191,7 @@ void vu_wire_detach(struct vu_wire *wire, struct vu_wire_name *name)
 void vu_wire_forget_name(struct vu_wire *wire, struct vu_wire_name *name)
 {
 	vu_wire_detach(wire, name);
+	name->parent->listed = false;
 	unlink_name(name);
 	free(name->name);
 	free(name);

@@ -141,7 +141,10 @@ int vu_wire_ask(VU_WIRE_WHO, struct vu_wire_node *directory, const char *text, s
 	if (!error)
 		error = vu_wire_apply(wire, directory, text, &entry, linked ? link : NULL, out);
 	else if (error == -ENOENT)
-		vu_wire_apply_missing(wire, directory, text, entry.nodeid ? 0 : entry.entry_until);
+		vu_wire_apply_missing(wire, directory, text,
+				      wire->options.fixed ? VU_FUSE_NEVER
+				      : entry.nodeid      ? 0
+							  : entry.entry_until);
 	vu_wire_unpin(wire, directory);
 	return error;
 }
@@ -187,6 +190,8 @@ static int walk(VU_WIRE_WHO, const char *path, bool cached, struct vu_wire_node 
 			break;
 		struct vu_wire_name *name = vu_wire_find(at, text, strlen(text));
 		fresh = false;
+		if (!name && at->listed)
+			return -ENOENT;
 		if (!name || name->until <= now) {
 			if (cached)
 				return -EWOULDBLOCK;
@@ -242,6 +247,15 @@ static int reach(VU_WIRE_WHO, const char *path, bool cached, struct vu_wire_node
 	return result;
 }
 
+int vu_wire_reach_known(struct vu_wire *wire, const char *path, struct vu_wire_node **node)
+{
+	static const struct vu_fuse_caller nobody;
+	int result = reach(wire, &nobody, path, true, node);
+	if (result == 1)
+		vu_wire_unpin(wire, *node);
+	return result == 1 ? -ENOTDIR : result;
+}
+
 int vu_wire_reach(VU_WIRE_WHO, const char *path, struct vu_wire_node **node)
 {
 	int result = reach(wire, caller, path, false, node);
@@ -283,7 +297,7 @@ int vu_wire_prepare(VU_WIRE_WHO, const char *path, unsigned want)
 	vu_wire_lock(wire);
 	int result = reach(wire, caller, path, want & VU_WIRE_CACHED, &node);
 	if (result >= 0) {
-		if (!result && (want & VU_WIRE_LIST) && S_ISDIR(node->attr.mode))
+		if (!result && (want & VU_WIRE_LIST) && S_ISDIR(node->attr.mode) && !node->listed)
 			result = want & VU_WIRE_CACHED ? -EWOULDBLOCK : vu_wire_list(wire, caller, node);
 		else
 			result = 0;

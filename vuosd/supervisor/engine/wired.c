@@ -58,12 +58,10 @@ static const char *path_of(const struct vu_place *place)
 
 int vu_wired_prepare(struct vu_call *call, const struct vu_mount *mount, const char *rest, unsigned want)
 {
-	if (!(want & VU_WIRE_LIST)) {
-		struct vu_fuse_caller nobody = {};
-		int error = vu_wire_prepare(vu_wired_wire(mount->wired), &nobody, rest, want | VU_WIRE_CACHED);
-		if (error != -EWOULDBLOCK)
-			return error;
-	}
+	static const struct vu_fuse_caller nobody;
+	int error = vu_wire_prepare(vu_wired_wire(mount->wired), &nobody, rest, want | VU_WIRE_CACHED);
+	if (error != -EWOULDBLOCK)
+		return error;
 	const struct vu_place place = { .mount = mount };
 	return (int)ASK(call, &place, vu_wire_prepare(wire, caller, rest, want));
 }
@@ -81,6 +79,9 @@ int vu_wired_prepare_name(struct vu_call *call, const struct vu_place *place)
 int vu_wired_open(struct vu_call *call, const struct vu_place *place, unsigned flags, struct vu_wire_node **held)
 {
 	*held = NULL;
+	if ((flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY &&
+	    vu_wire_is_here(vu_wired_wire(place->mount->wired), path_of(place)))
+		return 0;
 	return (int)ASK(call, place, vu_wire_open(wire, caller, path_of(place), flags, held));
 }
 

@@ -53,6 +53,8 @@ class Mount:
         """… and it stays read-only."""
         self.served = bool(path)
         """A process answers for it."""
+        self.exclusive = False
+        """Nobody changes what it shows but this mount."""
         self.number = 0
         self.end = 0
         """Of type unreal: the number of what ends it."""

@@ -125,6 +125,7 @@ class Mounts:
             )
             mount.mark = secrets.token_hex(8)
             mount.module = made_by
+            mount.exclusive = kind.exclusive
             output = Output(f"{wanted.type} at {os.fsdecode(wanted.target)}")
             self.nursery.start_soon(output.read)
             self.family.served[mount.mark] = mount
@@ -152,12 +153,14 @@ class Mounts:
         socket is the engine's.
         """
         cache = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        readonly = bool(mount.flags & options.MS_RDONLY)
         wired = Wired(
             mount.target,
             sock,
             cache,
-            bool(mount.flags & options.MS_RDONLY),
+            readonly,
             _REQUEST_SECONDS,
+            fixed=readonly and mount.exclusive,
             type=os.fsencode(mount.shown_type),
             name=os.fsencode(mount.source or mount.type),
             options=os.fsencode(mount.options),

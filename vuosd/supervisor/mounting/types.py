@@ -55,6 +55,8 @@ class Type:
 
     needs_path = False
     """Its source is a path of the machine where the server runs, and must be there."""
+    exclusive = False
+    """Nobody changes what is mounted but this mount."""
     prefers_to_mount = True
     """The options of mount.fuse(8) are read by the library when it mounts, and not for a descriptor."""
 
@@ -90,6 +92,7 @@ class Registered(Type):
         super().__init__(name, system.name)
         self.system = system
         self.needs_path = isinstance(system, ProgramType) and system.source_is_file
+        self.exclusive = system.exclusive
 
     prefers_to_mount = False
 
