@@ -46,6 +46,7 @@ EXPLAINED = [
     ),
     Explained("Who watches sees the supervisor", "ltp", r"fanotify(02|11|12)"),
     Explained("Abstract datagrams under enforcement", "ltp", "bind05", views=frozenset({"enforce"})),
+    Explained("Long paths by wire", "fuse", said=r"got ENAMETOOLONG", views=frozenset({"wire"})),
     Explained(
         "Long paths under enforcement",
         "pjdfstest",

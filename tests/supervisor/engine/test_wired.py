@@ -210,6 +210,69 @@ def test_written_and_not_read(mirror: Path, place: Place, user: Any) -> None:
     assert use(mirror, place, user, body) == [0o200, b"012abc67", 0, b"0123456789"]
 
 
+def result_of(call: Callable[..., object], *arguments: object) -> int:
+    """An errno, 0 for success."""
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def forbidden(mount: Path) -> dict[str, int]:
+    """What one who owns nothing of it may not do; errnos, 0 for what can be done."""
+    file, closed, sticky = mount / "file", mount / "closed", mount / "sticky"
+    said = {
+        "chmod": result_of(os.chmod, file, 0o777),
+        "chown": result_of(os.chown, file, os.getuid(), os.getgid()),
+        "utime": result_of(os.utime, file, (1, 1)),
+        "touch": result_of(os.utime, file),
+        "truncate": result_of(os.truncate, file, 0),
+        "O_TRUNC": result_of(os.open, file, os.O_WRONLY | os.O_TRUNC),
+        "setxattr": result_of(os.setxattr, file, "user.a", b"x"),
+        "create": result_of(os.open, closed / "new", os.O_CREAT | os.O_WRONLY),
+        "mkdir": result_of(os.mkdir, closed / "new"),
+        "mkfifo": result_of(os.mkfifo, closed / "new"),
+        "symlink": result_of(os.symlink, "x", closed / "new"),
+        "unlink": result_of(os.unlink, closed / "f"),
+        "rename": result_of(os.rename, closed / "f", sticky / "new"),
+        "unlink sticky": result_of(os.unlink, sticky / "f"),
+        "rename sticky": result_of(os.rename, sticky / "f", sticky / "g"),
+        "mkdir sticky": result_of(os.mkdir, sticky / "own"),
+        "rmdir sticky": result_of(os.rmdir, sticky / "own"),
+        "touch open": result_of(os.utime, mount / "open"),
+        "utime open": result_of(os.utime, mount / "open", (1, 1)),
+    }
+    with socket.socket(socket.AF_UNIX) as unbound:
+        said["bind"] = result_of(unbound.bind, str(closed / "s"))
+    return said
+
+
+@pytest.mark.parametrize("other", USERS[1:])
+def test_rights(mirror: Path, other: int) -> None:
+    """The server is asked as root, but a caller that is not may do no more than in any other mount."""
+    place = Place(None)
+    for name, mode in (("closed", 0o755), ("sticky", 0o1777)):
+        (place.source / name).mkdir()
+        (place.source / name).chmod(mode)
+        (place.source / name / "f").write_text("kept")
+    (place.source / "file").write_text("kept")
+    (place.source / "open").write_text("kept")
+    (place.source / "open").chmod(0o666)
+
+    def body(mount: Path) -> dict[str, int]:
+        os.setgroups([])
+        os.setresgid(other, other, other)
+        os.setresuid(other, other, other)
+        return forbidden(mount)
+
+    natively = run(lambda: body(place.source), View())
+    # What the mirror makes belongs to root: there the sticky directory keeps it.
+    assert use(mirror, place, None, body) == {**natively, "rmdir sticky": errno.EPERM}
+    assert (place.source / "file").read_text() == "kept"
+    assert set(natively.values()) == {0, errno.EPERM, errno.EACCES}
+
+
 def test_sockets(mirror: Path, place: Place, user: Any) -> None:
     """The server has one as well, which no connection goes by."""
 

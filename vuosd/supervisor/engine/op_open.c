@@ -114,8 +114,12 @@ static int open_given(struct vu_call *call, struct vu_place *place, int flags)
 static int open_wired(struct vu_call *call, struct vu_place *place, int flags, bool directory)
 {
 	struct vu_wire_node *held = NULL;
-	int error = directory ? vu_wired_prepare(call, place->mount, vu_stack_rest(place), VU_WIRE_LIST)
-			      : vu_wired_open(call, place, (unsigned)flags, &held);
+	int mask = ((flags & O_ACCMODE) != O_WRONLY ? R_OK : 0) | (writes(flags) ? W_OK : 0);
+	int error = vu_wired_may_access(place, mask); /* before the server truncates it */
+	if (error < 0)
+		return error;
+	error = directory ? vu_wired_prepare(call, place->mount, vu_stack_rest(place), VU_WIRE_LIST)
+			  : vu_wired_open(call, place, (unsigned)flags, &held);
 	if (error < 0)
 		return error;
 	VU_CLOSE int fd = vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));

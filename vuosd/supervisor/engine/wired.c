@@ -94,6 +94,9 @@ int vu_wired_create(struct vu_call *call, const struct vu_place *place, unsigned
 {
 	struct vu_wire_node *held = NULL;
 	mode = vu_create_mode(call, place->parent, mode & 07777);
+	int refused = vu_wired_may_add(place);
+	if (refused < 0)
+		return refused;
 	int error = (int)ASK(call, place, vu_wire_create(wire, caller, path_of(place), flags, mode, &held));
 	if (error < 0)
 		return error;
@@ -111,16 +114,25 @@ static int answer(struct vu_call *call, long result)
 
 int vu_wired_mkdir(struct vu_call *call, const struct vu_place *place, mode_t mode)
 {
+	int refused = vu_wired_may_add(place);
+	if (refused < 0)
+		return refused;
 	return answer(call, ASK(call, place, vu_wire_mkdir(wire, caller, path_of(place), mode)));
 }
 
 int vu_wired_mknod(struct vu_call *call, const struct vu_place *place, mode_t mode, dev_t device)
 {
+	int refused = vu_wired_may_add(place);
+	if (refused < 0)
+		return refused;
 	return answer(call, ASK(call, place, vu_wire_mknod(wire, caller, path_of(place), mode, device)));
 }
 
 int vu_wired_begin_socket(struct vu_call *call, const struct vu_place *place, mode_t mode)
 {
+	int refused = vu_wired_may_add(place);
+	if (refused < 0)
+		return refused;
 	return (int)ASK(call, place,
 			vu_wire_mknod(wire, caller, path_of(place), mode, 0) ?: vu_wire_vacate(wire, path_of(place)));
 }
@@ -132,11 +144,17 @@ void vu_wired_end_socket(struct vu_call *call, const struct vu_place *place)
 
 int vu_wired_symlink(struct vu_call *call, const struct vu_place *place, const char *text)
 {
+	int refused = vu_wired_may_add(place);
+	if (refused < 0)
+		return refused;
 	return answer(call, ASK(call, place, vu_wire_symlink(wire, caller, path_of(place), text)));
 }
 
 int vu_wired_remove(struct vu_call *call, const struct vu_place *place, bool directory)
 {
+	int refused = vu_wired_may_delete(call, place);
+	if (refused < 0)
+		return refused;
 	return answer(call, ASK(call, place, vu_wire_remove(wire, caller, path_of(place), directory)));
 }
 
@@ -144,6 +162,9 @@ int vu_wired_link(struct vu_call *call, const struct vu_place *old, const struct
 {
 	if (old->mount != new->mount || old->magic || old->nameless)
 		return -EXDEV;
+	int refused = vu_wired_may_link(call, old);
+	if (refused < 0 || (refused = vu_wired_may_add(new)) < 0)
+		return refused;
 	return answer(call, ASK(call, new, vu_wire_link(wire, caller, path_of(old), path_of(new))));
 }
 
@@ -151,6 +172,9 @@ int vu_wired_rename(struct vu_call *call, const struct vu_place *old, const stru
 {
 	if (old->mount != new->mount)
 		return -EXDEV;
+	int refused = vu_wired_may_rename(call, old, new, flags & RENAME_EXCHANGE);
+	if (refused < 0)
+		return refused;
 	return answer(call, ASK(call, new, vu_wire_rename(wire, caller, path_of(old), path_of(new), flags)));
 }
 
@@ -159,18 +183,56 @@ static int set(struct vu_call *call, const struct vu_place *place, uint32_t vali
 	return answer(call, ASK(call, place, vu_wire_setattr(wire, caller, path_of(place), valid, attr)));
 }
 
+/*
+ * The anchor first, as the caller: so the kernel judges, and takes set-id bits away. `st` is what it was before, which it becomes
+ * again if the server refuses.
+ */
+static int set_rights(struct vu_call *call, const struct vu_place *place, uint32_t valid, struct vu_fuse_attr *attr,
+		      const struct stat *st)
+{
+	struct stat now;
+	char path[32];
+	if (fstat(place->fd, &now) < 0)
+		return -errno;
+	if ((valid & FATTR_MODE) || now.st_mode != st->st_mode) {
+		valid |= FATTR_MODE;
+		attr->mode = now.st_mode;
+	}
+	int verdict = set(call, place, valid, attr);
+	if (verdict < 0) {
+		vu_resign(call);
+		if (fchownat(place->fd, "", st->st_uid, st->st_gid, AT_EMPTY_PATH) < 0 ||
+		    chmod(vu_fd_path(place->fd, path), st->st_mode & 07777) < 0)
+			vu_log(call->session, "an anchor of a wire mount cannot be set right: %s", strerror(errno));
+		int error = vu_assume(call);
+		return error < 0 ? error : verdict;
+	}
+	return verdict;
+}
+
 int vu_wired_chmod(struct vu_call *call, const struct vu_place *place, mode_t mode)
 {
 	struct stat st;
-	if (fstat(place->fd, &st) < 0)
+	char path[32];
+	if (!call->elsewhere)
+		return later(call, place->mount->wired);
+	if (fstat(place->fd, &st) < 0 || chmod(vu_fd_path(place->fd, path), mode) < 0)
 		return -errno;
-	return set(call, place, FATTR_MODE, &(struct vu_fuse_attr){ .mode = (st.st_mode & S_IFMT) | mode });
+	return set_rights(call, place, FATTR_MODE, &(struct vu_fuse_attr){}, &st);
 }
 
 int vu_wired_chown(struct vu_call *call, const struct vu_place *place, uid_t uid, gid_t gid)
 {
 	uint32_t valid = (uid == (uid_t)-1 ? 0 : FATTR_UID) | (gid == (gid_t)-1 ? 0 : FATTR_GID);
-	return set(call, place, valid, &(struct vu_fuse_attr){ .uid = uid, .gid = gid });
+	struct vu_fuse_attr attr = { .uid = uid, .gid = gid };
+	struct stat st;
+	if (!call->elsewhere)
+		return later(call, place->mount->wired);
+	if (!call->session->privileged) /* all anchors are ours: the server knows whose its files are */
+		return set(call, place, valid, &attr);
+	if (fstat(place->fd, &st) < 0 || fchownat(place->fd, "", uid, gid, AT_EMPTY_PATH) < 0)
+		return -errno;
+	return set_rights(call, place, valid, &attr, &st);
 }
 
 int vu_wired_times(struct vu_call *call, const struct vu_place *place, const struct timespec *times)
@@ -194,6 +256,12 @@ int vu_wired_times(struct vu_call *call, const struct vu_place *place, const str
 		if (times[i].tv_nsec != UTIME_NOW && times[i].tv_nsec != UTIME_OMIT &&
 		    (times[i].tv_nsec < 0 || times[i].tv_nsec > 999999999))
 			return -EINVAL;
+	if (times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT)
+		return vu_answer(call, 0);
+	bool present = times[0].tv_nsec == UTIME_NOW && times[1].tv_nsec == UTIME_NOW;
+	int refused = vu_wired_may_time(call, place, present);
+	if (refused < 0)
+		return refused;
 	return set(call, place, valid, &attr);
 }
 
@@ -204,6 +272,9 @@ int vu_wired_truncate(struct vu_call *call, const struct vu_place *place, off_t 
 		return -errno;
 	if (!S_ISREG(st.st_mode)) /* fs/open.c vfs_truncate */
 		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+	int refused = vu_wired_may_access(place, W_OK);
+	if (refused < 0)
+		return refused;
 	return set(call, place, FATTR_SIZE, &(struct vu_fuse_attr){ .size = (uint64_t)size });
 }
 
@@ -236,6 +307,9 @@ int vu_wired_statfs(struct vu_call *call, const struct vu_place *place, struct s
 ssize_t vu_wired_getxattr(struct vu_call *call, const struct vu_place *place, const char *name, void *value,
 			  size_t size)
 {
+	int refused = vu_wired_may_xattr(call, place, name, R_OK);
+	if (refused < 0)
+		return refused;
 	return ASK(call, place, vu_wire_getxattr(wire, caller, path_of(place), name, value, size));
 }
 
@@ -247,12 +321,18 @@ ssize_t vu_wired_listxattr(struct vu_call *call, const struct vu_place *place, c
 int vu_wired_setxattr(struct vu_call *call, const struct vu_place *place, const char *name, const void *value,
 		      size_t size, int flags)
 {
+	int refused = vu_wired_may_xattr(call, place, name, W_OK);
+	if (refused < 0)
+		return refused;
 	return answer(call, ASK(call, place,
 				vu_wire_setxattr(wire, caller, path_of(place), name, value, size, (unsigned)flags)));
 }
 
 int vu_wired_removexattr(struct vu_call *call, const struct vu_place *place, const char *name)
 {
+	int refused = vu_wired_may_xattr(call, place, name, W_OK);
+	if (refused < 0)
+		return refused;
 	return answer(call, ASK(call, place, vu_wire_removexattr(wire, caller, path_of(place), name)));
 }
 

@@ -3,6 +3,7 @@
  *
  *	wired.c		what the operations call
  *	wired_pool.c	a mount's threads, and its life
+ *	wired_rights.c	what a caller may do
  *
  * The thread that receives notifications never waits for a server. What can be answered from what is known is; else the
  * operation gives up with -VU_LATER, nothing having happened, and is made anew, from the beginning, on a thread of the mount's,
@@ -61,6 +62,17 @@ int vu_wired_setxattr(struct vu_call *call, const struct vu_place *place, const 
 int vu_wired_removexattr(struct vu_call *call, const struct vu_place *place, const char *name);
 int vu_wired_sync(struct vu_call *call, const struct vu_place *place, bool data_only);
 int vu_wired_sync_all(struct vu_call *call, const struct vu_place *place);
+
+/* wired_rights.c: 0 or -errno. The call acts as its caller (vu_assume). `mask`: R_OK, W_OK, X_OK */
+int vu_wired_may_access(const struct vu_place *place, int mask);
+/* place->name in place->parent */
+int vu_wired_may_add(const struct vu_place *place);
+int vu_wired_may_delete(struct vu_call *call, const struct vu_place *place);
+int vu_wired_may_link(struct vu_call *call, const struct vu_place *place);
+int vu_wired_may_rename(struct vu_call *call, const struct vu_place *old, const struct vu_place *new, bool exchange);
+/* `now`: both times are the present, as of touch(1) */
+int vu_wired_may_time(struct vu_call *call, const struct vu_place *place, bool now);
+int vu_wired_may_xattr(struct vu_call *call, const struct vu_place *place, const char *name, int mask);
 
 static inline bool vu_is_wired(const struct vu_place *place)
 {
