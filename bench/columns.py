@@ -1,5 +1,6 @@
 """The ways to run a command. A column that cannot be had says why, and stays in the table as absent."""
 
+import os
 import shutil
 import sysconfig
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from bench.places import SHARE, Place
 Wrap = Callable[[Sequence[str]], list[str]]
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-VIEWS = ("pass", "bind", "enforce", "cow")
+VIEWS = ("pass", "bind", "enforce", "cow", "kernel", "wire")
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Column:
     share: Path
     absent: str = ""
     about: str = ""
+    special: bool = False
+    """Only for rows that name it."""
 
     @property
     def is_view(self) -> bool:
@@ -65,6 +68,23 @@ def _mounted(mount: str, place: Place) -> Wrap:
         f'cd "$PWD" && "$@"; status=$?; cd / && umount "{place.tree}" && exit $status'
     )
     return _prefix("unshare", "-m", "sh", "-c", script, "sh")
+
+
+def _mounting(run: str, missing: str, tree: Path) -> list[Column]:
+    """For what is mounted: the rows say how."""
+    alone = _prefix("unshare", "-m", "--propagation", "private")
+    root = "" if os.geteuid() == 0 else "needs root"
+    ratarmount = "" if shutil.which("ratarmount") else "not found on PATH"
+
+    def column(name: str, wrap: Wrap, absent: str, about: str) -> Column:
+        return Column(name, wrap, tree, SHARE, absent, about, special=True)
+
+    return [
+        column("fuse", alone, root, "a FUSE server mounted by root, as without a view"),
+        column("kernel", _prefix(run, "--"), missing, "the server mounted in a view by the kernel's FUSE"),
+        column("wire", _prefix(run, "--"), missing, "the same without the kernel's FUSE"),
+        column("ratarmount", alone, root or ratarmount, "archives, by the kernel's FUSE"),
+    ]
 
 
 def all_columns(place: Place) -> list[Column]:
@@ -128,6 +148,7 @@ def all_columns(place: Place) -> list[Column]:
             virtual=False,
             about="the same by FUSE",
         ),
+        *_mounting(run, missing, tree),
         found(
             "bwrap",
             "bwrap",

@@ -130,7 +130,7 @@ def _daemon(place: Place, columns: list[Column]) -> Daemon | None:
 def _probe(place: Place, columns: list[Column], daemon: Daemon | None) -> None:
     """A column in which not even a look at the tree works is absent, with the reason."""
     for column in columns:
-        if not column.absent:
+        if not column.absent and not column.special:
             try:
                 run(
                     place,
@@ -149,7 +149,7 @@ def _measure(
     results: Results = {}
     present = [column for column in columns if not column.absent]
     for row in rows:
-        chosen = [column for column in present if not row.only or column.name in row.only]
+        chosen = [c for c in present if (c.name in row.only if row.only else not c.special)]
         cells = results[row.name] = {column.name: Cell() for column in chosen}
         if row.prepare:
             row.prepare()

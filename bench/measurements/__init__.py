@@ -1,6 +1,6 @@
 """The rows. Each knows its command and what the output means; main.py knows the order of runs."""
 
-from bench.measurements import eintr, entries, layers, macro, memory, micro, startup
+from bench.measurements import eintr, entries, layers, macro, memory, micro, mounts, startup
 from bench.measurements.row import Row
 from bench.places import Place
 
@@ -14,5 +14,6 @@ def rows(place: Place, *, quick: bool) -> list[Row]:
         *startup.rows(),
         *macro.rows(place, quick=quick),
         *layers.rows(place, quick=quick),
+        *mounts.rows(place, budget, quick=quick),
         *memory.rows(place),
     ]

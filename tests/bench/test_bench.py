@@ -30,6 +30,7 @@ WANTED = (
         "EINTR",
     ),
     *("find", "tar", "git status", "git log", "gcc", "import 200", "worker, USS after"),
+    *("mounted: stat", "mounted: read", "mounted: find", "mounted: tar", "mount+umount, Python"),
     *("git checkout", "create 3", "of the layer", "below", "vuctl diff"),
 )
 REPOSITORY = Path(__file__).parent.parent.parent
