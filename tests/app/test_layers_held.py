@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from app.test_layers import COW, layers, run, tree, vuctl
-from harness import processes
+from harness import places, processes
 from harness.box import Box
 
 pytestmark = pytest.mark.app
@@ -197,3 +197,55 @@ def test_killed_in_a_transaction(box: Box, journal: str, everything: bool) -> No
     done = box.view([python, "-c", LOOK], options=("--on=n",), cwd=top).check()
     assert done.stdout == "ok\n"
     assert (top / "db").read_bytes() == before
+
+
+SOCKETS = """
+import os, socket, sys
+def bound(kind, name):
+    it = socket.socket(socket.AF_UNIX, kind)
+    it.bind(name)
+    assert it.getsockname() == name
+    return it
+top, long = os.getcwd(), "n" * 40
+os.makedirs("a"), os.makedirs("b")
+for directory in ("a", "b", "."):  # the same descriptor's number and name, in another directory
+    os.chdir(directory)
+    server = bound(socket.SOCK_STREAM, long)
+    server.listen()
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(server.getsockname())
+    peer, sender = server.accept()
+    assert (client.getpeername(), peer.getsockname(), sender) == (long, long, "")
+    client.close(), peer.close(), server.close()
+    os.chdir(top)
+servers = [bound(socket.SOCK_DGRAM, f"{name}/{long}d") for name in ("a", "b")]
+for number, server in enumerate(servers):
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    client.bind(f"client{number}")
+    client.sendto(b"question", f"{'ab'[number]}/{long}d")
+    said, sender = server.recvfrom(100)
+    server.sendto(b"answer %d" % number, sender)
+    assert client.recv(100) == b"answer %d" % number
+    other = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    other.connect(sender)
+    other.send(b"connected")
+    assert client.recv(100) == b"connected"
+os.unlink("client0")
+try:
+    server.sendto(b"nobody", sender.replace("1", "0"))
+except FileNotFoundError:
+    print("done")
+"""
+
+
+@pytest.mark.places(*places.ALL)
+@pytest.mark.parametrize("enforce", ["", "[view]\nenforce = true\n"])
+def test_what_a_socket_is_called(box: Box, enforce: str) -> None:
+    """The layer's own path is too long for an address, and says nothing to the program."""
+    top = tree(box)
+    profile = f'{enforce}[[mount]]\ntype = "cow"\ntarget = "{top}"\n'
+    argv = [box.installation.python, "-c", SOCKETS]
+    done = box.view(argv, profile, cwd=top)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    done = box.native(argv, cwd=top)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

@@ -64,12 +64,6 @@ MASKS = (
         r"sendmmsg(\1) = N\2 lengths 4 N",
         "sendmmsg sends what it can up to a virtual address, as the kernel may; the caller sends the rest",
     ),
-    Mask(
-        ("bind", "bind-absent", "unreal"),
-        r"family=1 length=\d+ .*",
-        "family=1",
-        "a bound socket has the host's path as its name",
-    ),
 )
 
 

@@ -133,11 +133,15 @@ def compare(
 
     def all_of(settings: Settings) -> Comparer:
         comparer = Comparer(suite, settings, views, tries, native)
-        for test in suite.tests:
-            if stopping.is_set():
-                break
-            for difference in comparer.compare(test):
-                tell(difference)
+        try:
+            for test in suite.tests:
+                if stopping.is_set():
+                    break
+                for difference in comparer.compare(test):
+                    tell(difference)
+        except BaseException:  # the others would go on for hours before anybody heard of it
+            stopping.set()
+            raise
         return comparer
 
     with ThreadPoolExecutor(len(places)) as pool:

@@ -61,6 +61,7 @@ class Op(enum.IntEnum):
     SENDMSG = enum.auto()
     SENDMMSG = enum.auto()
     GETSOCKOPT = enum.auto()
+    SOCKNAME = enum.auto()
     GETDENTS64 = enum.auto()
     GETDENTS = enum.auto()
     FCHMOD = enum.auto()
@@ -194,6 +195,7 @@ _NEEDS = {
     Op.SENDMSG: {Arg.FD, Arg.BUF, Arg.FLAGS},
     Op.SENDMMSG: {Arg.FD, Arg.BUF, Arg.SIZE, Arg.FLAGS},
     Op.GETSOCKOPT: {Arg.FD, Arg.EXTRA, Arg.MODE, Arg.BUF, Arg.SIZE},
+    Op.SOCKNAME: {Arg.FD, Arg.BUF, Arg.SIZE},
     Op.FCHMOD: {Arg.FD, Arg.MODE},
     Op.FCHOWN: {Arg.FD, Arg.MODE, Arg.EXTRA},
     **{op: {Arg.FD} for op in (Op.FSETXATTR, Op.FREMOVEXATTR, Op.IOCTL_SETFLAGS)},

@@ -165,6 +165,9 @@ _ROWS = (
         note="send(2) and writes to connected sockets are never trapped"),
     row(46, "sendmsg", Op.SENDMSG, Fd, Buf, Flags, remote=True),
     row(307, "sendmmsg", Op.SENDMMSG, Fd, Buf, Size, Flags, remote=True),
+    *(row(nr, name, Op.SOCKNAME, Fd, Buf, Size, implied=peer, entries=True,
+          note="of a socket below an entry the path that the program gave; others pass")
+      for nr, name, peer in ((51, "getsockname", 0), (52, "getpeername", 1))),
     row(55, "getsockopt", Op.GETSOCKOPT, Fd, Extra, Mode, Buf, Size,
         when=(_is(2, "SO_PEERCRED"), _is(2, "SO_PEERPIDFD")), entries=True,
         note="all other options pass; where connect(2) is made by the supervisor it tells for whom"),
@@ -264,9 +267,9 @@ _ROWS = (
             "24 sched_yield 154 modify_ldt 158 arch_prctl 202 futex 218 set_tid_address "
             "273 set_robust_list 274 get_robust_list 324 membarrier 334 rseq 449 futex_waitv "
             "454 futex_wake 455 futex_wait 456 futex_requeue"),
-    *native("sockets are real; an address of AF_UNIX that comes back is the one that was bound",
-            "41 socket 43 accept 45 recvfrom 47 recvmsg 48 shutdown 50 listen 51 getsockname "
-            "52 getpeername 53 socketpair 54 setsockopt 288 accept4 299 recvmmsg"),
+    *native("sockets are real; a sender's address of AF_UNIX is the one that was bound",
+            "41 socket 43 accept 45 recvfrom 47 recvmsg 48 shutdown 50 listen "
+            "53 socketpair 54 setsockopt 288 accept4 299 recvmmsg"),
     *native("System V and POSIX message objects have no path in the view's files",
             "29 shmget 30 shmat 31 shmctl 64 semget 65 semop 66 semctl 67 shmdt 68 msgget 69 msgsnd "
             "70 msgrcv 71 msgctl 220 semtimedop 240 mq_open 241 mq_unlink 242 mq_timedsend "

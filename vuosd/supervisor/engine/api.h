@@ -57,6 +57,7 @@ enum vu_op {
 	VU_OP_SENDMSG, /* fd, buf = struct msghdr, flags */
 	VU_OP_SENDMMSG, /* fd, buf = struct mmsghdr[], size, flags */
 	VU_OP_GETSOCKOPT, /* fd, extra = level, mode = name, buf, size = address of the length */
+	VU_OP_SOCKNAME, /* fd, buf, size = address of the length; implied: of the peer */
 	VU_OP_GETDENTS64, /* fd, buf, size */
 	VU_OP_GETDENTS, /* fd, buf, size */
 	VU_OP_FCHMOD, /* fd, mode: trapped for the sake of read-only entries, which no descriptor shows */

@@ -80,6 +80,7 @@ struct vu_session;
 void vu_slow_stop(struct vu_session *session);
 void vu_again_free(struct vu_session *session);
 void vu_peers_free(struct vu_session *session);
+void vu_socket_names_free(struct vu_session *session);
 
 /* table.c ------------------------------------------------------------------------------------------------------- */
 
@@ -316,6 +317,7 @@ struct vu_session {
 	atomic_uint moves; /* how often a directory of a layer has got another path, or none */
 	_Atomic(struct vu_again *) again; /* again.c: what threads that make their call anew come back for */
 	_Atomic(struct vu_peers *) peers; /* peers.c: for whom we have connected which socket */
+	_Atomic(struct vu_socket_names *) socket_names; /* socket_names.c */
 	struct vu_slow *slow; /* calls that may block for ever, each with a thread of its own */
 	pthread_mutex_t slow_lock;
 	struct vu_stack *limited; /* quota.c: the first of those with a size; none goes before the session does */
@@ -616,8 +618,8 @@ vu_operation vu_op_open, vu_op_openat2, vu_op_stat, vu_op_statx, vu_op_access, v
 	vu_op_removexattr, vu_op_getxattrat, vu_op_setxattrat, vu_op_listxattrat, vu_op_removexattrat,
 	vu_op_file_getattr, vu_op_file_setattr, vu_op_chdir, vu_op_chroot, vu_op_getcwd, vu_op_execve, vu_op_inotify,
 	vu_op_fanotify, vu_op_name_to_handle, vu_op_open_by_handle, vu_op_bind, vu_op_connect, vu_op_sendto,
-	vu_op_sendmsg, vu_op_sendmmsg, vu_op_getsockopt, vu_op_getdents64, vu_op_getdents, vu_op_descriptor_write,
-	vu_op_fstat, vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable, vu_op_mount, vu_op_umount,
-	vu_op_sync, vu_op_credentials, vu_op_ids;
+	vu_op_sendmsg, vu_op_sendmmsg, vu_op_getsockopt, vu_op_sockname, vu_op_getdents64, vu_op_getdents,
+	vu_op_descriptor_write, vu_op_fstat, vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable,
+	vu_op_mount, vu_op_umount, vu_op_sync, vu_op_credentials, vu_op_ids;
 
 #endif

@@ -157,16 +157,6 @@ void vu_facts_covered(struct vu_stack *stack, const char *path)
 		vu_facts_add(stack, 0, path, &way, VU_FACT_WHITEOUT);
 }
 
-void vu_facts_end(struct vu_stack *stack, const char *path)
-{
-	const char *name;
-	struct vu_dir *dir = above(stack, path, &name);
-	if (dir) {
-		dir->number = 0;
-		dir->counted = false;
-	}
-}
-
 bool vu_facts_noted(const struct vu_stack *stack, const char *path)
 {
 	return has(&stack->noted, hash(path, strlen(path)));

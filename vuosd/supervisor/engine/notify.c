@@ -62,6 +62,7 @@ static const struct {
 	[VU_OP_SENDMSG] = { "sendmsg", vu_op_sendmsg, true },
 	[VU_OP_SENDMMSG] = { "sendmmsg", vu_op_sendmmsg, true },
 	[VU_OP_GETSOCKOPT] = { "getsockopt", vu_op_getsockopt, true },
+	[VU_OP_SOCKNAME] = { "sockname", vu_op_sockname, true },
 	[VU_OP_GETDENTS64] = { "getdents64", vu_op_getdents64, true },
 	[VU_OP_GETDENTS] = { "getdents", vu_op_getdents, true },
 	[VU_OP_FCHMOD] = { "fchmod", vu_op_descriptor_write, true },
@@ -275,6 +276,7 @@ int vu_session_stop(vu_session *session)
 	vu_asked_stop(session);
 	vu_again_free(session);
 	vu_peers_free(session);
+	vu_socket_names_free(session);
 	vu_memory_sweep(session, true);
 	vu_namespace_free(&session->names);
 	vu_twins_free(session);

@@ -1,38 +1,24 @@
 /*
- * Socket addresses that are paths: bind, connect, sendto, sendmsg, sendmmsg with AF_UNIX.
+ * Socket addresses that are paths: connect, sendto, sendmsg, sendmmsg with AF_UNIX. (bind: op_bind.c.)
  *
  * The kernel resolves such a path itself, with the credentials that the peer then sees (SO_PEERCRED, SCM_CREDENTIALS), so
  * the caller makes the call, with another address: the host's path of the anchor, which also means something to peers
  * outside of the view, or, where it does not fit into sun_path or does not lead there, /proc/self/fd/N.
  *
  * An enforcing view cannot leave an address in the caller's memory, where another thread may exchange it: Landlock does
- * not govern these sockets. sockets_ours.c is for that. (bind is governed, by LANDLOCK_ACCESS_FS_MAKE_SOCK.)
+ * not govern these sockets. sockets_ours.c is for that.
  */
-#include "stack.h"
-#include "wired.h"
-
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include "again.h"
-#include "create.h"
 #include "sockets_ours.h"
 
 enum { MESSAGES = 1024 }; /* UIO_MAXIOV: more are not looked at, __sys_sendmmsg in net/socket.c */
 
-/* Where a path in an address leads, under a name that the caller's kernel can use. */
-struct target {
-	struct sockaddr_un address;
-	socklen_t length;
-	int close_fd; /* in the caller, afterwards; or -1 */
-};
-
-/*
- * The path in the address, into `path`: its length. 0: it is none, or nothing that the kernel would accept; the kernel is
- * to say so.
- */
-static int read_path(struct vu_call *call, uint64_t address, uint64_t length, char *path)
+int vu_socket_path(struct vu_call *call, uint64_t address, uint64_t length, char *path)
 {
 	struct sockaddr_un un;
 	const size_t head = offsetof(struct sockaddr_un, sun_path);
@@ -47,7 +33,7 @@ static int read_path(struct vu_call *call, uint64_t address, uint64_t length, ch
 	return (int)n;
 }
 
-static bool set_address(struct target *target, const char *directory, const char *name)
+bool vu_socket_address(struct vu_socket_target *target, const char *directory, const char *name)
 {
 	target->address = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	int n = snprintf(target->address.sun_path, sizeof target->address.sun_path, "%s%s%s", directory,
@@ -57,8 +43,7 @@ static bool set_address(struct target *target, const char *directory, const char
 	return n < (int)sizeof target->address.sun_path;
 }
 
-/* The host path of one of our descriptors, into work->host, if it is one: not deleted, not out of sight. */
-static bool host_path(struct vu_call *call, int fd)
+bool vu_socket_host_path(struct vu_call *call, int fd)
 {
 	struct stat named, object;
 	char number[16];
@@ -71,121 +56,32 @@ static bool host_path(struct vu_call *call, int fd)
 	       named.st_ino == object.st_ino;
 }
 
-/* bind --------------------------------------------------------------------------------------------------------------- */
-
-static int may_bind(const struct vu_place *place)
-{
-	struct stat st;
-	if (place->hidden)
-		return -EACCES;
-	if (place->mountpoint || !fstatat(place->parent, place->name, &st, AT_SYMLINK_NOFOLLOW))
-		return -EADDRINUSE;
-	if (place->trailing)
-		return -ENOENT;
-	return place->readonly ? -EROFS : 0;
-}
-
-static int bind_at(struct vu_call *call, const struct vu_place *place)
-{
-	struct target target;
-	if (!host_path(call, place->parent) ||
-	    !set_address(&target, strcmp(call->work->host, "/") ? call->work->host : "", place->name)) {
-		char directory[32];
-		VU_CLOSE int parent = vu_reopen(call->session, place->parent, O_RDONLY | O_DIRECTORY);
-		int there = parent < 0 ? parent : vu_inject(call, parent, true);
-		if (there < 0)
-			return there;
-		if (!set_address(&target, vu_fd_path(there, directory), place->name)) {
-			target.length = 0; /* a name that a relative path alone could bind: the kernel says EINVAL */
-		}
-		target.close_fd = there;
-	}
-	struct vu_remote request = {
-		.nr = SYS_bind,
-		.args = { vu_argument(call, call->row->fd), 0, target.length },
-		.close_fd = target.close_fd,
-		.scratch_args = 1u << 1,
-		.scratch = &target.address,
-		.scratch_len = sizeof target.address,
-	};
-	return vu_remote(call, &request);
-}
-
-/*
- * The server makes it, as any special file; then the caller binds its socket where the anchor would be, which has nothing but
- * its name and attributes in common with the server's.
- */
-static int bind_wired(struct vu_call *call, struct vu_place *place)
-{
-	mode_t mode = S_IFSOCK | vu_create_mode(call, place->parent, 0777);
-	int error = vu_wired_begin_socket(call, place, mode);
-	if (error < 0)
-		return error == -EEXIST ? -EADDRINUSE : error;
-	int verdict = bind_at(call, place);
-	vu_wired_end_socket(call, place);
-	return verdict;
-}
-
-/* In a stack the socket is made by the caller in the topmost directory, where a whiteout may not stand in its way. */
-static int make_room(struct vu_call *call, struct vu_place *place)
-{
-	struct vu_room room;
-	if (!place->mount->stack)
-		return 0;
-	int error = vu_room_open(call, place, &room);
-	if (error < 0)
-		return error == -EEXIST ? -EADDRINUSE : error;
-	if (room.locked && place->mount->stack->layered && !room.bottom)
-		vu_facts_end(place->mount->stack, vu_stack_rest(place));
-	if (room.covered && unlinkat(place->parent, place->name, 0) < 0)
-		error = -errno;
-	if (room.own >= 0 && room.bottom) {
-		vu_close(&place->parent);
-		place->parent = room.own;
-		room.own = -1;
-	}
-	vu_room_close(call, place, &room, -ECANCELED);
-	return error;
-}
-
-int vu_op_bind(struct vu_call *call)
-{
-	char path[sizeof(struct sockaddr_un)];
-	VU_PLACE place = { .parent = -1, .fd = -1 };
-	if (!read_path(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), path))
-		return VU_CONTINUE;
-	int error = vu_walk(call, 0, AT_FDCWD, path, VU_WANT_PARENT, &place);
-	if (error < 0)
-		return error;
-	if ((place.native || place.held) && !place.readonly && !place.hidden && !place.mountpoint &&
-	    !place.mount->stack)
-		return VU_CONTINUE; /* in an enforcing view too: the floor bounds it */
-	if ((error = may_bind(&place)) < 0)
-		return error;
-	if (vu_is_wired(&place))
-		return bind_wired(call, &place);
-	if ((error = make_room(call, &place)) < 0)
-		return error;
-	return bind_at(call, &place);
-}
-
-/* connect, send ------------------------------------------------------------------------------------------------------ */
-
 /* A name of the place for the caller. -EAGAIN with *verdict: it has gone back first. */
-static int name_target(struct vu_call *call, const struct vu_place *place, struct target *target, int *verdict)
+static int name_target(struct vu_call *call, const struct vu_place *place, struct vu_socket_target *target,
+		       int *verdict)
 {
 	char path[32];
-	bool named = host_path(call, place->fd);
-	if (named && set_address(target, call->work->host, ""))
+	bool named = vu_socket_host_path(call, place->fd);
+	if (named && vu_socket_address(target, call->work->host, ""))
 		return 0;
 	if (!named)
 		return -ECONNREFUSED; /* deleted: nobody can listen there any more */
 	int number = vu_again_handle(call, place->fd, call->work->host, verdict);
 	if (number < 0)
 		return number;
-	set_address(target, vu_fd_path(number, path), "");
+	vu_socket_address(target, vu_fd_path(number, path), "");
 	target->close_fd = number;
 	return 0;
+}
+
+/* The kernel's text of a socket that was bound here leads to that, if to nothing else. */
+int vu_socket_walk(struct vu_call *call, const char *path, struct vu_place *place)
+{
+	char view[VU_TEXT];
+	int error = vu_walk(call, 0, AT_FDCWD, path, VU_FOLLOW, place);
+	if ((error == -ENOENT || error == -ENOTDIR) && vu_socket_names_view(call->session, path, view))
+		error = vu_walk(call, 0, AT_FDCWD, view, VU_FOLLOW, place);
+	return error;
 }
 
 int vu_op_connect(struct vu_call *call)
@@ -193,12 +89,12 @@ int vu_op_connect(struct vu_call *call)
 	if (call->session->enforce)
 		return vu_connect_ours(call);
 	char path[sizeof(struct sockaddr_un)];
-	struct target target;
+	struct vu_socket_target target;
 	int verdict = -1;
 	VU_PLACE place = { .parent = -1, .fd = -1 };
-	if (!read_path(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), path))
+	if (!vu_socket_path(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), path))
 		return VU_CONTINUE;
-	int error = vu_walk(call, 0, AT_FDCWD, path, VU_FOLLOW, &place);
+	int error = vu_socket_walk(call, path, &place);
 	if (error < 0)
 		return error;
 	if (vu_may_continue(call, &place, false))
@@ -222,9 +118,9 @@ int vu_op_connect(struct vu_call *call)
 static int aim(struct vu_call *call, uint64_t address, uint64_t length, struct vu_place *place)
 {
 	char path[sizeof(struct sockaddr_un)];
-	if (!read_path(call, address, length, path))
+	if (!vu_socket_path(call, address, length, path))
 		return 0;
-	int error = vu_walk(call, 0, AT_FDCWD, path, VU_FOLLOW, place);
+	int error = vu_socket_walk(call, path, place);
 	if (error < 0)
 		return error;
 	return vu_may_continue(call, place, false) ? 0 : 1;
@@ -240,7 +136,7 @@ static int send_to(struct vu_call *call, const struct vu_place *place, const str
 		struct sockaddr_un address;
 	} scratch = { .message = { .msg_hdr = *message } };
 	static const uint32_t pointers[] = { offsetof(struct msghdr, msg_name), offsetof(struct msghdr, msg_iov) };
-	struct target target;
+	struct vu_socket_target target;
 	int verdict = -1, error = name_target(call, place, &target, &verdict);
 	if (error < 0)
 		return verdict >= 0 ? verdict : error;

@@ -123,7 +123,7 @@ static int take_address(struct vu_call *call, struct message *m, int type, uint6
 	}
 	snprintf(path, sizeof path, "%.*s", (int)(length - head), un->sun_path);
 	VU_PLACE place = { .parent = -1, .fd = -1 };
-	if ((error = vu_walk(call, 0, AT_FDCWD, path, VU_FOLLOW, &place)) < 0)
+	if ((error = vu_socket_walk(call, path, &place)) < 0)
 		return error;
 	m->place = place.fd;
 	place.fd = -1;

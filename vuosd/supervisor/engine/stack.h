@@ -143,8 +143,6 @@ void vu_facts_changed(struct vu_stack *stack, const char *path);
 bool vu_facts_touch(struct vu_dir *dir, const char *name);
 /* And there is a whiteout now. */
 void vu_facts_covered(struct vu_stack *stack, const char *path);
-/* It may be made at any time from now on, without a word. */
-void vu_facts_end(struct vu_stack *stack, const char *path);
 /* Whether the book has a record of the path; that it has. */
 bool vu_facts_noted(const struct vu_stack *stack, const char *path);
 void vu_facts_note(struct vu_stack *stack, const char *path);
