@@ -65,6 +65,11 @@ class FileSystemType(ABC):
         are those of the file system; what concerns the mount alone (noexec, noatime…) has been taken off.
         OptionError, TypeProblem."""
 
+    def check(self, source: str, options: str) -> None:
+        """What can be told of its code and these options without serving anything. OptionError,
+        TypeProblem."""
+        return
+
 
 class PythonType(FileSystemType):
     """A Filesystem, or a pyfuse3.Operations, served by vuosd.fuse.host. Its class is imported by that

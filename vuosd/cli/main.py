@@ -16,6 +16,7 @@ COMMANDS = {
     "insmod": "load modules of VUOS's names in a view",
     "rmmod": "unload them",
     "lsmod": "list those that are loaded",
+    "reload": "run a plugin's code as it is now, where it is loaded or mounted",
     "check": "find all mistakes in a profile",
     "layers": "list the layers that copy-on-write runs have left",
     "diff": "say what a layer changes",

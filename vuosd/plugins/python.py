@@ -13,6 +13,10 @@ class AnyPython(FileSystemType):
     name = "python"
     summary = "module:Class, or a .py file: a Filesystem or a pyfuse3.Operations"
 
+    def check(self, source: str, options: str) -> None:
+        inner, rest = take(options, "source")
+        PythonType(source, source).check(inner or "", rest)
+
     def command(self, source: str, target: str, options: Mapping[str, Value] | str = "") -> Server:
         if not source:
             raise TypeProblem("type python: name module:Class, or a .py file, as the source")

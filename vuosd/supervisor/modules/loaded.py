@@ -105,6 +105,9 @@ class Modules:
     async def load(self, name: str, options: str, permanent: bool) -> None:
         """ModuleError."""
         async with self._changing:
+            if self.shape.enforce:
+                text = "what it answers is beyond the kernel's Landlock"
+                raise ModuleError(errno.EPERM, f"an enforcing view can have no module: {text}")
             if self.find(name) is not None:
                 raise ModuleError(errno.EEXIST, f"module {name} is loaded already")
             module = await self._started(name, options, permanent)

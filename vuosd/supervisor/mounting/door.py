@@ -73,8 +73,10 @@ class Door:
         return "".join(f"{name}: {text}\n" for name, text in listed)
 
     async def reload(self, source: str, words: list[str]) -> str:
-        """A module, or all mounts of a type, with the code as it is now."""
+        """A module, or all mounts of a type, with the code as it is now; nothing is said of one that there is
+        not.
+        """
         if self.modules.find(source) is not None:
             await self.modules.reload(source)
             return f"module {source} is reloaded\n"
-        raise MountError(errno.ENOENT, f"no module {source} is loaded")
+        return "".join(f"{place} is mounted anew\n" for place in await self.mounts.reload(source))

@@ -1,15 +1,19 @@
 """One mount, and what is asked for to get one."""
 
 import copy
+import os
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options
 from vuosd.supervisor.session import Below
+
+if TYPE_CHECKING:
+    from vuosd.supervisor.mounting.types import Type
 
 KERNEL, WIRE, NONE = "kernel", "wire", "none"
 """Transports."""
@@ -31,6 +35,17 @@ class Wanted(NamedTuple):
     flags: int
     data: str
     fds: Mapping[int, int] = {}
+
+
+class _Kept:
+    """Descriptors, until nobody refers to them any more."""
+
+    def __init__(self, fds: Mapping[int, int]) -> None:
+        self.fds = {at: os.dup(fd) for at, fd in fds.items()}
+
+    def __del__(self) -> None:
+        for fd in self.fds.values():
+            os.close(fd)
 
 
 class Mount:
@@ -65,12 +80,21 @@ class Mount:
         """Of a server of ours."""
         self.module = ""
         """Which has made it of something else."""
+        self.wanted: Wanted | None = None
+        """What was asked for, and …"""
+        self.kind: Type | None = None
+        """… of which type, of one with a server of ours."""
         self.pid: int | None = None
         self.dead = ""
         """Why its server serves no more."""
         self.since = time.time()
         self.gone = trio.Event()
         """No process of its server is left."""
+
+    def remember(self, wanted: Wanted, kind: "Type") -> None:
+        """What it takes to mount it anew."""
+        self._kept = _Kept(wanted.fds)
+        self.wanted, self.kind = wanted._replace(fds=self._kept.fds), kind
 
     def again(self) -> "Mount":
         """The same file system, to be mounted in another way."""

@@ -109,7 +109,7 @@ class Mounts:
         """A file system with a server of ours; MountError."""
         if wanted.type == UNREAL:
             return self.unreal(wanted.target, wanted.flags, wanted.source, wanted.data)
-        made_by = ""
+        made_by, asked_for = "", wanted
         if self.family.modules is not None:
             wanted, made_by = await self.family.modules.mounted_as(wanted)
         try:
@@ -126,6 +126,7 @@ class Mounts:
             mount.mark = secrets.token_hex(8)
             mount.module = made_by
             mount.exclusive = kind.exclusive
+            mount.remember(asked_for, kind)
             output = Output(f"{wanted.type} at {os.fsdecode(wanted.target)}")
             self.nursery.start_soon(output.read)
             self.family.served[mount.mark] = mount
@@ -263,6 +264,8 @@ class Mounts:
 
     def unreal(self, target: bytes, flags: int, source: str = "", data: str = "") -> Mount:
         """The view's whole tree once more, and once more below that; MountError."""
+        if self.family.modules is not None and self.family.modules.shape.enforce:
+            raise MountError(errno.EPERM, "an enforcing view's tree cannot be shown again")
         if data:
             raise MountError(errno.EINVAL, f"type {UNREAL} has no options of its own, such as {data}")
         if there := next((mount for mount in self._mounts if mount.type == UNREAL), None):
@@ -368,6 +371,38 @@ class Mounts:
             own.fd = os.dup(own.fd)
         self._mounts[self._mounts.index(mount)] = own
         return own
+
+    async def reload(self, name: str) -> list[str]:
+        """Where file systems of this type, whose code is a plugin's, have been mounted anew. MountError:
+        EBUSY, with by what one is used; what is wrong with the code. Then the others stay as they were.
+
+        The old server ends before the new one starts: both may have the same file to write to.
+        """
+        found = [mount for mount in self._mounts if mount.mark and mount.kind and mount.kind.has_name(name)]
+        for mount in found:
+            assert mount.kind is not None
+            assert mount.wanted is not None
+            await trio.to_thread.run_sync(mount.kind.check_code, mount.wanted.path, mount.wanted.data)
+            if self.at(mount.target) is not mount:
+                raise MountError(errno.EBUSY, f"{mount.place} is in use: something is mounted over it")
+            if using := await self._users(mount):
+                raise MountError(errno.EBUSY, f"{mount.place} is in use: {_listed(using)}")
+        for mount in found:
+            assert mount.wanted is not None
+            wanted = mount.wanted._replace(fds={at: os.dup(fd) for at, fd in mount.wanted.fds.items()})
+            try:
+                await self.unmount(mount.target, 0)
+                await self.mount(wanted)
+            except MountError as error:
+                if self.at(mount.target) is not mount:
+                    text = f"{mount.place} is not mounted any more: {error}"
+                    raise MountError(error.errno, text) from None
+                raise
+            finally:
+                for fd in wanted.fds.values():
+                    os.close(fd)
+            log.info("%s is reloaded", mount.place)
+        return [mount.place for mount in found]
 
     # Unmounting
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vuosd.api import FileSystemType, OptionError, ProgramType, PythonType, TypeProblem, registry
 from vuosd.supervisor.mounting.errors import MountError
+from vuosd.supervisor.mounting.options import split
 
 _MORE_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 _PACKAGES = {
@@ -84,6 +85,15 @@ class Type:
         """MountError for what is wrong and can be told without starting it."""
         self.command(source, target, options, env)
 
+    def has_name(self, name: str) -> bool:
+        """Whether people call it this."""
+        return name in (self.name, self.program)
+
+    def check_code(self, source: str, options: str) -> None:
+        """Of a plugin: its code, and what it says of these options. MountError."""
+        text = f"type {self.name} is a program, whose code is not a plugin's: unmount it, and mount it anew"
+        raise MountError(errno.EINVAL, text)
+
 
 class Registered(Type):
     """A type of vuosd.api."""
@@ -114,10 +124,18 @@ class Registered(Type):
 
     def check(self, source: str, target: str, options: str, env: Mapping[str, str]) -> None:
         super().check(source, target, options, env)
-        if not isinstance(self.system, PythonType) or not options:
-            return  # without options a class has nothing to say
+        if isinstance(self.system, PythonType) and options:  # without options a class has nothing to say
+            self.check_code(source, options)
+
+    def has_name(self, name: str) -> bool:
+        return super().has_name(name) or name in self.system.aliases
+
+    def check_code(self, source: str, options: str) -> None:
+        if isinstance(self.system, ProgramType):
+            super().check_code(source, options)
+        words = [word for word in split(options) if not word.startswith("transport=")]
         try:
-            self.system.check(source, options)
+            self.system.check(source, ",".join(words))
         except TypeProblem as problem:
             raise MountError(errno.ENODEV, str(problem)) from None
         except OptionError as error:
