@@ -2,11 +2,12 @@
 rest."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
-from vuosd.api import OptionError, ProgramType, PythonType, TypeProblem, filesystems, find
+from vuosd.api import OptionError, ProgramType, PythonType, TypeProblem, filesystems, find, registry
 from vuosd.api.registry import ALIASES
 
 
@@ -86,3 +87,56 @@ def test_which_libfuse(tmp_path: Path) -> None:
         kind = ProgramType("x", str(program), "package", lambda source, target, options: [])
         program.chmod(0o755)
         assert kind.needs_mount is needs
+
+
+def test_what_is_missing_is_named() -> None:
+    for kind, spec, package, said in (
+        (
+            "type",
+            "archive",
+            "ratarmountcore.mountsource",
+            r"type archive needs the package ratarmountcore: pip install 'vuosd\[archive\]'",
+        ),
+        ("type", "x.py", "fsspec", r"type x.py needs the package fsspec: pip install 'vuosd\[fsspec\]'"),
+        ("module", "m", "pyfuse3", r"module m needs the package pyfuse3: pip install 'vuosd\[fuse\]'"),
+        ("module", "m", "nothing_such", "module m needs the package nothing_such, which is not installed"),
+        ("module", "mine.sub:Class", "mine", "mine.sub:Class cannot be loaded: No module named 'mine'"),
+    ):
+        top = package.partition(".")[0]
+        error = ModuleNotFoundError(f"No module named '{top}'", name=package)
+        assert re.fullmatch(said, registry.missing(kind, spec, error))
+
+
+def test_what_is_unknown_is_answered_for_every_name() -> None:
+    """With the nearest, whatever is misspelt; with all, where nothing is near."""
+    for name in [*registry.names(), "unreal"]:
+        if len(name) > 3:
+            wrong = name[:-1] + ("x" if name[-1] != "x" else "y")
+            said = str(registry.unknown(wrong))
+            assert re.search(f'no file system type "{wrong}"; did you mean "[a-z0-9-]+"', said), said
+    said = str(registry.unknown("qqqqqq"))
+    assert all(name in said for name in ("archive", "ext4", "unreal", "module:Class", "fuse.PROGRAM"))
+    for name in (*registry.modules(), *registry.BUILT_IN):
+        assert "did you mean" in str(registry.unknown_module(f"{name}e"))
+    assert all(name in str(registry.unknown_module("qqqqqq")) for name in ("fuse", "unreal", "nodename"))
+
+
+def _of(kind: type) -> list[str]:
+    return [name for name, found in filesystems().items() if isinstance(found, kind)]
+
+
+@pytest.mark.parametrize("name", _of(PythonType))
+def test_an_option_that_there_is_not(name: str) -> None:
+    """Of each type that is a class: the nearest is named, or all are."""
+    kind = find(name)
+    for text, said in (("ruo", r'did you mean "(ro|rw)"\?'), ("qqqqqq=1", "it has .*ro")):
+        with pytest.raises((OptionError, TypeProblem), match=said):
+            kind.check("", text)
+
+
+@pytest.mark.parametrize("name", _of(ProgramType))
+def test_an_option_that_a_program_has_not(name: str) -> None:
+    kind = find(name)
+    for text, said in (("ruo", 'did you mean "(ro|rw)"'), ("qqqqqq=1", "it has .*ro")):
+        with pytest.raises(OptionError, match=said):
+            kind.command("/", "/dev/fd/3", text)

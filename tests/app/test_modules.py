@@ -99,6 +99,9 @@ def test_what_is_wrong_in_a_profile(box: Box) -> None:
         result = box.view(["true"], f"[[module]]\n{text}\n")
         assert result.returncode == 125
         assert said in result.stderr, result.stderr
+        checked = box.native([box.installation.bin / "vuctl", "check", box.profile(f"[[module]]\n{text}\n")])
+        assert checked.returncode == 1
+        assert said in checked.stderr, checked.stderr
     result = box.view(["true"], "[view]\nenforce = true\n" + NODENAME)
     assert "a view with enforce = true can have no module" in result.stderr
 
@@ -592,3 +595,14 @@ print(flush=True); sys.stdin.readline()
         view.stdin.flush()
     assert view.wait(10) == 0
     assert (asked[1] - asked[0], asked[2] - asked[1]) == (0, 50)
+
+
+def test_nested_views(box: Box) -> None:
+    """Modules are the session's: a nested view has them, and paths are those of who asks."""
+    place, other = box.directory("place"), box.directory("other")
+    box.file("other/file", "other\n")
+    plugin(box, "virtual", PATHS)
+    profile = box.profile(f'[[mount]]\ntype = "bind"\nsource = "{other}"\ntarget = "{place}"\n')
+    modules = f'[[module]]\nname = "virtual"\noptions = "place={place}"\n' + NODENAME
+    script = f"vuos-run --view={profile} -- sh -c 'uname -n; cat $1/file $2/file' sh $1 $2"
+    assert lines(shell(box, script, place, other, profile=modules)) == ["box", "hello", "other"]

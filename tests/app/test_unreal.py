@@ -234,3 +234,42 @@ def test_programs_run_from_there(box: Box) -> None:
     said = lines(shell(box, script, work))
     assert said[:3] == ["['-c', 'a', 'b'] [1]", "./script x", "./script"]
     assert sorted(said[3:]) == ["1", "2", "3", "4"]
+
+
+def test_nested_views(box: Box) -> None:
+    """A nested view has it too, and what is mounted in one of the two is there in that one."""
+    mnt, inner = box.directory("mnt"), box.directory("inner")
+    profile = box.profile(f'[[mount]]\ntype = "tmpfs"\ntarget = "{inner}"\n')
+    script = f"""
+        exec 2>&1
+        ls -d /unreal/unreal$1
+        vuos-run --view={profile} -- sh -c '
+            echo in >$1/x; ls /unreal$1 /unreal/unreal$1
+            vumount -t memory none $2; echo y >/unreal$2/y; ls /unreal/unreal$2' sh $2 $1
+        ls -A /unreal$1 /unreal$2
+        vumount -t memory none $1; ls -d /unreal/unreal$1/.; vuumount $1; vuumount /unreal; ls /unreal
+    """
+    said = shell(box, script, mnt, inner).stdout.splitlines()
+    assert said == [
+        f"/unreal/unreal{mnt}",
+        f"/unreal{inner}:", "x", "", f"/unreal/unreal{inner}:", "x", "y",
+        f"/unreal{inner}:", "", f"/unreal{mnt}:",
+        f"/unreal/unreal{mnt}/.",
+    ]  # fmt: skip
+
+
+def test_an_enforcing_view_has_none(box: Box) -> None:
+    hidden = box.directory("hidden")
+    enforce = f'[view]\nenforce = true\n[[mount]]\ntype = "hide"\ntarget = "{hidden}"\n'
+    result = box.view(["true"], enforce + UNREAL)
+    assert result.returncode == 125
+    assert "enforce = true" in result.stderr
+    allow = '[control]\nallow = ["mount", "insmod"]\n'
+    result = shell(
+        box, "vumount -t unreal none /unreal; vu_insmod unreal; vu_insmod nodename", profile=enforce + allow
+    )
+    assert result.stderr.splitlines() == [
+        "vumount: an enforcing view's tree cannot be shown again",
+        "vu_insmod: an enforcing view's tree cannot be shown again",
+        "vu_insmod: an enforcing view can have no module: what it answers is beyond the kernel's Landlock",
+    ]

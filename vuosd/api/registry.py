@@ -104,14 +104,13 @@ def missing(kind: str, spec: str, error: ImportError) -> str:
 
 
 def unknown(name: str) -> TypeProblem:
-    """There is no such type; the nearest one is named."""
+    """There is no such type; the nearest one is named, or all are."""
     import difflib  # only for those who have made a mistake
 
-    close = difflib.get_close_matches(name, names(), n=1)
-    known = [point.name for point in entry_points(group=GROUP)] + _files()
-    hint = (
-        f'did you mean "{close[0]}"?' if close else f"there are {', '.join(sorted(known))}, and module:Class"
-    )
+    close = difflib.get_close_matches(name, [*names(), "unreal"], n=1)
+    known = {point.name for point in entry_points(group=GROUP)} | {*_files(), "unreal"}
+    others = "module:Class, the path of a .py file, fuse.PROGRAM"
+    hint = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(sorted(known))}; {others}"
     return TypeProblem(f'no file system type "{name}"; {hint}')
 
 

@@ -3,8 +3,12 @@
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from vuosd.cli.output import print_text
+
+if TYPE_CHECKING:
+    from vuosd.views import View
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     for profile in arguments.profile:
         try:
             view = view_of(os.fsencode(profile), dict(os.environ), os.fsencode(os.getcwd()))
+            if view.modules:
+                _try_modules(view)
         except ProfileErrors as errors:
             sys.stdout.flush()
             print(str(errors).encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
@@ -33,3 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
             count = len(view.entries)
             print_text(f"{profile}: no mistakes ({count} {'entry' if count == 1 else 'entries'})")
     return status
+
+
+def _try_modules(view: "View") -> None:
+    """Their processes are started, and ended; ProfileErrors."""
+    from vuosd.supervisor.modules.profile import begin, end
+
+    end(begin(view, 0, dict(os.environ)))

@@ -18,6 +18,7 @@ import pyfuse3
 import trio
 
 from vuosd.api import Filesystem, OptionError, TypeProblem
+from vuosd.api.registry import missing
 from vuosd.api.source import described
 from vuosd.fuse import checks
 from vuosd.fuse.calls import Calls
@@ -107,6 +108,8 @@ async def _start(name: str, plugin: Filesystem) -> None:
             await result
     except (OSError, ValueError) as error:
         raise TypeProblem(f"{name}: {error}") from error
+    except ImportError as error:
+        raise TypeProblem(missing("type", name, error)) from error
     except Exception as error:
         raise TypeProblem(f"{name}: {described(error)}") from error
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import trio
 
 from vuosd.api import Module, OptionError
+from vuosd.api.registry import missing
 from vuosd.api.source import described
 from vuosd.modules import messages
 from vuosd.modules.asked import Answers, NoMethod
@@ -156,6 +157,8 @@ def _serve(spec: str, options: str, link: _Link) -> Refused | None:
         return Refused(errno.EINVAL, str(error))
     except (OSError, ValueError) as error:
         return Refused((isinstance(error, OSError) and error.errno) or errno.EINVAL, f"{name}: {error}")
+    except ImportError as error:
+        return Refused(errno.ENODEV, missing("module", name, error))
     except Exception as error:
         return Refused(errno.ENOEXEC, f"{name}: {described(error)}")
     return None

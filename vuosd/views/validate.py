@@ -185,7 +185,7 @@ class _Walk:
                 self.filesystems.add(at[-1])
                 return self.value(self.inspect.type_info(Filesystem), value, at)
             close = nearest(tag, [*tags, *names])
-            hint = f"did you mean {quote(close)}?" if close else did_you_mean(tag, list(tags), "known types")
+            hint = f"did you mean {quote(close)}?" if close else f"known types: {', '.join([*tags, *names])}"
             return self.error((*at, field), f"unknown type {quote(tag)}", hint)
         return self.value(tags[tag], value, at)
 
