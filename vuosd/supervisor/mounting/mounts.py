@@ -382,7 +382,8 @@ class Mounts:
         for mount in found:
             assert mount.kind is not None
             assert mount.wanted is not None
-            await trio.to_thread.run_sync(mount.kind.check_code, mount.wanted.path, mount.wanted.data)
+            if not mount.module:  # else that says what is mounted
+                await trio.to_thread.run_sync(mount.kind.check_code, mount.wanted.path, mount.wanted.data)
             if self.at(mount.target) is not mount:
                 raise MountError(errno.EBUSY, f"{mount.place} is in use: something is mounted over it")
             if using := await self._users(mount):
