@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -63,13 +64,86 @@ static int usage(const char *text, int status)
 	return status;
 }
 
+/* Takes a word out of a list of options. */
+static bool take_word(char *options, const char *word)
+{
+	size_t length = strlen(word);
+
+	for (char *at = options; *at; at += strcspn(at, ",") + (at[strcspn(at, ",")] == ',')) {
+		size_t size = strcspn(at, ",");
+		if (size != length || strncmp(at, word, length))
+			continue;
+		memmove(at, at + size + (at[size] == ','), strlen(at + size + (at[size] == ',')) + 1);
+		if (!*at && at > options)
+			at[-1] = 0;
+		return true;
+	}
+	return false;
+}
+
+/* `-o create`: the directories on the way to a target, and itself; as a file for the bind of one. Returns how many, -1 on error. */
+static int make_target(char *target, bool file)
+{
+	int made = 0;
+
+	for (char *at = target + strspn(target, "/"); *at; at += strspn(at, "/")) {
+		at += strcspn(at, "/");
+		char end = *at;
+		bool last = !at[strspn(at, "/")];
+		*at = 0;
+		int result = last && file ? open(target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644)
+					  : mkdir(target, 0755);
+		int error = errno;
+		*at = end;
+		if (result > 0)
+			close(result);
+		if (result < 0 && error != EEXIST) {
+			fprintf(stderr, "%s: %s: %s\n", name, target, strerror(error));
+			return -1;
+		}
+		made += result >= 0;
+	}
+	return made;
+}
+
+/* The last `made` names of the path go again, as far as they are still empty. */
+static void unmake_target(char *target, int made, bool file)
+{
+	for (; made > 0; made--, file = false) {
+		char *end = target + strlen(target);
+		while (end > target && end[-1] == '/')
+			*--end = 0;
+		if ((file ? unlink(target) : rmdir(target)) < 0)
+			return;
+		char *slash = strrchr(target, '/');
+		if (!slash || slash == target)
+			return;
+		*slash = 0;
+	}
+}
+
+static int mount_made(const char *type, const char *source, char *target, unsigned long flags, const char *options)
+{
+	struct stat st;
+	bool file = flags & MS_BIND && !stat(source, &st) && !S_ISDIR(st.st_mode);
+	int made = make_target(target, file);
+
+	if (made < 0)
+		return 1;
+	int status = ask(type, source, target, flags, options);
+	if (status)
+		unmake_target(target, made, file);
+	return status;
+}
+
 static int vumount(int argc, char **argv)
 {
 	static const char text[] =
 		"-t TYPE [-o OPTION,…] [-r] [-w] [-B | -R | -M] SOURCE TARGET\n\n"
 		"Mount a file system in this view.\n\n"
 		"  -t, --types=TYPE       its type, as vuctl mount -t takes it\n"
-		"  -o, --options=LIST     options of the mount and of the file system\n"
+		"  -o, --options=LIST     options of the mount and of the file system;\n"
+		"                         create: make TARGET if it is missing\n"
 		"  -r, --read-only        as -o ro\n"
 		"  -w, --rw, --read-write as -o rw\n"
 		"  -B, --bind             show SOURCE at TARGET as well\n"
@@ -110,6 +184,8 @@ static int vumount(int argc, char **argv)
 	}
 	if (argc - optind != 2)
 		return usage(text, 1);
+	if (take_word(options, "create"))
+		return mount_made(type, argv[optind], argv[optind + 1], flags, options);
 	return ask(type, argv[optind], argv[optind + 1], flags, options);
 }
 

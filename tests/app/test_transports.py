@@ -68,3 +68,110 @@ def test_path_descriptors(box: Box, mnt: Path, transport: str) -> None:
         "directory": ["d", True, True],
         "error": "ENOTDIR",
     }
+
+
+def shell(box: Box, script: str, *arguments: object) -> list[str]:
+    """The lines that a script prints in a view; it must succeed."""
+    box.give(box.scratch)
+    words = ["sh", "-ec", script, "sh", *map(str, arguments)]
+    return box.view(words, timeout=60).check().stdout.splitlines()
+
+
+def test_stacked_and_unmounted_in_turn(box: Box, mnt: Path, transport: str) -> None:
+    for name in ("one", "two", "three"):
+        (box.directory(name) / name).write_text("")
+    script = """
+        for name in one two three; do vumount -t real -o transport=$3 $1/$name $2; done
+        ls $2; findmnt -n -o SOURCE $2 | wc -l
+        for name in three two one; do vuumount $2; ls $2; done
+        vuumount $2 2>&1 || true
+    """
+    said = shell(box, script, box.scratch, mnt, transport)
+    assert said == ["three", "3", "two", "one", f"vuumount: {mnt} is not mounted"]
+
+
+def test_in_use_and_lazily_unmounted(box: Box, mnt: Path, transport: str) -> None:
+    """By a descriptor, by who stands in it, and by a mount in it."""
+    source = box.directory("source")
+    (source / "file").write_text("kept\n")
+    (source / "inner").mkdir()
+    script = """
+        vumount -t real -o transport=$3 $1 $2
+        exec 3<$2/file; vuumount $2 2>/dev/null || echo open; exec 3<&-
+        (cd $2/inner; vuumount $2 2>/dev/null || echo stood in)
+        vumount -t memory none $2/inner; vuumount $2 2>/dev/null || echo mounted in; vuumount $2/inner
+        exec 3<$2/file; vuumount -l $2; ls $2; cat <&3
+    """
+    assert shell(box, script, source, mnt, transport) == ["open", "stood in", "mounted in", "kept"]
+
+
+def test_remounted(box: Box, mnt: Path, transport: str) -> None:
+    """Read-only and back; the options are told."""
+    source = box.directory("source")
+    script = """
+        vumount -t real -o transport=$3,nosuid $1 $2
+        echo before >$2/file
+        vumount -o remount,ro,noatime none $2
+        echo no 2>/dev/null >$2/file || echo read-only
+        touch $2/new 2>/dev/null || echo not made
+        cat $2/file; findmnt -n -o OPTIONS $2 | tr , '\\n' | grep -x -e ro -e noatime
+        vumount -o remount,rw none $2
+        echo after >$2/file; cat $2/file; findmnt -n -o OPTIONS $2 | tr , '\\n' | grep -x -e rw
+        vuumount $2; cat $1/file
+    """
+    said = shell(box, script, source, mnt, transport)
+    assert said[:3] == ["read-only", "not made", "before"]
+    assert set(said[3:5]) == {"ro", "noatime"}
+    assert said[5:] == ["after", "rw", "after"]
+
+
+def test_moved(box: Box, mnt: Path, transport: str) -> None:
+    """What is cached, asked for later, written and unmounted at the new place."""
+    source, other = box.directory("source"), box.directory("other")
+    (source / "seen").write_text("seen\n")
+    (source / "later").write_text("later\n")
+    script = """
+        vumount -t real -o transport=$4 $1 $2; cat $2/seen
+        vumount -M $2 $3; ls $2; cat $3/seen $3/later; echo written >$3/new
+        vuumount $2 2>/dev/null || echo not there
+        vuumount $3; ls $3; cat $1/new
+    """
+    said = shell(box, script, source, mnt, other, transport)
+    assert said == ["seen", "seen", "later", "not there", "written"]
+
+
+def test_what_is_told_of_it(box: Box, mnt: Path, transport: str) -> None:
+    """df, stat -f and the tables of mounts."""
+    box.directory("source")
+    script = """
+        vumount -t real -o ro,transport=$3 $1 $2
+        df --output=target $2 | tail -1
+        stat -f -c %T $2
+        awk -v at=$2 '$2 == at { print $1, $3 }' /proc/self/mounts
+        awk -v at=$2 '$5 == at { print $5 }' /proc/self/mountinfo
+        test $(stat -f -c %b $2) = $(stat -f -c %b $1) && echo same size
+    """
+    source = box.scratch / "source"
+    said = shell(box, script, source, mnt, transport)
+    assert said == [str(mnt), "fuseblk", f"{source} fuse.real", str(mnt), "same size"]
+
+
+def test_a_missing_target_is_made(box: Box, mnt: Path, transport: str) -> None:
+    """With -o create; without it a sentence. What has been made for nothing goes again."""
+    source = box.directory("source")
+    (source / "file").write_text("there\n")
+    script = """
+        vumount -t real -o transport=$3 $1 $2/a/b 2>&1 || true
+        vumount -t real -o create,transport=$3 $1 $2/a/b; cat $2/a/b/file; vuumount $2/a/b
+        vumount -t real -o transport=$3,create $1/nosuch $2/c/d 2>/dev/null || ls $2
+        vumount -B -o create $1/file $2/bound; cat $2/bound; vuumount $2/bound
+    """
+    said = shell(box, script, source, mnt, transport)
+    hint = "No such file or directory (vumount -o create makes it)"
+    assert said == [f"vumount: {mnt}/a/b: {hint}", "there", "a", "there"]
+
+
+def test_written_at_the_end_of_the_session(box: Box, mnt: Path, transport: str) -> None:
+    source = box.directory("source")
+    shell(box, "vumount -t real -o transport=$3 $1 $2; echo at the end >$2/file", source, mnt, transport)
+    assert (source / "file").read_text() == "at the end\n"

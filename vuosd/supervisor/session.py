@@ -262,7 +262,15 @@ class Session:
         _check(lib.vu_session_cwd(self._session, start))
         _check(lib.vu_session_start(self._session, listener))
 
-    def mount(self, entry: Placed, space: int = 0, below: Below | None = None, *, first: bool = False) -> int:
+    def mount(
+        self,
+        entry: Placed,
+        space: int = 0,
+        below: Below | None = None,
+        *,
+        first: bool = False,
+        wire: int = 0,
+    ) -> int:
         """Show `entry` on top of what is at its target, to all members at once, while the session runs.
 
         entry.target: canonical path in the view. entry.kind: BIND, TMPFS or HIDE. entry.source: O_PATH, the
@@ -272,6 +280,8 @@ class Session:
         space: the mount namespace, whose members they are. below: what comes with it, and goes with it.
         first: it is an entry of the namespace's view, made before there is a member: it covers what is
         mounted at and below its target, and nobody has been beneath it.
+        wire: the number of a wire mount that this is too, elsewhere or in another way; entry.kind: WIRE, and
+        the source its root.
 
         Returns the mount's number, > 0 and never used again. Raises OSError: EINVAL, ENOMEM, ESRCH (no such
         namespace), EXDEV (an entry of several trees, or a wire mount, lies below the source, and cannot be
@@ -288,7 +298,7 @@ class Session:
             | (lib.VU_ENTRY_ALL if below is not None and below.all else 0)
         )
         options.source_path, options.type, options.name, options.options = texts
-        options.space = space
+        options.space, options.wire = space, wire
         beneath = ffi.new("char[]", below.path) if below is not None else ffi.NULL
         options.below = beneath
         options.origin = below.space if below is not None else 0

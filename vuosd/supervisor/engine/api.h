@@ -143,6 +143,7 @@ struct vu_mount_options {
 	/* What is mounted below this view path of namespace `origin` comes with it, read-only if it is; NULL: nothing. */
 	const char *below;
 	uint32_t origin;
+	uint32_t wire; /* of VU_WIRE: the number of the wire mount that this shows, elsewhere or in another way */
 };
 
 /* A FUSE server that is spoken to directly: wire.h. */

@@ -185,9 +185,19 @@ int vu_session_mount(vu_session *session, const struct vu_mount_options *options
 {
 	if (options->kind == VU_UNREAL)
 		return mount_unreal(session, options);
-	if (options->kind != VU_BIND && options->kind != VU_TMPFS && options->kind != VU_HIDE)
+	bool known = options->kind == VU_BIND || options->kind == VU_TMPFS || options->kind == VU_HIDE;
+	if (options->kind == VU_WIRE ? !options->wire : !known)
 		return -EINVAL;
 	return vu_namespace_mount(session, options, NULL);
+}
+
+/* That has not ended. The lock is held. */
+static struct vu_mount *find_wired(struct vu_namespace *names, uint32_t number)
+{
+	for (struct vu_mount *mount = names->all; mount; mount = mount->next)
+		if (mount->index == number && mount->wired && !mount->origin)
+			return mount;
+	return NULL;
 }
 
 int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired)
@@ -207,9 +217,14 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 	mount->private = !hides && is_private(options->source, options->source_path);
 	pthread_mutex_lock(&names->lock);
 	mount->wired = wired;
+	if (options->wire) {
+		mount->origin = find_wired(names, options->wire);
+		mount->wired = mount->origin ? mount->origin->wired : NULL;
+	}
 	mount->fd = hides ? -1 : options->source;
 	bool there = atomic_load(&names->tables[options->space]) &&
-		     (!options->below || atomic_load(&names->tables[options->origin]));
+		     (!options->below || atomic_load(&names->tables[options->origin])) &&
+		     (!options->wire || mount->origin);
 	struct vu_table *table =
 		there ? changed(names, options->space, &(struct change){ .add = mount, .options = options }) : NULL;
 	int error = there ? -errno : -ESRCH;
@@ -260,9 +275,9 @@ int vu_session_unmount(vu_session *session, uint32_t space, int number)
 struct vu_wired *vu_namespace_hold_wired(struct vu_namespace *names, int number)
 {
 	pthread_mutex_lock(&names->lock);
-	for (struct vu_mount *mount = names->all; mount; mount = mount->next)
-		if (mount->index == (unsigned)number && mount->wired && !mount->origin)
-			return mount->wired;
+	struct vu_mount *mount = find_wired(names, (uint32_t)number);
+	if (mount)
+		return mount->wired;
 	pthread_mutex_unlock(&names->lock);
 	return NULL;
 }
@@ -274,17 +289,18 @@ void vu_namespace_release_wired(struct vu_namespace *names)
 
 int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired)
 {
-	int error = -EINVAL;
 	pthread_mutex_lock(&names->lock);
 	vu_namespace_sweep(names);
-	for (struct vu_mount *mount = names->all; mount; mount = mount->next) {
-		if (mount->index != (unsigned)number)
-			continue;
-		error = mount->versions ? -EBUSY : 0;
-		if (!error) {
-			*wired = mount->wired;
-			mount->wired = NULL;
-		}
+	struct vu_mount *found = find_wired(names, (uint32_t)number);
+	int error = found ? 0 : -EINVAL;
+	for (const struct vu_mount *mount = names->all; !error && mount; mount = mount->next)
+		if ((mount == found || mount->origin == found) && mount->versions)
+			error = -EBUSY;
+	if (!error) {
+		*wired = found->wired;
+		for (struct vu_mount *mount = names->all; mount; mount = mount->next)
+			if (mount == found || mount->origin == found)
+				mount->wired = NULL;
 	}
 	pthread_mutex_unlock(&names->lock);
 	return error;

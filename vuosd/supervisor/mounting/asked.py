@@ -196,13 +196,14 @@ class Answers:
         try:
             place = await self._resolve(asked, os.fsencode(target))
         except OSError as error:
-            raise MountError(error.errno or errno.EIO, f"{target}: {error.strerror}") from None
+            hint = " (vumount -o create makes it)" if error.errno == errno.ENOENT else ""
+            raise MountError(error.errno or errno.EIO, f"{target}: {error.strerror}{hint}") from None
         try:
             directory = stat.S_ISDIR(await trio.to_thread.run_sync(lambda: os.stat(place.fd).st_mode))
         finally:
             os.close(place.fd)
         if flags & options.MS_REMOUNT:
-            self.mounts.remount(place.view, flags)
+            await self.mounts.remount(place.view, flags)
         elif flags & options.MS_BIND:
             await self._bind(asked, source, place.view, directory, flags)
         elif flags & options.MS_MOVE:

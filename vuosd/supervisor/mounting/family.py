@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """What of the engine's session is needed here."""
 
-    def mount(self, entry: Placed, space: int = 0, below: Below | None = None) -> int: ...
+    def mount(
+        self, entry: Placed, space: int = 0, below: Below | None = None, *, wire: int = 0
+    ) -> int: ...
     def unmount(self, number: int, space: int = 0) -> bool: ...
     def mount_wire(self, wire: Wired, space: int = 0) -> int: ...
     def end_wire(self, number: int) -> int: ...
@@ -43,8 +45,8 @@ class Table:
         self.end_wire = engine.end_wire
         self.flights = engine.flights
 
-    def mount(self, entry: Placed, below: Below | None = None) -> int:
-        return self._engine.mount(entry, self._space, below)
+    def mount(self, entry: Placed, below: Below | None = None, *, wire: int = 0) -> int:
+        return self._engine.mount(entry, self._space, below, wire=wire)
 
     def unmount(self, number: int) -> bool:
         return self._engine.unmount(number, self._space)

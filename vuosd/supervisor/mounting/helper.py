@@ -20,6 +20,7 @@ worker's. FD is a SOCK_SEQPACKET socket; each message is a JSON object, with des
     {"id": 4, "do": "root", "path"}             → [the root]
     {"id": 5, "do": "unmount", "path", "flags", "seconds"}   tried so long while it is EBUSY
     {"id": 6, "do": "signal", "mark", "signal"}
+    {"id": 8, "do": "remount", "path", "flags"}
     {"id": 7, "do": "finish", "seconds"}        everything is unmounted, the servers end, then we
 
 A reply has the request's id, and `error` (an errno) with `text` when it failed. Without a request come
@@ -60,6 +61,7 @@ DEVICE = "/dev/fuse"
 _LAST_SECONDS = 5.0
 _BUSY_SECONDS = 0.002
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_MS_REMOUNT = 32
 
 Fields = dict[str, Any]
 
@@ -208,6 +210,10 @@ class _Helper:
         if server.path is None:
             server.request = 0
             self.reply(asked["id"], {"pid": pid})
+
+    def do_remount(self, asked: Fields, fds: list[int]) -> None:
+        call("mount", None, os.fsencode(asked["path"]), None, asked["flags"] | _MS_REMOUNT, b"")
+        self.reply(asked["id"])
 
     def do_unmount(self, asked: Fields, fds: list[int]) -> None:
         """In a thread: the last reference to a file system waits for its server."""

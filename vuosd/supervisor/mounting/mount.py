@@ -71,6 +71,8 @@ class Mount:
         self.exclusive = False
         """Nobody changes what it shows but this mount."""
         self.number = 0
+        self.wire = 0
+        """Of a wire mount: the number by which the engine knows it wherever it is shown."""
         self.end = 0
         """Of type unreal: the number of what ends it."""
         self.device = ""

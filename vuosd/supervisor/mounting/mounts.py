@@ -29,7 +29,7 @@ MNT_FORCE, MNT_DETACH = 1, 2
 UNREAL = "unreal"
 """The type, and VUOS's module."""
 
-_BIND, _UNREAL = 1, 9
+_BIND, _WIRE, _UNREAL = 1, 8, 9
 _DEPTH = 3
 """At this the tree is not shown any more."""
 _FLUSH_SECONDS = 15.0
@@ -166,7 +166,7 @@ class Mounts:
             name=os.fsencode(mount.source or mount.type),
             options=os.fsencode(mount.options),
         )
-        mount.number = await trio.to_thread.run_sync(self.table.mount_wire, wired)
+        mount.number = mount.wire = await trio.to_thread.run_sync(self.table.mount_wire, wired)
         self._mounts.append(mount)
         log.info("mount %d: %s on %s, by wire", mount.number, mount.type, mount.place)
 
@@ -190,7 +190,7 @@ class Mounts:
         try:
             mount.number = self.table.mount(
                 Placed(
-                    _BIND,
+                    _WIRE if mount.wire else _BIND,
                     bool(mount.flags & options.MS_RDONLY),
                     mount.target,
                     fd,
@@ -201,6 +201,7 @@ class Mounts:
                     served=mount.served,
                 ),
                 below,
+                wire=mount.wire,
             )
         except BaseException:
             os.close(fd)
@@ -304,18 +305,26 @@ class Mounts:
             log.warning("%s: %s", os.fsdecode(target), error.strerror)
             return 0
 
-    def remount(self, target: bytes, flags: int) -> None:
-        """Other flags for the mount at a place; MountError (EINVAL) if there is none."""
+    async def remount(self, target: bytes, flags: int) -> None:
+        """Other flags for the mount at a place. MountError: EINVAL if there is none, EBUSY for "ro" while
+        something there is open for writing.
+        """
         mount = self._own(self._found(target))
-        if mount.path or mount.type == UNREAL:
-            what = "a FUSE file system" if mount.path else f"type {UNREAL}"
-            raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: {what} cannot be remounted")
+        if mount.type == UNREAL:
+            raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: type {UNREAL} cannot be remounted")
         if mount.locked and not flags & options.MS_RDONLY:  # MNT_LOCK_READONLY
             raise MountError(errno.EPERM, f"{os.fsdecode(target)}: the view shows its source read-only")
-        fd = os.dup(mount.fd)
-        self.table.unmount(mount.number)
-        mount.flags = flags & options.KEPT
+        flags &= options.KEPT
+        if mount.transport == KERNEL:
+            namespace = await self.namespace()
+            try:
+                await namespace.remount(mount.path, flags)
+            except OSError as error:
+                raise from_os(error, os.fsdecode(target)) from None
+        fd = await self.root(mount)
+        before, mount.flags = mount.number, flags
         self._show(mount, fd, mount.below)
+        self.table.unmount(before)
 
     async def move(self, source: bytes, target: bytes) -> None:
         """The uppermost mount at `source` is seen at `target` from now on, and only there."""
@@ -325,9 +334,9 @@ class Mounts:
         if target.startswith(source.rstrip(b"/") + b"/"):
             raise MountError(errno.ELOOP, "a mount cannot be moved into itself")
         fd = await self.root(mount)
-        self.table.unmount(mount.number)
-        mount.target = target
+        before, mount.target = mount.number, target
         self._show(mount, fd, mount.below)
+        self.table.unmount(before)
         self._mounts.remove(mount)
         self._mounts.append(mount)
 
@@ -343,7 +352,7 @@ class Mounts:
         age.
         """
         if mount.transport == WIRE:
-            flights = self.table.flights(mount.number)
+            flights = self.table.flights(mount.wire)
             return len(flights), max((flight.age for flight in flights), default=None)
         try:
             minor = mount.device.partition(":")[2]
@@ -354,6 +363,8 @@ class Mounts:
 
     async def root(self, mount: Mount) -> int:
         """A descriptor of what a mount shows; it makes the mount busy."""
+        if mount.wire:
+            return os.open(mount.path + b"/tree", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return await (await self.namespace()).root(mount.path) if mount.path else os.dup(mount.fd)
 
     def _found(self, target: bytes) -> Mount:
@@ -480,7 +491,7 @@ class Mounts:
         """When nobody uses it any more: what has been written goes to the server, which then ends."""
         while True:
             try:
-                lost = await trio.to_thread.run_sync(self.table.end_wire, mount.number)
+                lost = await trio.to_thread.run_sync(self.table.end_wire, mount.wire)
                 break
             except OSError as error:
                 if error.errno != errno.EBUSY:
@@ -536,7 +547,7 @@ class Mounts:
             self.table.unmount(mount.number)
             if mount.transport == WIRE and not self.family.has(mount, but=self):
                 try:
-                    _tell_lost(mount, self.table.end_wire(mount.number))
+                    _tell_lost(mount, self.table.end_wire(mount.wire))
                 except OSError as error:
                     log.warning("%s: what was written may be lost: %s", mount.place, error.strerror)
         self._mounts.clear()

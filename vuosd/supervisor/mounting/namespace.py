@@ -213,6 +213,12 @@ class Namespace:
         _, fds = await self._ask("root", path=os.fsdecode(path))
         return fds[0]
 
+    async def remount(self, path: bytes, flags: int) -> None:
+        """mount(2) with MS_REMOUNT in the namespace: these flags, and no others, for mount and file
+        system.
+        """
+        await self._ask("remount", path=os.fsdecode(path), flags=flags)
+
     async def unmount(self, path: bytes, flags: int, *, patience: float = 0.0) -> None:
         """umount2(2) in the namespace, tried for `patience` seconds while it is EBUSY."""
         await self._ask("unmount", path=os.fsdecode(path), flags=flags, seconds=patience)
