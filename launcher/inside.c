@@ -32,30 +32,67 @@ int failed(const char *text)
 	return 1;
 }
 
-int ask(const char *type, const char *source, const char *target, unsigned long flags, const char *options)
+int door(const char *type, const char *source, const char *target, unsigned long flags, const char *options)
 {
 	struct vu_door request = { .source = (uintptr_t)source,
 				   .target = (uintptr_t)target,
 				   .type = (uintptr_t)type,
 				   .flags = flags,
 				   .options = (uintptr_t)options };
-	char said[65536] = "";
+	return (int)syscall(SYS_openat, AT_FDCWD, "", O_RDWR | O_CLOEXEC, 0, VU_DOOR, &request);
+}
+
+int tell(const char *type, const char *source, const char *target, unsigned long flags, const char *options,
+	 char **text, size_t *length)
+{
+	int answer = door(type, source, target, flags, options);
+	struct stat st;
 	int32_t error;
-	ssize_t length;
-	int answer = (int)syscall(SYS_openat, AT_FDCWD, "", O_RDWR | O_CLOEXEC, 0, VU_DOOR, &request);
 
 	if (answer < 0)
-		return failed(errno == ENOENT ? "this is no view, or one that lets nothing be mounted"
-					      : strerror(errno));
-	length = pread(answer, said, sizeof said - 1, sizeof error);
-	if (length < 0 || pread(answer, &error, sizeof error, 0) != (ssize_t)sizeof error)
-		return failed("the view's supervisor has answered nothing");
+		return errno;
+	char *said = fstat(answer, &st) < 0 ? NULL : malloc((size_t)st.st_size + 1);
+	ssize_t n = said ? pread(answer, said, (size_t)st.st_size, 0) : -1;
 	close(answer);
+	if (n < (ssize_t)sizeof error) {
+		free(said);
+		return EPROTO;
+	}
+	memcpy(&error, said, sizeof error);
+	n -= (ssize_t)sizeof error;
+	memmove(said, said + sizeof error, (size_t)n);
+	said[n] = 0;
+	if (text) {
+		*text = said;
+		*length = (size_t)n;
+	} else {
+		free(said);
+	}
+	return error;
+}
+
+/* Prints what came back. */
+static int print(int error, char *text, size_t length)
+{
+	int status = 0;
+
 	if (error)
-		return failed(length > 0 ? said : strerror(error));
-	if (length > 0 && fwrite(said, 1, (size_t)length, stdout) != (size_t)length)
-		return failed(strerror(errno));
-	return 0;
+		status = failed(length > 0        ? text
+				: error == ENOENT ? "this is no view, or one that lets nothing be mounted"
+						  : strerror(error));
+	else if (length > 0 && fwrite(text, 1, length, stdout) != length)
+		status = failed(strerror(errno));
+	free(text);
+	return status;
+}
+
+int ask(const char *type, const char *source, const char *target, unsigned long flags, const char *options)
+{
+	char *text = NULL;
+	size_t length = 0;
+	int error = tell(type, source, target, flags, options, &text, &length);
+
+	return print(error, text, length);
 }
 
 static int usage(const char *text, int status)
@@ -122,6 +159,18 @@ static void unmake_target(char *target, int made, bool file)
 	}
 }
 
+/* With a server that we start, if the supervisor wants it so. */
+static int mount_at(const char *type, const char *source, const char *target, unsigned long flags, const char *options)
+{
+	char *said = NULL;
+	size_t length = 0;
+	int error = tell(type, source, target, flags | VU_DOOR_STARTS, options, &said, &length);
+
+	if (!error && length > 5 && !strcmp(said, "serve"))
+		return serve(said, length, source, target, flags);
+	return print(error, said, length);
+}
+
 static int mount_made(const char *type, const char *source, char *target, unsigned long flags, const char *options)
 {
 	struct stat st;
@@ -130,7 +179,7 @@ static int mount_made(const char *type, const char *source, char *target, unsign
 
 	if (made < 0)
 		return 1;
-	int status = ask(type, source, target, flags, options);
+	int status = mount_at(type, source, target, flags, options);
 	if (status)
 		unmake_target(target, made, file);
 	return status;
@@ -186,7 +235,7 @@ static int vumount(int argc, char **argv)
 		return usage(text, 1);
 	if (take_word(options, "create"))
 		return mount_made(type, argv[optind], argv[optind + 1], flags, options);
-	return ask(type, argv[optind], argv[optind + 1], flags, options);
+	return mount_at(type, argv[optind], argv[optind + 1], flags, options);
 }
 
 static int vuumount(int argc, char **argv)

@@ -15,6 +15,7 @@
  *	warn.c		KEEPER: what the worker has to tell the person, on a stderr that may long be closed
  *	command.c	the child that becomes the command
  *	inside.c	not vuos-run: vumount, vuumount, vu_insmod, vu_rmmod, vu_lsmod
+ *	serving.c	part of that: a server that vumount starts itself
  *	fusermount.c	not either: stands in for fusermount3 where mount(2) is refused
  *
  * The processes, the groups they are in and the socket between them (P is the process group vuos-run was started in):

@@ -4,6 +4,7 @@ ordinary commands, from outside.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -209,10 +210,12 @@ def test_in_a_session_of_its_own_daemon(box: Box, image: Path, mnt: Path) -> Non
     assert shell(box, "fuse-ext2 -o ro $1 $2; cat $2/file", image, mnt) == ["in the image"]
 
 
-def test_readonly_where_the_source_is(box: Box, mnt: Path) -> None:
-    """A server outside of the view must not write to what the view may not."""
+def test_readonly_where_the_source_is(box: Box, image: Path, mnt: Path) -> None:
+    """A server of the view writes where the view may; one outside of it not to what is copied on write."""
     source = box.directory("source")
     places = {"ro": source, "cow": box.directory("cow")}
+    shutil.copy(image, box.scratch / "cow/image")
+    box.give(box.scratch / "cow")
     profile = "".join(f'[[mount]]\ntype = "{kind}"\ntarget = "{path}"\n' for kind, path in places.items())
     script = """
         for place in source cow; do
@@ -220,9 +223,31 @@ def test_readonly_where_the_source_is(box: Box, mnt: Path) -> None:
             touch $2/x 2>/dev/null && echo written
             vuumount $2
         done
+        ls $1/cow
+        vumount -t fuse.fuse-ext2 -o rw+ $1/cow/image $2 && ! touch $2/y 2>/dev/null && echo read-only
+        vuumount $2
     """
-    assert shell(box, script, box.scratch, mnt, profile=profile) == []
-    assert os.listdir(source) == os.listdir(box.scratch / "cow") == []
+    assert shell(box, script, box.scratch, mnt, profile=profile) == ["written", "image", "x", "read-only"]
+    assert os.listdir(source) == []
+    assert os.listdir(box.scratch / "cow") == ["image"]
+
+
+def test_a_server_of_a_directory_sees_the_view_below_its_mount(box: Box, mnt: Path) -> None:
+    """It could show what the view hides, and would meet itself."""
+    hidden = box.directory("source/hidden")
+    (hidden / "file").write_text("hidden\n")
+    (mnt / "beneath").touch()
+    box.give(mnt)
+    profile = f'[[mount]]\ntype = "hide"\ntarget = "{hidden}"\n'
+    script = """
+        for type in real fuse.bindfs; do
+            vumount -t $type $1/source $2; ls $2; cat $2/hidden/file 2>/dev/null || echo hidden; vuumount $2
+            vumount -t $type / $2; ls $2$1/source; ls $2$2; ls $2/proc/self/root$1/source; vuumount $2
+        done
+        ls $2
+    """
+    found = shell(box, script, box.scratch, mnt, profile=profile)
+    assert found == ["hidden", "beneath", "hidden", "beneath"]
 
 
 def test_bind_move_and_remount(box: Box, mnt: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from harness import places
 from harness.box import Box, Result
 
-pytestmark = pytest.mark.app
+pytestmark = [pytest.mark.app, pytest.mark.places(places.PLAIN, places.DOCKER, places.ANCESTORS)]
 
 OUTER = '[control]\nallow = ["mount", "umount", "view"]\n'
 

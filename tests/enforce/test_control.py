@@ -2,6 +2,8 @@
 its limits.
 """
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -131,16 +133,38 @@ def test_a_nested_view_has_no_more(box: Box, top: Path) -> None:
 
 
 def test_a_servers_eyes_are_its_starters(box: Box, top: Path) -> None:
-    """A FUSE server that is started in the view shows what the view shows; one outside is not to be had."""
+    """A FUSE server shows what the view shows, whether it was started by hand or by vumount."""
     script = """
-        mkdir $1/empty; bindfs $1 $1/empty || exit 9
-        i=0; until test -e $1/empty/free/file || [ $i -gt 100 ]; do sleep 0.05; i=$((i + 1)); done
-        cat $1/empty/free/file; cat $1/empty/hidden/file; echo x >$1/empty/fixed/file
-        fusermount3 -u $1/empty
-        vumount -t real $1 $1/mnt && cat $1/mnt/hidden/file
+        look() {
+            i=0; until test -e $1/free/file || [ $i -gt 100 ]; do sleep 0.05; i=$((i + 1)); done
+            cat $1/free/file; cat $1/hidden/file; echo x >$1/fixed/file; ls $1/hidden
+        }
+        mkdir $1/empty
+        bindfs $1 $1/empty && look $1/empty; fusermount3 -u $1/empty
+        for type in real fuse.bindfs; do
+            vumount -t $type $1 $1/empty && look $1/empty; vuumount $1/empty
+            vumount -t $type / $1/empty && look $1/empty$1; vuumount $1/empty
+        done
+        ls $1/empty
     """
     result = run(box, top, script)
-    assert result.stdout == "of free\n"
-    assert result.stderr.count("No such file or directory") == 1
-    assert result.stderr.count("Read-only file system") == 1
+    assert result.stdout.splitlines() == ["of free"] * 5
+    assert result.stderr.count("hidden/file: No such file or directory") == 5
+    assert result.stderr.count("hidden': No such file or directory") == 5
+    assert result.stderr.count("Read-only file system") == 5
     assert (top / "fixed/file").read_text() == "of fixed\n"
+
+
+def test_images_are_mounted_by_servers_inside(box: Box, top: Path) -> None:
+    image = box.scratch / "image"
+    subprocess.run(["truncate", "-s", "4M", image], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext2", "-d", top / "free", image], check=True, capture_output=True)
+    os.chown(image, box.identity.uid, box.identity.gid)
+    script = """
+        mkdir $1/empty; vumount -t ext4 -o ro $2 $1/empty; cat $1/empty/file; vuumount $1/empty
+        vumount -t ext4 -o ro $1/hidden/file $1/mnt; vumount -t memory - $1/mnt && echo x >$1/mnt/new
+        cat $1/mnt/new; vuumount $1/mnt; cat $1/mnt/file
+    """
+    result = run(box, top, script, image)
+    assert result.stdout.splitlines() == ["of free", "x", "of mnt"]
+    assert "hidden/file: No such file or directory" in result.stderr

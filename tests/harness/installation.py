@@ -141,7 +141,8 @@ def with_wrapped_daemon(
     if not bin.exists():
         bin.mkdir()
         shutil.copy2(base.vuos_run, bin)
-        for name in ("vuctl", "python3"):
+        commands = ("vumount", "vuumount", "vu_insmod", "vu_rmmod", "vu_lsmod")
+        for name in ("vuctl", "python3", *commands):
             (bin / name).symlink_to(base.bin / name)
         (bin / "vuosd").write_text(
             f'#!/bin/sh\nexec {confine} {" ".join(arguments)} -- {base.bin}/vuosd "$@"\n'

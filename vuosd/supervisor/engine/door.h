@@ -18,6 +18,9 @@
 #define VU_DOOR UINT64_C(0x31726f6f64757576) /* "vuudoor1"; another number when the struct changes */
 
 /* As mount(2) has them: addresses of strings, each at most a page. The type may be a command, "vuos:umount". */
+#define VU_DOOR_STARTS (UINT64_C(1) << 63) /* a flag of a mount: whoever asks can start a server (launcher/serving.c) */
+#define VU_DOOR_DEVICE 9 /* and that is the number by which it has its /dev/fuse */
+
 struct vu_door {
 	uint64_t source, target, type, flags, options;
 };

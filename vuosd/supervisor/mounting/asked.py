@@ -18,6 +18,7 @@ import trio
 
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options
+from vuosd.supervisor.mounting.confined import STARTS, Confined
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.family import Family
@@ -67,6 +68,7 @@ class Answerer:
         self.nest = nest
         self.enforce = enforce
         self.sockets = Sockets()
+        self.confined = Confined(session, family)
         self._answers: dict[int, Answers] = {}
 
     async def run(self) -> None:
@@ -161,7 +163,7 @@ class Answers:
     async def _mount(self, asked: Asked) -> None:
         self.check("mount")
         source, target, kind, data = (os.fsdecode(self._string(asked, number)) for number in (0, 1, 2, 4))
-        flags, words = options.parse(options.split(data), options.plain(asked.args[3]))
+        flags, words = options.parse(options.split(data), options.plain(asked.args[3] & ~STARTS))
         await self._do_mount(asked, kind, source, target, flags, words)
 
     async def _door(self, asked: Asked) -> None:
@@ -178,6 +180,9 @@ class Answers:
                 raise MountError(errno.E2BIG, "the command and its environment are too long")
             wanted = await trio.to_thread.run_sync(self.session.read, asked.tid, asked.id, source, flags)
             self._say(asked, said=await self.answerer.nest(asked, wanted))
+        elif kind in ("vuos:output", "vuos:below", "vuos:mounted", "vuos:failed"):
+            self.check("mount")
+            await self._start(asked, kind.removeprefix("vuos:"))
         elif kind.startswith("vuos:"):
             if kind != "vuos:lsmod":
                 self.check(kind.removeprefix("vuos:"))
@@ -186,6 +191,19 @@ class Answers:
             self._say(asked, said=said)
         else:
             await self._mount(asked)
+
+    async def _start(self, asked: Asked, step: str) -> None:
+        """Of a server that vumount starts."""
+        confined = self.answerer.confined
+        token, otherwise = (os.fsdecode(self._string(asked, number)) for number in (0, 4))
+        if step == "output":
+            confined.output(asked, token)
+        elif step == "below":
+            confined.below(asked, token)
+        elif step == "mounted":
+            confined.mounted(token)
+        else:
+            await confined.failed(token, otherwise)
 
     async def _do_mount(
         self, asked: Asked, kind: str, source: str, target: str, flags: int, words: list[str]
@@ -254,7 +272,8 @@ class Answers:
         if (sock := self.sockets.take(name)) >= 0:
             mount = Mount(kind, source, target, flags & options.KEPT, "", transport=WIRE, path=b"")
             mount.device, mount.pid = name, asked.tgid
-            self._say(asked)  # it speaks only when it has mounted
+            if not (asked.op == "door" and asked.args[3] & STARTS):
+                self._say(asked)  # it speaks only when it has mounted
             await self.mounts.mount_socket(mount, sock)
             self.mounts.nursery.start_soon(self.inside.watch, mount)
             return
@@ -263,6 +282,16 @@ class Answers:
         mount = await self.mounts.mount_device(kind, source, target, directory, flags, data, device)
         mount.pid = asked.tgid
         self.mounts.nursery.start_soon(self.inside.watch, mount)
+
+    def _confines(self, kind: str, found: Resolved | None, words: list[str]) -> bool:
+        """Whether a server has to be a process of the view: always under enforcement, else where it is given
+        a directory, and could show what the view hides.
+        """
+        if self.answerer.enforce:
+            return True
+        module = self.answerer.modules.for_type(kind) is not None
+        transport = any(word.startswith("transport=") for word in words)
+        return found is not None and not module and not transport and stat.S_ISDIR(os.stat(found.fd).st_mode)
 
     async def _serve(
         self,
@@ -277,11 +306,6 @@ class Answers:
         """A file system of a type of ours."""
         if not kind:
             raise MountError(errno.EINVAL, "which type of file system? (-t TYPE)")
-        if self.answerer.enforce:
-            text = (
-                "in an enforcing view a server is started by hand, so that it is confined as its starter is"
-            )
-            raise MountError(errno.EPERM, f"type {kind}: {text}")
         path, fd = source, -1
         try:
             found = await self._resolve(asked, os.fsencode(source)) if source else None
@@ -293,6 +317,16 @@ class Answers:
         try:
             if found is not None:
                 fd = found.fd
+            starts = asked.op == "door" and bool(asked.args[3] & STARTS)
+            if self.answerer.enforce and not starts:
+                raise MountError(errno.EPERM, "in an enforcing view it is mounted with vumount, or by hand")
+            if starts and self._confines(kind, found, words):
+                plan = self.answerer.confined.plan
+                self._say(
+                    asked, said=await plan(asked, self.mounts, kind, found, source, target, flags, words)
+                )
+                return
+            if found is not None:
                 path = os.fsdecode(found.view)
                 real = os.readlink(b"/proc/self/fd/%d" % fd)
                 self._check(source, real)

@@ -59,7 +59,7 @@ class Door:
             await self.modules.unload(source, made)
             return ""
         served = [mount for mount in self.mounts.all() if mount.path]
-        self.built_in.unload(source, [(mount.place, bool(mount.mark)) for mount in served])
+        self.built_in.unload(source, [(mount.place, bool(mount.mark) or mount.started) for mount in served])
         if source == UNREAL and (mount := self.mounts.at(_UNREAL_AT)) is not None and mount.type == UNREAL:
             try:
                 await self.mounts.unmount(_UNREAL_AT, 0)

@@ -7,6 +7,7 @@ others, and a file system lives until the last of them has unmounted it.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +22,9 @@ from vuosd.supervisor.session import Below, Flight, Placed, Wired
 if TYPE_CHECKING:
     from vuosd.supervisor.modules.loaded import Modules
     from vuosd.supervisor.mounting.mounts import Mounts
+
+
+_LOOK_AGAIN_SECONDS = 0.01
 
 
 class Engine(Protocol):
@@ -88,7 +92,7 @@ class Family:
 
     def each(self) -> Iterator[Mount]:
         """Every mount of any namespace; one that several have comes several times."""
-        for mounts in self.spaces.values():
+        for mounts in dict.fromkeys(self.spaces.values()):
             yield from mounts.all()
 
     def has(self, mount: Mount, *, but: "Mounts | None" = None) -> bool:
@@ -112,6 +116,23 @@ class Family:
                     continue
         return found
 
+    async def left(self, space: int) -> None:
+        """Returns when no process is in a namespace. A child may be born while we look, so nobody is found
+        twice before it counts.
+        """
+        empty = 0
+        while empty < 2:
+            pids = await trio.to_thread.run_sync(self.pids, space)
+            empty = 0 if pids else empty + 1
+            if pids:
+                await _end_of(pids[0])
+            else:
+                await trio.sleep(_LOOK_AGAIN_SECONDS)
+
+    def forget(self, space: int) -> None:
+        self.spaces.pop(space, None)
+        self.allow.pop(space, None)
+
     def _moved(self, mark: str, pid: int) -> None:
         if mount := self.served.get(mark):
             mount.pid = pid
@@ -130,3 +151,14 @@ class Family:
                 other.dead = how
         if self.has(mount):
             mount.say_dead()
+
+
+async def _end_of(pid: int) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        await trio.lowlevel.wait_readable(fd)
+    finally:
+        os.close(fd)

@@ -64,6 +64,8 @@ class Mount:
         """Of a bind: what it shows."""
         self.below: Below | None = None
         """… and what comes with it."""
+        self.started = False
+        """Its server has been started by vumount, for whom it is one of ours."""
         self.locked = False
         """… and it stays read-only."""
         self.served = bool(path)

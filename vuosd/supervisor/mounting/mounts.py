@@ -443,6 +443,8 @@ class Mounts:
             log.info("mount %d: %s unmounted", mount.number, name)
         if mount.mark and not lazy and not shared:
             await self._flushed(mount)
+        if mount.started and not lazy and not shared:
+            await self._ended(mount)
 
     async def _leave(self, mount: Mount, flags: int) -> None:
         """Another namespace has it mounted too, and goes on with it."""
@@ -506,6 +508,21 @@ class Mounts:
         if scope.cancelled_caught:
             log.warning("the server of %s does not end: killed", os.fsdecode(mount.target))
             await self._end(mount)
+
+    async def _ended(self, mount: Mount) -> None:
+        """The same, of one that is a process of the view."""
+        try:
+            fd = os.pidfd_open(mount.pid or 0)
+        except OSError:
+            return
+        try:
+            with trio.move_on_after(_FLUSH_SECONDS) as scope:
+                await trio.lowlevel.wait_readable(fd)
+            if scope.cancelled_caught:
+                log.warning("the server of %s does not end: killed", mount.place)
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        finally:
+            os.close(fd)
 
     async def _clean_up(self, namespace: Namespace, mount: Mount) -> None:
         """After a mount that failed."""

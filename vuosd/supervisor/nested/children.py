@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from vuosd.supervisor.mounting.family import Family
     from vuosd.supervisor.worker import Running
 
-_LOOK_AGAIN_SECONDS = 0.01
-
 
 class Child:
     """One nested view."""
@@ -133,32 +131,12 @@ class Children:
                 os.close(fd)
 
     async def _until_left(self, child: Child) -> None:
-        """A child may be born while we look, so nobody is found twice before it counts."""
-        empty = 0
-        while empty < 2:
-            pids = await trio.to_thread.run_sync(self.family.pids, child.space)
-            empty = 0 if pids else empty + 1
-            if pids:
-                await _end_of(pids[0])
-            else:
-                await trio.sleep(_LOOK_AGAIN_SECONDS)
+        await self.family.left(child.space)
         log.info("nested view %d (%s) has ended", child.space, child.name)
         await child.mounts.end()
         self._forget(child.space)
 
     def _forget(self, space: int) -> None:
         self.all.pop(space, None)
-        self.family.spaces.pop(space, None)
-        self.family.allow.pop(space, None)
+        self.family.forget(space)
         self.session.end_space(space)
-
-
-async def _end_of(pid: int) -> None:
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        await trio.lowlevel.wait_readable(fd)
-    finally:
-        os.close(fd)
