@@ -1,7 +1,9 @@
 """Views inside views: mount namespaces of their own in one session."""
 
+import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -277,3 +279,31 @@ def test_a_chroot_cannot_nest(box: Box) -> None:
     result = run(box, "chroot $1 /vuos-run -- /none", root)
     assert result.returncode == 125
     assert "chroot(2)" in result.stderr
+
+
+@pytest.mark.places(places.FUSE)
+def test_from_outside_by_the_number_of_a_process(box: Box, trees: tuple[Path, Path, Path]) -> None:
+    a, _, mnt = trees
+    for name in ("go1", "go2"):
+        os.mkfifo(box.scratch / name)
+    box.give(box.scratch)
+    script = """
+        cd $3; in_copy sh -ec 'vumount -B $1 $2; echo $PPID $$ >go1; read x <go2; ls $2' sh $1 $2
+    """
+    launcher = box.installation.vuos_run
+    words = ["sh", "-ec", f'in_copy() {{ {launcher} -- "$@"; }}' + script, "sh", a, mnt, box.scratch]
+    view = box.popen_view(list(map(str, words)), stdout=subprocess.PIPE)
+    above, pid = (box.scratch / "go1").read_text().split()
+    vuctl = box.installation.bin / "vuctl"
+    listed = json.loads(box.native([vuctl, "mounts", "--json", pid]).check().stdout)["mounts"]
+    assert [mount["target"] for mount in listed] == [str(mnt)]
+    outer = json.loads(box.native([vuctl, "mounts", "--json", above]).check().stdout)["mounts"]
+    assert outer == []
+    shown = json.loads(box.native([vuctl, "show", "--json", pid]).check().stdout)
+    assert [nested["pid"] for nested in shown["nested"]] == [int(pid)]
+    refused = box.native([vuctl, "mount", pid, "-t", "memory", "none", mnt])
+    assert refused.returncode == 1
+    assert "vumount" in refused.stderr
+    box.native([vuctl, "umount", pid, mnt]).check()
+    (box.scratch / "go2").write_text("\n")
+    assert view.communicate(timeout=30)[0] == b""

@@ -148,7 +148,7 @@ def test_a_servers_eyes_are_its_starters(box: Box, top: Path) -> None:
         ls $1/empty
     """
     result = run(box, top, script)
-    assert result.stdout.splitlines() == ["of free"] * 5
+    assert result.stdout.splitlines() == ["of free"] * 5, result.stderr
     assert result.stderr.count("hidden/file: No such file or directory") == 5
     assert result.stderr.count("hidden': No such file or directory") == 5
     assert result.stderr.count("Read-only file system") == 5

@@ -108,9 +108,16 @@ async def show(daemon: Daemon, asked: Reply) -> Reply:
 
 async def mounting(daemon: Daemon, asked: Reply) -> Reply:
     """What concerns the mounts of one session: its worker knows."""
-    found = _find(daemon, asked.pop("view", None))
-    answer = await found.ask(asked.pop("ask"), seconds=_MOUNT_SECONDS, **asked)
+    view = asked.pop("view", None)
+    found = _find(daemon, view)
+    answer = await found.ask(asked.pop("ask"), seconds=_MOUNT_SECONDS, **asked, state=_state(view))
     return {"error": "the view's worker does not answer"} if answer is None else answer
+
+
+def _state(view: object) -> int:
+    """The state of the process by whose number a view is meant: it may be in a nested one."""
+    tag = members.tag_of(int(view)) if isinstance(view, str) and view.isdigit() and len(view) < 10 else None
+    return tag.state if tag is not None else 0
 
 
 def _matches(about: Reply, wanted: object) -> bool:

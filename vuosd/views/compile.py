@@ -176,7 +176,7 @@ class Compiler:
     def served(self, document: Document, at: KeyPath, mount: Filesystem | Unreal, served: Served) -> None:
         for where, target in self.targets(document, at, mount):
             if target == b"/" and isinstance(mount, Unreal):
-                self.error(document, where, "the tree of the view cannot be shown again at \"/\"", "below it")
+                self.error(document, where, 'the tree of the view cannot be shown again at "/"', "below it")
                 continue
             if target == b"/":
                 hint = "mount it below, and start the command outside of it"

@@ -32,15 +32,27 @@ class Outside:
         """To a question of vuctl; {"error": …} is for the person."""
         try:
             if question["ask"] == "mount":
+                if self._meant(question.get("state", 0)) is not self.mounts:
+                    text = "in a nested view something is mounted from inside: vumount"
+                    raise MountError(errno.EOPNOTSUPP, text)
                 return {"mount": (await self.mount(question)).about()}
+            mounts = self._meant(question.get("state", 0))
             if question["ask"] == "umount":
-                await self.mounts.unmount(_absolute(question["target"]), question["flags"])
+                await mounts.unmount(_absolute(question["target"]), question["flags"])
                 return {}
             if question["ask"] == "mounts":
-                return {"mounts": [self.about(mount) for mount in self.mounts.all()]}
+                return {"mounts": [self.about(mount) for mount in mounts.all()]}
             return {"said": await self.door.command(question["ask"], question["module"], question["words"])}
         except MountError as error:
             return {"error": str(error)}
+
+    def _meant(self, state: int) -> Mounts:
+        """The mounts that a process of this state sees."""
+        try:
+            space = self.running.session.space_of(state)
+        except OSError:
+            space = 0  # it has ended meanwhile, or is no member
+        return self.mounts.family.spaces.get(space, self.mounts)
 
     def about(self, mount: Mount) -> dict[str, Any]:
         """With the requests that wait for its server, and how long the oldest has waited, in seconds;
