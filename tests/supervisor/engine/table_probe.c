@@ -24,6 +24,19 @@ unsigned vu_wired_end(struct vu_wired *wired)
 	return 0;
 }
 
+/* Nor are there processes, which would have states. */
+void vu_states_end(struct vu_session *unused, unsigned space)
+{
+	(void)unused;
+	(void)space;
+}
+
+const struct vu_state *vu_state_of(struct vu_call *call)
+{
+	(void)call;
+	return NULL;
+}
+
 static struct vu_session session;
 static atomic_bool done;
 static char source[PATH_MAX];
@@ -85,6 +98,10 @@ static void *reader(void *argument)
 		} else {
 			vu_table_unpin(names, pin);
 		}
+		if (i % 2 == 0 && (table = vu_table_pin(names, 1, pin))) { /* unless it has ended */
+			look(table);
+			vu_table_unpin(names, pin);
+		}
 		if (i % 5 == 0) {
 			table = vu_table_hold(names, 0);
 			look(table);
@@ -106,6 +123,27 @@ static int mount(const char *target)
 	int number = vu_session_mount(&session, &options);
 	CHECK(number > 0);
 	return number;
+}
+
+/* A nested view comes and goes: what it has mounted takes along what lies below its source. */
+static void nest(bool ends)
+{
+	CHECK(vu_session_space(&session, 0) == 1);
+	struct vu_mount_options options = {
+		.target = "/over",
+		.kind = VU_BIND,
+		.flags = VU_ENTRY_COVERS | VU_ENTRY_ALL,
+		.source = open(source, O_PATH | O_CLOEXEC),
+		.source_path = source,
+		.space = 1,
+		.below = "/over",
+	};
+	int number = vu_session_mount(&session, &options);
+	CHECK(number > 0);
+	CHECK(vu_session_unmount(&session, 0, number) == -EINVAL);
+	CHECK(!ends || vu_session_unmount(&session, 1, number) >= 0);
+	CHECK(!vu_session_space_end(&session, 1));
+	CHECK(vu_session_space_end(&session, 1) == -ESRCH);
 }
 
 static int mount_unreal(void)
@@ -153,6 +191,7 @@ int main(int count, char **arguments)
 			unreal = mount_unreal();
 		int second = mount("/over");
 		claim(i % 2);
+		nest(i % 4 < 2);
 		if (i % 2 && unreal)
 			CHECK(vu_session_unmount(&session, 0, unreal) >= 0);
 		CHECK(vu_session_unmount(&session, 0, i % 2 ? first : second) >= 0);

@@ -13,7 +13,7 @@ NO_SANITIZER = ""
 def run(tmp_path: Path, sanitizer: str, rounds: int) -> float:
     program = tmp_path / "table_probe"
     flags = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"] if sanitizer else []
-    names = ["table.c", "namespace.c", "namespace_change.c", "claims.c", "unreal.c"]
+    names = ["table.c", "namespace.c", "namespace_change.c", "claims.c", "unreal.c", "spaces.c"]
     sources = [PROBE, *(ENGINE / name for name in names)]
     command = ["cc", *CHECKED, *flags, "-D_GNU_SOURCE", f"-I{ENGINE}", *sources, "-o", program]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
