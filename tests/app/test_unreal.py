@@ -5,6 +5,7 @@ able to tell.
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from harness.box import Box, Result
@@ -273,3 +274,27 @@ def test_an_enforcing_view_has_none(box: Box) -> None:
         "vu_insmod: an enforcing view's tree cannot be shown again",
         "vu_insmod: an enforcing view can have no module: what it answers is beyond the kernel's Landlock",
     ]
+
+
+@pytest.mark.tmpfs
+def test_over_a_cow_of_everything(box: Box, public: Path) -> None:
+    """The root itself is several trees: what is changed by one path is so by the others, and nowhere else."""
+    place = public / f"cow-{box.identity.uid}"
+    place.mkdir()
+    (place / "file").write_text("real\n")
+    box.give(place)
+    cow = '[[mount]]\ntype = "cow"\ntarget = "/"\nephemeral = true\n'
+    script = """
+        cd /unreal$1; /bin/pwd; echo changed >file; cat $1/file /unreal/unreal$1/file
+        echo new >/unreal/unreal$1/new; cat new; rm file; ls $1 /unreal$1; mkdir -p a/b; cd a/b; /bin/pwd
+        mv ../b ../c; ls $1/a; ls -d /unreal/unreal/unreal/etc 2>/dev/null || echo no deeper
+    """
+    words = ["sh", "-c", script, "sh", str(place)]
+    result = box.view(words, cow + UNREAL, env={"XDG_STATE_HOME": str(box.scratch / "home")}, timeout=60)
+    assert lines(result) == [
+        f"/unreal{place}", "changed", "changed", "new", f"{place}:", "new", "", f"/unreal{place}:", "new",
+        f"/unreal{place}/a/b", "c", "no deeper",
+    ]  # fmt: skip
+    assert [path.name for path in place.iterdir()] == ["file"]
+    assert (place / "file").read_text() == "real\n"
+    shutil.rmtree(place)

@@ -31,6 +31,7 @@ SEVERAL = "what the view shows at several places is meant by the path that the w
 
 MASKS = (
     Mask(("unreal",), r"(exe\) = |exe=)/\S*(/[^/\s]+)", r"\1\2", SEVERAL),
+    Mask(("unreal",), r"(size 4 readlink\(/proc/self/exe\) = )/\w+", r"\1?", SEVERAL),
     Mask(("unreal",), r"-> \S*/tmp/(#\d+ \(deleted\))", r"-> /tmp/\1", SEVERAL),
     Mask(("unreal",), r"ino=i\d+", "ino=iN", "numbered as they are seen first: / is another, see there"),
     Mask(

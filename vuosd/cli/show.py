@@ -30,6 +30,13 @@ def _source(entry: dict[str, Any]) -> str:
     return f"{source} (layer {entry['layer']})" if entry.get("layer") else source
 
 
+def _module(module: dict[str, Any]) -> str:
+    if module["dead"]:
+        return f"{module['name']} (has ended: {module['dead']})"
+    waits = f", {module['waiting']} calls wait" if module["waiting"] else ""
+    return f"{module['name']} (process {module['process']}{waits})"
+
+
 def _print(view: dict[str, Any]) -> None:
     processes = view["processes"]
     listed = " ".join(map(str, processes[:12])) + (" …" if len(processes) > 12 else "")
@@ -44,6 +51,7 @@ def _print(view: dict[str, Any]) -> None:
         "when vuos-run is killed": "its processes live on"
         if view["keep_tree"]
         else "its processes are killed",
+        "modules": ", ".join(map(_module, view["modules"])) or "none",
         "calls": ", ".join(f"{count} {name}" for name, count in view["stats"].items()),
     }
     for name, value in facts.items():

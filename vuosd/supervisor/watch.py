@@ -212,6 +212,7 @@ class _Watch:
             "cwd": _text((view.cwd if view else None) or running.request.cwd),
             "keep_tree": running.prepared.keep_tree,
             "status": running.status,
+            "modules": running.modules.about() if running.modules is not None else [],
             "entries": [self.entry(placed) for placed in (*running.prepared.placed, *running.prepared.late)]
             + [
                 {

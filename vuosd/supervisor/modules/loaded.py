@@ -8,7 +8,7 @@ import errno
 import itertools
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import trio
@@ -162,6 +162,19 @@ class Modules:
                 module.name,
                 module.process.ready.summary + (f" (has ended: {module.dead})" if module.dead else ""),
             )
+            for module in self._modules
+        ]
+
+    def about(self) -> list[dict[str, Any]]:
+        """What `vuctl show` tells."""
+        return [
+            {
+                "name": module.name,
+                "process": module.process.pid,
+                "permanent": module.permanent,
+                "waiting": len(module.waiting),
+                "dead": module.dead,
+            }
             for module in self._modules
         ]
 
