@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from harness import places
 from harness.box import Box
+from supervisor.engine import fuse_shell
 
 pytestmark = [pytest.mark.app, pytest.mark.places(places.FUSE)]
 
@@ -175,3 +176,82 @@ def test_written_at_the_end_of_the_session(box: Box, mnt: Path, transport: str) 
     source = box.directory("source")
     shell(box, "vumount -t real -o transport=$3 $1 $2; echo at the end >$2/file", source, mnt, transport)
     assert (source / "file").read_text() == "at the end\n"
+
+
+KINDS = {
+    "raw": "$bin/raw_fuse $mnt &",
+    "libfuse 2": "bindfs $source $mnt",
+    "libfuse 3": "$bin/mirror $source $mnt -f &",
+    "pyfuse3": "$python $source/server.py $mnt &",
+}
+"""Servers as they are started by hand, in a view: each opens /dev/fuse and mounts by itself."""
+
+PYFUSE3 = """
+import errno, os, stat, sys
+import pyfuse3, trio
+
+class One(pyfuse3.Operations):
+    data = b"served\\n"
+
+    async def getattr(self, inode, ctx=None):
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino, entry.st_uid, entry.st_gid = inode, os.getuid(), os.getgid()
+        entry.st_mode = stat.S_IFDIR | 0o755 if inode == 1 else stat.S_IFREG | 0o644
+        entry.st_size = 0 if inode == 1 else len(self.data)
+        return entry
+
+    async def lookup(self, parent, name, ctx=None):
+        if name != b"file":
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        return await self.getattr(2)
+
+    async def opendir(self, inode, ctx):
+        return inode
+
+    async def readdir(self, inode, start, token):
+        if start == 0:
+            pyfuse3.readdir_reply(token, b"file", await self.getattr(2), 1)
+
+    async def setattr(self, inode, attr, fields, handle, ctx):
+        if fields.update_size:
+            self.data = self.data[: attr.st_size].ljust(attr.st_size, b"\\0")
+        return await self.getattr(inode)
+
+    async def open(self, inode, flags, ctx):
+        return pyfuse3.FileInfo(fh=inode)
+
+    async def read(self, handle, offset, size):
+        return self.data[offset : offset + size]
+
+    async def write(self, handle, offset, data):
+        self.data = self.data[:offset] + data + self.data[offset + len(data) :]
+        return len(data)
+
+pyfuse3.init(One(), sys.argv[1], {"fsname=one"})
+trio.run(pyfuse3.main)
+pyfuse3.close()
+"""
+
+
+@pytest.mark.places(places.FUSE, places.NO_FUSE)
+@pytest.mark.only("user", "me")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_of_each_kind(box: Box, mnt: Path, kind: str) -> None:
+    """By the kernel's FUSE and, where there is no /dev/fuse, by wire."""
+    source = box.directory("source")
+    (source / "file").write_text("served\n")
+    (source / "server.py").write_text(PYFUSE3)
+    box.programs.probe("raw_fuse")
+    if not (box.programs.directory / "mirror").exists():
+        fuse_shell.build_server(box.programs.directory / "mirror", fuse_shell.HERE / "fuse_mirror.c")
+    script = f"""
+        source=$1 mnt=$2 bin=$3 python=$4
+        {KINDS[kind]}
+        until test -e $mnt/file; do sleep 0.01; done
+        grep -c . $mnt/file; echo written >$mnt/file; cat $mnt/file; ls $mnt | grep file
+        test -e $mnt/other || echo none
+        vuumount $mnt; ls $mnt
+    """
+    python = box.installation.python
+    said = shell(box, script, source, mnt, box.programs.directory, python)
+    assert said == ["1", "written", "file", "none"]

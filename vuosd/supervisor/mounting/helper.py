@@ -323,7 +323,10 @@ class _Helper:
 
     def has_left(self, server: _Server, status: int) -> None:
         """The process that was the server has ended; perhaps for another, as daemon(3) does."""
-        for pid in native.marked(server.mark):
+        # Who has lost his parent is our child now: the others are looked at only if none of these is the one.
+        known = {other.pid for other in self.servers.values()}
+        orphans = [pid for pid in native.children() if pid not in known]
+        for pid in native.marked(server.mark, orphans) or native.marked(server.mark):
             if server.path is None or server.wire or native.serves(pid):
                 server.pid = pid
                 self.send({"moved": server.mark, "pid": pid})

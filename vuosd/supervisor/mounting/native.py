@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
@@ -199,19 +200,27 @@ def serves(pid: int) -> bool:
     return False
 
 
-def marked(mark: str) -> list[int]:
-    """The processes of a server."""
+def marked(mark: str, among: Iterable[int] | None = None) -> list[int]:
+    """The processes of a server: all, or those of some."""
     wanted = f"{_MARK}={mark}".encode()
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    if wanted in file.read().split(b"\0"):
-                        found.append(int(name))
-            except OSError:
-                continue
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()) if among is None else among:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if wanted in file.read().split(b"\0"):
+                    found.append(pid)
+        except OSError:
+            continue
     return found
+
+
+def children() -> list[int]:
+    """Our own, adopted ones too; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
 
 
 def send_signal(pids: list[int], number: int) -> None:
