@@ -530,8 +530,8 @@ def test_outside_of_a_view(box: Box, mnt: Path, command: str) -> None:
 
 
 def test_a_file_system_in_another(box: Box, image: Path, mnt: Path) -> None:
-    """What the inner one lies in cannot be unmounted under it; by wire only the view's processes could
-    read it.
+    """What the inner one lies in cannot be unmounted under it. By wire vumount has the content of a file
+    fetched that is a source; who serves a directory is in the view, and nothing can be bound.
     """
     script = """
         vumount -t fuse.bindfs $1 $2/outer
@@ -540,7 +540,12 @@ def test_a_file_system_in_another(box: Box, image: Path, mnt: Path) -> None:
         ls $2/outer | grep image
         vuumount $2/inner; vuumount $2/outer
         vumount -t real -o transport=wire $1 $2/outer
-        vumount -t fuse.fuse-ext2 -o ro $2/outer/image $2/inner 2>&1 && exit 1
+        vumount -t fuse.fuse-ext2 $2/outer/image $2/inner; cat $2/inner/file
+        touch $2/inner/new 2>/dev/null || echo read-only
+        vuumount $2/outer 2>&1 && exit 1
+        vuumount $2/inner
+        vumount -B $2/outer $2/inner 2>&1 && exit 1
+        vumount -t fuse.bindfs $2/outer $2/inner; ls $2/inner | grep image; vuumount $2/inner
         vuumount $2/outer; ls $2/outer
     """
     for name in ("outer", "inner"):
@@ -550,5 +555,9 @@ def test_a_file_system_in_another(box: Box, image: Path, mnt: Path) -> None:
         "in the image",
         f"vuumount: {outer} is in use outside of the view, perhaps by the server of another mount",
         "image",
-        f"vumount: {outer}/image lies in a wire mount, which only processes of the view can read",
+        "in the image",
+        "read-only",
+        f"vuumount: {outer} is in use: {mnt}/inner is mounted from a file in it",
+        f"vumount: {outer} lies in a wire mount, which only processes of the view can read",
+        "image",
     ]

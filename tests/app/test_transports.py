@@ -1,6 +1,8 @@
 """What a mount gives by the kernel's FUSE it gives by wire, and both what the server's file system does."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,33 @@ def test_written_at_the_end_of_the_session(box: Box, mnt: Path, transport: str) 
     source = box.directory("source")
     shell(box, "vumount -t real -o transport=$3 $1 $2; echo at the end >$2/file", source, mnt, transport)
     assert (source / "file").read_text() == "at the end\n"
+
+
+def test_images_in_images(box: Box, mnt: Path, transport: str) -> None:
+    """A squashfs in an ext2 in a squashfs."""
+    for number, name in enumerate(("innermost", "middle", "outer")):
+        tree = box.directory(f"tree-{name}")
+        if number:
+            os.rename(box.scratch / f"image-{number - 1}", tree / "image")
+        else:
+            (tree / "file").write_text("innermost\n")
+        image = box.scratch / f"image-{number}"
+        if number == 1:
+            subprocess.run(["truncate", "-s", "4M", image], check=True)
+            words = ["mke2fs", "-q", "-t", "ext2", "-d", tree, image]
+        else:
+            words = ["mksquashfs", tree, image, "-quiet", "-no-progress"]
+        subprocess.run(words, check=True, capture_output=True)
+    script = """
+        a=$2/a b=$2/b c=$2/c t=transport=$3
+        vumount -t squashfs -o create,$t $1/image-2 $a
+        vumount -t ext2 -o create,ro,$t $a/image $b
+        vumount -t squashfs -o create,$t $b/image $c
+        cat $c/file
+        vuumount $b 2>/dev/null || echo in use
+        vuumount $c; vuumount $b; vuumount $a
+    """
+    assert shell(box, script, box.scratch, mnt, transport) == ["innermost", "in use"]
 
 
 KINDS = {

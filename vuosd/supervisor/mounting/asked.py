@@ -314,6 +314,7 @@ class Answers:
                 raise MountError(error.errno or errno.EIO, f"{source}: {error.strerror}") from None
             found = None  # no path: the server knows what it is
         fds = {}
+        within = b""
         try:
             if found is not None:
                 fd = found.fd
@@ -329,14 +330,18 @@ class Answers:
             if found is not None:
                 path = os.fsdecode(found.view)
                 real = os.readlink(b"/proc/self/fd/%d" % fd)
-                self._check(source, real)
+                if not self.mounts.readable_outside(real):
+                    if not await trio.to_thread.run_sync(_has_open, asked.tgid, fd):
+                        self._check(source, real)
+                    within, flags = real, flags | options.MS_RDONLY
                 if real != found.view:
                     fds = {fd: fd}  # the server is outside of the view, where that path leads elsewhere
                     path = f"/proc/self/fd/{fd}"
                 if found.readonly or found.special:  # a copy-on-write entry's would be changed itself
                     flags |= options.MS_RDONLY
             wanted = Wanted(kind, source, path, target, directory, flags, ",".join(words), fds)
-            await self.mounts.mount(wanted)
+            mount = await self.mounts.mount(wanted)
+            mount.within = within
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -392,6 +397,22 @@ class Answers:
             if error.errno not in _DEAD or self.mounts.at(target) is None:
                 raise
         await self.mounts.unmount(target, flags)
+
+
+def _has_open(pid: int, fd: int) -> bool:
+    """Whether a process has opened a regular file, so that in a wire mount's cache it has its content;
+    vumount does that.
+    """
+    wanted = os.fstat(fd)
+    if not stat.S_ISREG(wanted.st_mode):
+        return False
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.path.samestat(wanted, os.stat(f"/proc/{pid}/fd/{name}")):
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _device(pid: int, number: int) -> int:

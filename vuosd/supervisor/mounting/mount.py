@@ -60,6 +60,8 @@ class Mount:
         self.transport = transport
         self.path = path
         """In the helper's namespace; of a wire mount its cache; b"" of a bind."""
+        self.within = b""
+        """The kernel's path of a source that lies in a wire mount's cache."""
         self.fd = -1
         """Of a bind: what it shows."""
         self.below: Below | None = None

@@ -429,6 +429,12 @@ class Mounts:
                 raise MountError(
                     errno.EBUSY, f"{name} is in use: {os.fsdecode(above[-1].target)} is mounted in it"
                 )
+            cache = mount.path + b"/"
+            if mount.wire and not lazy:
+                served = [other for other in self.family.each() if other.within.startswith(cache)]
+                if served:
+                    text = f"{name} is in use: {served[0].place} is mounted from a file in it"
+                    raise MountError(errno.EBUSY, text)
             shared = self.family.has(mount, but=self)
             if shared:
                 await self._leave(mount, flags)
