@@ -39,13 +39,14 @@ EXPLAINED = [
     Explained(
         "No mounts",
         "ltp",
-        said=r"[Mm]ount.*(EPERM|ENODEV)|TCONF: (There are no supported|The \S+) filesystem",
+        said=r"[Mm]ount.*(EPERM|ENODEV)|TCONF: (There are no supported|The \S+) filesystem"
+        r"|TCONF: overlayfs is not configured|Mounting RO device RW failed .* EIO",
     ),
     Explained("Maps are text", "ltp", "ioctl10", views=ENTRIES),
     Explained("Refused calls", "ltp", said=r"tst_fd\.c:\d+: TCONF: ", inside=r"(\d+x(TPASS|TCONF) ?)+|-"),
     Explained("No new privileges", "ltp", r"prctl02 .*|seccomp01"),
     Explained("What the kernel writes", "ltp", r"ioctl_loop0[12]", views=frozenset({"bind"})),
-    Explained("Who watches sees the supervisor", "ltp", r"fanotify(02|11|12)"),
+    Explained("Who watches sees the supervisor", "ltp", r"fanotify(02|03|11|12)"),
     Explained("Abstract datagrams under enforcement", "ltp", "bind05", views=frozenset({"enforce"})),
     Explained("Long paths by wire", "fuse", said=r"got ENAMETOOLONG", views=frozenset({"wire"})),
     Explained(
