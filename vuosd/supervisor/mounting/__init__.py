@@ -20,6 +20,8 @@ mount table.
     output.py     what servers of ours say
     types.py      from a file system's type to the program that serves it
     modules.py    VUOS's names of modules
+    unreal.py     the tree of the view once more
+    reloading.py  a plugin whose code has been changed
     family.py     what the mount namespaces of a session have in common
     confined.py   servers that vumount starts, as processes of the view
     users.py      who uses a mount

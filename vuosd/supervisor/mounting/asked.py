@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import options
+from vuosd.supervisor.mounting import options, unreal
 from vuosd.supervisor.mounting.confined import STARTS, Confined
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.family import Family
 from vuosd.supervisor.mounting.inside import Inside
 from vuosd.supervisor.mounting.modules import BuiltIn
-from vuosd.supervisor.mounting.mount import WIRE, Mount, Wanted
-from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, UNREAL, Mounts
+from vuosd.supervisor.mounting.mount import UNREAL, WIRE, Mount, Wanted
+from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, Mounts
 from vuosd.supervisor.mounting.sockets import Sockets
 from vuosd.supervisor.session import Asked, Below, Resolved, Session
 
@@ -209,7 +209,8 @@ class Answers:
         self, asked: Asked, kind: str, source: str, target: str, flags: int, words: list[str]
     ) -> None:
         if kind == UNREAL:
-            self.mounts.unreal(await self._absent(asked, target), flags, source, ",".join(words))
+            at = await self._absent(asked, target)
+            unreal.show(self.mounts, at, flags, source, ",".join(words))
             return
         try:
             place = await self._resolve(asked, os.fsencode(target))

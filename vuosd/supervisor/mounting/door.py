@@ -6,9 +6,11 @@ import errno
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from vuosd.supervisor.mounting import reloading, unreal
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.modules import KNOWN, BuiltIn
-from vuosd.supervisor.mounting.mounts import UNREAL, Mounts
+from vuosd.supervisor.mounting.mount import UNREAL
+from vuosd.supervisor.mounting.mounts import Mounts
 
 if TYPE_CHECKING:
     from vuosd.supervisor.modules.loaded import Modules
@@ -47,7 +49,7 @@ class Door:
         self.built_in.load(source, permanent)
         if source == UNREAL:
             try:
-                self.mounts.unreal(_UNREAL_AT, 0)
+                unreal.show(self.mounts, _UNREAL_AT, 0)
             except MountError:
                 self.built_in.forget(source)
                 raise
@@ -79,4 +81,4 @@ class Door:
         if self.modules.find(source) is not None:
             await self.modules.reload(source)
             return f"module {source} is reloaded\n"
-        return "".join(f"{place} is mounted anew\n" for place in await self.mounts.reload(source))
+        return "".join(f"{place} is mounted anew\n" for place in await reloading.reload(self.mounts, source))

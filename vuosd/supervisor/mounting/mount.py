@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 KERNEL, WIRE, NONE = "kernel", "wire", "none"
 """Transports."""
 
+UNREAL = "unreal"
+"""The type, and VUOS's module."""
+
 
 class Wanted(NamedTuple):
     """What is to be mounted.

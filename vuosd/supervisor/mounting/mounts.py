@@ -14,10 +14,10 @@ import trio
 
 from vuosd.supervisor import members
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import options, types, users
+from vuosd.supervisor.mounting import options, types, unreal, users
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.family import Family, Table
-from vuosd.supervisor.mounting.mount import KERNEL, NONE, WIRE, Mount, Wanted
+from vuosd.supervisor.mounting.mount import KERNEL, NONE, UNREAL, WIRE, Mount, Wanted
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable, Root
 from vuosd.supervisor.mounting.output import Output
 from vuosd.supervisor.mounting.starting import Start
@@ -26,12 +26,7 @@ from vuosd.supervisor.session import Below, Placed, Resolved, Wired
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
-UNREAL = "unreal"
-"""The type, and VUOS's module."""
-
-_BIND, _WIRE, _UNREAL = 1, 8, 9
-_DEPTH = 3
-"""At this the tree is not shown any more."""
+_BIND, _WIRE = 1, 8
 _FLUSH_SECONDS = 15.0
 _END_SECONDS = 10.0
 _NOTHING_SECONDS = 0.5
@@ -74,6 +69,10 @@ class Mounts:
         """The members that may use them. As long as there are others the first namespace is not alone."""
         return self.family.pids(self.space) if self.space else members.of_session(self.session)
 
+    def entered(self, mount: Mount) -> None:
+        """It is in the engine's table."""
+        self._mounts.append(mount)
+
     def covered(self, target: bytes) -> None:
         """An entry of the view has taken the place of what lies at and below the target."""
         below = target.rstrip(b"/") + b"/"
@@ -108,7 +107,7 @@ class Mounts:
     async def mount(self, wanted: Wanted) -> Mount:
         """A file system with a server of ours; MountError."""
         if wanted.type == UNREAL:
-            return self.unreal(wanted.target, wanted.flags, wanted.source, wanted.data)
+            return unreal.show(self, wanted.target, wanted.flags, wanted.source, wanted.data)
         made_by, asked_for = "", wanted
         if self.family.modules is not None:
             wanted, made_by = await self.family.modules.mounted_as(wanted)
@@ -263,48 +262,6 @@ class Mounts:
         self._mounts.append(mount)
         return mount
 
-    def unreal(self, target: bytes, flags: int, source: str = "", data: str = "") -> Mount:
-        """The view's whole tree once more, and once more below that; MountError."""
-        if self.family.modules is not None and self.family.modules.shape.enforce:
-            raise MountError(errno.EPERM, "an enforcing view's tree cannot be shown again")
-        if data:
-            raise MountError(errno.EINVAL, f"type {UNREAL} has no options of its own, such as {data}")
-        if there := next((mount for mount in self._mounts if mount.type == UNREAL), None):
-            raise MountError(errno.EBUSY, f"{there.place} shows the tree of the view already")
-        if target == b"/":
-            raise MountError(errno.EINVAL, "the tree of the view cannot be shown below itself at /")
-        mount = Mount(UNREAL, source or "none", target, flags & options.KEPT, "", transport=NONE, path=b"")
-        told = Placed(
-            _UNREAL,
-            bool(flags & options.MS_RDONLY),
-            target,
-            type=os.fsencode(UNREAL),
-            name=os.fsencode(mount.source),
-            options=os.fsencode(mount.options),
-        )
-        try:
-            mount.number = self.table.mount(told)
-        except OSError as error:
-            raise from_os(error, os.fsdecode(target)) from None
-        mount.end = self._nothing(target * _DEPTH)
-        mount.fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        self._mounts.append(mount)
-        log.info("mount %d: the tree of the view on %s", mount.number, mount.place)
-        return mount
-
-    def _nothing(self, target: bytes) -> int:
-        """The number of an empty directory at a place. A directory that the view shows several times lists
-        the same names each time (docs/fidelity.md), so there is something of that name.
-        """
-        fd = os.open(self.scratch.make(0o555), os.O_PATH | os.O_CLOEXEC)
-        told = Placed(_BIND, True, target, fd, os.readlink(f"/proc/self/fd/{fd}".encode()))
-        try:
-            return self.table.mount(told)
-        except OSError as error:
-            os.close(fd)
-            log.warning("%s: %s", os.fsdecode(target), error.strerror)
-            return 0
-
     async def remount(self, target: bytes, flags: int) -> None:
         """Other flags for the mount at a place. MountError: EINVAL if there is none, EBUSY for "ro" while
         something there is open for writing.
@@ -383,39 +340,6 @@ class Mounts:
         self._mounts[self._mounts.index(mount)] = own
         return own
 
-    async def reload(self, name: str) -> list[str]:
-        """Where file systems of this type, whose code is a plugin's, have been mounted anew. MountError:
-        EBUSY, with by what one is used; what is wrong with the code. Then the others stay as they were.
-
-        The old server ends before the new one starts: both may have the same file to write to.
-        """
-        found = [mount for mount in self._mounts if mount.mark and mount.kind and mount.kind.has_name(name)]
-        for mount in found:
-            assert mount.kind is not None
-            assert mount.wanted is not None
-            if not mount.module:  # else that says what is mounted
-                await trio.to_thread.run_sync(mount.kind.check_code, mount.wanted.path, mount.wanted.data)
-            if self.at(mount.target) is not mount:
-                raise MountError(errno.EBUSY, f"{mount.place} is in use: something is mounted over it")
-            if using := await self._users(mount):
-                raise MountError(errno.EBUSY, f"{mount.place} is in use: {_listed(using)}")
-        for mount in found:
-            assert mount.wanted is not None
-            wanted = mount.wanted._replace(fds={at: os.dup(fd) for at, fd in mount.wanted.fds.items()})
-            try:
-                await self.unmount(mount.target, 0)
-                await self.mount(wanted)
-            except MountError as error:
-                if self.at(mount.target) is not mount:
-                    text = f"{mount.place} is not mounted any more: {error}"
-                    raise MountError(error.errno, text) from None
-                raise
-            finally:
-                for fd in wanted.fds.values():
-                    os.close(fd)
-            log.info("%s is reloaded", mount.place)
-        return [mount.place for mount in found]
-
     # Unmounting
 
     async def unmount(self, target: bytes, flags: int) -> None:
@@ -457,9 +381,9 @@ class Mounts:
         if (
             mount.path
             and not flags & (MNT_DETACH | MNT_FORCE)
-            and (using := await self._users(mount, own=True))
+            and (using := await self.users_of(mount, own=True))
         ):
-            raise MountError(errno.EBUSY, f"{os.fsdecode(mount.target)} is in use: {_listed(using)}")
+            raise MountError(errno.EBUSY, f"{os.fsdecode(mount.target)} is in use: {users.listed(using)}")
         if mount.end:
             self.table.unmount(mount.end)
         self.table.unmount(mount.number)
@@ -468,8 +392,8 @@ class Mounts:
         """The kernel's verdict needs a mount that the engine does not hold."""
         name = os.fsdecode(mount.target)
         lazy = bool(flags & MNT_DETACH)
-        if not lazy and not flags & MNT_FORCE and (using := await self._users(mount)):
-            raise MountError(errno.EBUSY, f"{name} is in use: {_listed(using)}")
+        if not lazy and not flags & MNT_FORCE and (using := await self.users_of(mount)):
+            raise MountError(errno.EBUSY, f"{name} is in use: {users.listed(using)}")
         if mount.transport == WIRE:
             self.table.unmount(mount.number)
             self.nursery.start_soon(self._end_wire, mount)
@@ -489,7 +413,8 @@ class Mounts:
         except NamespaceUnavailable:
             log.warning("%s: the process that mounted it has died", name)
 
-    async def _users(self, mount: Mount, own: bool = False) -> list[users.User]:
+    async def users_of(self, mount: Mount, own: bool = False) -> list[users.User]:
+        """Who has something of it open; `own`: of this namespace alone."""
         pids = self.family.pids(self.space) if own else members.of_session(self.session)
         if mount.transport == WIRE:
             return await trio.to_thread.run_sync(users.users_below, pids, mount.path)
@@ -592,8 +517,3 @@ def finish(family: Family) -> None:
 def _tell_lost(mount: Mount, lost: int) -> None:
     if lost:
         log.warning("%s: %d files could not be written back to the server", mount.place, lost)
-
-
-def _listed(using: list[users.User]) -> str:
-    named = ", ".join(f"{user.name} ({user.pid})" for user in using[:5])
-    return named + (f" and {len(using) - 5} more" if len(using) > 5 else "")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from vuosd.supervisor.mounting import options
+from vuosd.supervisor.mounting import options, unreal
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError, from_os
-from vuosd.supervisor.mounting.mount import Mount, Wanted
-from vuosd.supervisor.mounting.mounts import UNREAL, Mounts
+from vuosd.supervisor.mounting.mount import UNREAL, Mount, Wanted
+from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.session import Placed
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Outside:
             raise MountError(errno.EINVAL, "bind, move and remount can be asked for only inside the view")
         target = _absolute(question["target"])
         if question["type"] == UNREAL:
-            return self.mounts.unreal(target, flags, question["source"], ",".join(words))
+            return unreal.show(self.mounts, target, flags, question["source"], ",".join(words))
         directory = await self.directory(target)
         wanted = Wanted(
             question["type"], question["source"], question["path"], target, directory, flags, ",".join(words)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from vuosd.supervisor.mounting import options, types
 from vuosd.supervisor.mounting.errors import MountError, from_os
-from vuosd.supervisor.mounting.mount import Wanted
-from vuosd.supervisor.mounting.mounts import UNREAL
+from vuosd.supervisor.mounting.mount import UNREAL, Wanted
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.session import Placed
 from vuosd.views import Entry, Kind, ProfileError, View, about

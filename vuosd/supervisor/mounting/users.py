@@ -97,3 +97,9 @@ def _name(pid: int) -> str:
             return file.read().rstrip(b"\n").decode("utf-8", "backslashreplace")
     except OSError:
         return "?"
+
+
+def listed(using: Sequence[User]) -> str:
+    """For a sentence."""
+    named = ", ".join(f"{user.name} ({user.pid})" for user in using[:5])
+    return named + (f" and {len(using) - 5} more" if len(using) > 5 else "")
