@@ -339,6 +339,26 @@ def test_an_unmodified_server_by_wire(box: Box, image: Path, mnt: Path) -> None:
 
 
 @pytest.mark.only("user", "me")
+@pytest.mark.places(places.NO_FUSE, places.DOCKER)
+def test_a_server_that_ends_late_unmounts_nothing_of_others(box: Box, mnt: Path) -> None:
+    """A library unmounts when its server ends; by then something else may be there. (`hash`: else a look-up
+    in the shell meets the signal that its child has stopped, and dash does not take EINTR.)
+    """
+    script = """
+        hash vumount vuumount cat
+        bindfs -f $1 $2 & server=$!
+        until test -e $2/file; do sleep 0.01; done
+        kill -STOP $server; vuumount $2
+        vumount -t memory none $2; echo kept >$2/x
+        kill -CONT $server; wait $server || true
+        cat $2/x; vuumount $2
+    """
+    tree = box.directory("source")
+    (tree / "file").write_text("")
+    assert shell(box, script, tree, mnt) == ["kept"]
+
+
+@pytest.mark.only("user", "me")
 @pytest.mark.places(places.NO_FUSE, places.NO_USERNS)
 def test_a_server_of_libfuse_2_by_wire(box: Box, image: Path, mnt: Path) -> None:
     """It is given the socket for the /dev/fuse that it opens; with its options, its last words, its end."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import options, unreal
+from vuosd.supervisor.mounting import options, unreal, users
 from vuosd.supervisor.mounting.confined import STARTS, Confined
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError
@@ -397,6 +397,10 @@ class Answers:
             target = os.path.normpath(path)
             if error.errno not in _DEAD or self.mounts.at(target) is None:
                 raise
+        for pid in (asked.tgid, users.parent(asked.tgid)):  # fusermount is asked by the server
+            if self.mounts.is_left(target, pid):
+                text = f"{os.fsdecode(target)} is not mounted by this server any more"
+                raise MountError(errno.EINVAL, text)
         await self.mounts.unmount(target, flags)
 
 

@@ -8,6 +8,7 @@ import errno
 import os
 import secrets
 import signal
+from collections import deque
 from collections.abc import Mapping
 
 import trio
@@ -27,6 +28,7 @@ from vuosd.supervisor.session import Below, Placed, Resolved, Wired
 MNT_FORCE, MNT_DETACH = 1, 2
 
 _BIND, _WIRE = 1, 8
+_REMEMBERED = 64
 _FLUSH_SECONDS = 15.0
 _END_SECONDS = 10.0
 _NOTHING_SECONDS = 0.5
@@ -55,6 +57,8 @@ class Mounts:
         self.space = space
         self._mounts: list[Mount] = list(like._mounts) if like is not None else []
         self._changing = trio.Lock()
+        self._left: deque[tuple[bytes, users.Process]] = deque(maxlen=_REMEMBERED)
+        """What servers of the view have served by wire, and do no more."""
         family.spaces[space] = self
 
     @property
@@ -342,6 +346,16 @@ class Mounts:
 
     # Unmounting
 
+    def is_left(self, target: bytes, pid: int) -> bool:
+        """Whether a process served what was mounted at a place, and nothing that is. A library unmounts when
+        its server ends, unless it sees that this has been done (POLLERR of /dev/fuse, which no socket says);
+        by then something else may be mounted there.
+        """
+        process = users.process(pid)
+        if process is None or (target, process) not in self._left:
+            return False
+        return all(mount.pid != pid for mount in self._mounts if mount.target == target)
+
     async def unmount(self, target: bytes, flags: int) -> None:
         """The uppermost mount at a place; MountError: EINVAL if there is none, EBUSY while it is used."""
         async with self._changing:
@@ -370,6 +384,8 @@ class Mounts:
                 self.table.unmount(mount.number)
                 os.close(mount.fd)
             self._mounts.remove(mount)
+            if mount.wire and not mount.mark and mount.pid and (process := users.process(mount.pid)):
+                self._left.append((target, process))
             log.info("mount %d: %s unmounted", mount.number, name)
         if mount.mark and not lazy and not shared:
             await self._flushed(mount)

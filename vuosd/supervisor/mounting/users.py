@@ -12,6 +12,34 @@ class User(NamedTuple):
     name: str
 
 
+class Process(NamedTuple):
+    """One, and no later one of the same number: when it started, in ticks since the machine did."""
+
+    pid: int
+    start: int
+
+
+def process(pid: int) -> Process | None:
+    """None: there is none."""
+    found = _stat(pid)
+    return Process(pid, int(found[19])) if found else None
+
+
+def parent(pid: int) -> int:
+    """Of a process; 0 if there is none."""
+    found = _stat(pid)
+    return int(found[1]) if found else 0
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What proc_pid_stat(5) tells after the name, from the state on."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
 def mount_id(fd: int) -> int:
     """Of the mount that a descriptor lies in, as proc_pid_fdinfo(5) tells it; -1 if that cannot be
     had.
