@@ -54,6 +54,9 @@ EXPLAINED = [
     ),
     Explained("Who watches sees the supervisor", "ltp", r"fanotify(02|03|11|12)"),
     Explained("Abstract datagrams under enforcement", "ltp", "bind05", views=frozenset({"enforce"})),
+    Explained(
+        "Times of change by wire", "fuse", r"passthrough_ll/chown/00\.t .*", views=frozenset({"wire"})
+    ),
     Explained("Long paths by wire", "fuse", said=r"got ENAMETOOLONG", views=frozenset({"wire"})),
     Explained(
         "Long paths under enforcement",
