@@ -2,7 +2,7 @@
 
 import time
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vuosd.views import Entry, Kind, flatten
@@ -52,9 +52,8 @@ def model(entries: list[Entry], path: bytes) -> State:
         tail = rest(path, target)
         if entry.kind is Kind.RO:
             there = model(entries[:index], target)
-            nowhere = (there.what in (HIDDEN, ("host",)) and not there.layered) or (
-                there.what[0] in OWN and there.target != target
-            )
+            empty = there.what in (HIDDEN, ("host",)) and not (there.layered and there.target == target)
+            nowhere = empty or (there.what[0] in OWN and there.target != target)
             # An RO of what lies nowhere can only freeze what was put below it.
             if not nowhere or len(state.target) > len(target):
                 state.readonly = True
@@ -104,8 +103,17 @@ def one_entry(draw: st.DrawFn) -> Entry:
     return Entry(kind, b"/" if kind is Kind.ROOT else target, source, more, readonly=readonly)
 
 
+@example(
+    entries=[
+        Entry(Kind.TMPFS, b"/"),
+        Entry(Kind.COW, b"/"),
+        Entry(Kind.BIND, b"/a/a", b"/"),
+        Entry(Kind.RO, b"/a"),
+    ],
+    paths=[b"/a/a/b"],
+)
 @settings(max_examples=600, deadline=None)
-@given(st.lists(one_entry(), max_size=10), st.lists(PATHS, min_size=1, max_size=12))
+@given(entries=st.lists(one_entry(), max_size=10), paths=st.lists(PATHS, min_size=1, max_size=12))
 def test_agrees_with_the_model(entries: list[Entry], paths: list[bytes]) -> None:
     table = flatten(entries)
     for path in [*paths, *(entry.target for entry in entries)]:
