@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from foreign import cpython, settings
-from foreign.compare import compare
+from foreign.compare import NativeRuns, compare
 from foreign.explained import Difference, reason
 from harness import identities, installation
 
@@ -36,7 +36,8 @@ def test_same_as_natively(identity: str, public: Path) -> None:
     found: list[Difference] = []
     places = settings.of([identity], str(public))
     try:
-        counts = compare(suite, places, ["pass-through", "bind"], 3, found.append, threading.Event())
+        views, natively = ["pass-through", "bind"], NativeRuns(None)
+        counts = compare(suite, places, views, 3, natively, found.append, threading.Event())
     finally:
         for place in places:
             place.close()

@@ -13,7 +13,8 @@ from pathlib import Path
 from conftest import Launcher, members
 
 SAID = "vuos-run: a sentence\n"
-SCRIPT = "echo before >&2; cd /usr; echo after >&2"
+SCRIPT = "echo before >&2; cd /usr; sleep 0.3; echo after >&2"
+"""The sleep: who holds nobody up may have his say too late for a command that ends at once."""
 
 
 def complete(text: str) -> bool:

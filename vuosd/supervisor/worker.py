@@ -30,7 +30,7 @@ from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from vuosd.supervisor.modules.loaded import Modules
     from vuosd.supervisor.modules.profile import Begun
@@ -291,7 +291,17 @@ def _load_modules(running: Running) -> None:
                 raise Refused(f"vuosd: {error}") from None
 
 
+def _as_asked_by(env: "Mapping[str, str]") -> None:
+    """The plugins of whoever asks are looked for, not of whoever has started the daemon."""
+    for name in ("HOME", "XDG_DATA_HOME"):
+        if name in env:
+            os.environ[name] = env[name]
+        else:
+            os.environ.pop(name, None)
+
+
 def _prepare(request: Request, scratch: Scratch) -> Prepared:
+    _as_asked_by(request.variables())
     if request.plain:
         return Prepared(os.fsdecode(request.name) or "pass-through", request.command)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
