@@ -390,6 +390,20 @@ def test_the_transport_can_be_chosen(box: Box, mnt: Path) -> None:
     assert shell(box, script, source, mnt) == ["by wire", said]
 
 
+def test_noexec_that_would_not_hold_is_refused(box: Box, image: Path, mnt: Path) -> None:
+    """Only a mount of the kernel's keeps programs from being executed."""
+    script = """
+        vumount -t ext2 -o ro,noexec,transport=wire $1 $2 2>&1 || echo refused
+        vumount -B -o noexec $3 $2 2>&1 || echo refused
+        vumount -t ext2 -o ro,transport=wire $1 $2
+        vumount -o remount,ro,noexec none $2 2>&1 || echo refused
+        cat $2/file; grep -c noexec.*$2 /proc/self/mounts || true
+    """
+    why = f"vumount: {mnt}: noexec holds only of a file system that is mounted by the kernel's FUSE"
+    told = shell(box, script, image, mnt, box.directory("other"))
+    assert told == [why, "refused"] * 3 + ["in the image", "0"]
+
+
 def test_what_cannot_change_is_asked_for_once(box: Box, image: Path, mnt: Path) -> None:
     """A read-only image by wire: what its server has said once is known, also when it says nothing more."""
     script = """

@@ -120,6 +120,7 @@ class Mounts:
             namespace = await self.namespace()
             words = options.split(wanted.data)
             transport = self._transport(namespace, words)
+            _check_flags(transport, wanted.flags, wanted.target)
             data = ",".join(word for word in words if not word.startswith("transport="))
             wanted = wanted._replace(data=data)
             place = self._place(wanted.directory)
@@ -242,14 +243,26 @@ class Mounts:
         """The same by wire: `sock` is the other end of what the server has for a /dev/fuse.
         MountError.
         """
-        mount.path = self._place(True)
+        try:
+            _check_flags(WIRE, mount.flags, mount.target)
+            mount.path = self._place(True)
+        except BaseException:
+            os.close(sock)
+            raise
         try:
             await self.enter_wire(mount, sock)
         except OSError as error:
             raise from_os(error) from None
 
     def bind(self, source: str, fd: int, target: bytes, flags: int, below: Below, found: Resolved) -> Mount:
-        """What `fd` is, seen at `target` as well; the descriptor is taken. `found`: what is known of it."""
+        """What `fd` is, seen at `target` as well; the descriptor is taken. `found`: what is known of it.
+        MountError.
+        """
+        try:
+            _check_flags(NONE, flags, target)
+        except MountError:
+            os.close(fd)
+            raise
         mount = Mount("none", source, target, flags & options.KEPT, "bind", transport=NONE, path=b"")
         mount.fd, mount.below, mount.served, mount.locked = fd, below, found.served, found.readonly
         mount.flags |= options.MS_RDONLY if found.readonly else 0
@@ -276,6 +289,7 @@ class Mounts:
         if mount.locked and not flags & options.MS_RDONLY:  # MNT_LOCK_READONLY
             raise MountError(errno.EPERM, f"{os.fsdecode(target)}: the view shows its source read-only")
         flags &= options.KEPT
+        _check_flags(mount.transport, flags, target)
         if mount.transport == KERNEL:
             namespace = await self.namespace()
             try:
@@ -515,6 +529,13 @@ class Mounts:
                 except OSError as error:
                     log.warning("%s: what was written may be lost: %s", mount.place, error.strerror)
         self._mounts.clear()
+
+
+def _check_flags(transport: str, flags: int, target: bytes) -> None:
+    """MountError for what only a mount of the kernel's can hold: of others programs see ordinary files."""
+    if transport != KERNEL and flags & options.MS_NOEXEC:
+        text = "noexec holds only of a file system that is mounted by the kernel's FUSE"
+        raise MountError(errno.EOPNOTSUPP, f"{os.fsdecode(target)}: {text}")
 
 
 def finish(family: Family) -> None:
