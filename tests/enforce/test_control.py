@@ -166,5 +166,5 @@ def test_images_are_mounted_by_servers_inside(box: Box, top: Path) -> None:
         cat $1/mnt/new; vuumount $1/mnt; cat $1/mnt/file
     """
     result = run(box, top, script, image)
-    assert result.stdout.splitlines() == ["of free", "x", "of mnt"]
+    assert result.stdout.splitlines() == ["of free", "x", "of mnt"], result.stderr
     assert "hidden/file: No such file or directory" in result.stderr

@@ -401,6 +401,43 @@ def test_the_door(view: View) -> None:
     run(body, view, attend=attend)
 
 
+def test_signals_while_a_descriptor_is_handed_over() -> None:
+    times = 2000
+
+    def body() -> None:
+        request = ctypes.byref(ctypes.c_uint64())
+        for _ in range(times):
+            fd = knock(request)
+            assert os.pread(fd, 10, 0) == b"said"
+            os.close(fd)
+
+    def attend(session: Session) -> None:
+        here, fd = threading.get_ident(), os.memfd_create("answer")
+        os.write(fd, b"said")
+        ended = threading.Event()
+
+        def disturb() -> None:
+            while not ended.is_set():
+                signal.pthread_kill(here, signal.SIGUSR1)
+                time.sleep(0.00002)
+
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        try:
+            for _ in range(times):
+                assert session.answer_descriptor(take(session).id, fd, True)
+        finally:
+            ended.set()
+            thread.join()
+            os.close(fd)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        run(body, View(mounts=True), attend=attend)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.mark.parametrize("view", [View(), View([hide("/nowhere")])], ids=["pass-through", "plain"])
 def test_there_is_no_door_without_a_mounter_or_a_view(view: View) -> None:
     def body() -> None:

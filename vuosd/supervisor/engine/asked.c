@@ -166,14 +166,18 @@ int vu_session_answer_descriptor(vu_session *session, uint64_t id, int fd, int c
 					   .flags = SECCOMP_ADDFD_FLAG_SEND,
 					   .srcfd = (unsigned)fd,
 					   .newfd_flags = cloexec ? O_CLOEXEC : 0 };
+	sigset_t before;
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || (flags & O_PATH)) /* which ADDFD refuses */
 		return -EBADF;
 	if (!claim(session, id))
 		return 0;
-	if (ioctl(session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) >= 0)
+	vu_undisturbed(&before);
+	int error = ioctl(session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 ? errno : 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!error)
 		return 1;
-	return errno != ENOENT && !send_answer(session, id, 0, errno); /* EMFILE is the caller's */
+	return error != ENOENT && !send_answer(session, id, 0, error); /* EMFILE is the caller's */
 }
 
 /* The call as an operation has it, for a thread of Python. It holds a version of the table until end(). */
@@ -243,6 +247,7 @@ int vu_session_proceed(vu_session *session, uint64_t id)
 {
 	struct vu_asked asked;
 	struct vu_call call;
+	sigset_t before;
 	struct vu_work *work = calloc(1, sizeof *work);
 	int error = work ? begin(session, id, &asked, &call) : -ENOMEM;
 	if (error < 0 || !claim(session, id)) {
@@ -253,9 +258,11 @@ int vu_session_proceed(vu_session *session, uint64_t id)
 	}
 	call.work = work;
 	call.passed = true;
+	vu_undisturbed(&before);
 	int verdict = vu_notify_run(&call);
 	vu_table_release(&session->names, call.table);
 	vu_notify_reply(&call, verdict);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	vu_callers_free(work);
 	free(work);
 	return 1;

@@ -33,6 +33,8 @@
 #include "place.h"
 #include "target.h"
 
+#include <signal.h>
+
 /* Constants newer than the oldest headers we build with. */
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
@@ -72,6 +74,8 @@ void vu_log(struct vu_session *session, const char *format, ...) __attribute__((
 int vu_inject(struct vu_call *call, int fd, bool cloexec);
 /* The same as the call's result: VU_SENT, or VU_REPLY, or -errno. */
 int vu_inject_result(struct vu_call *call, int fd, bool cloexec);
+/* Blocks all signals, which a thread that injects must do. */
+void vu_undisturbed(sigset_t *before);
 
 /* asked.c */
 int vu_asked_init(struct vu_session *session);

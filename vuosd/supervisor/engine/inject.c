@@ -6,6 +6,9 @@
  * wakes us on ours, which has gone idle meanwhile. To wake an idle processor of a virtual machine takes 20 us and more, so
  * the two take 50 us instead of 5. When one took that long, the next ones are made while both threads may run on this
  * processor alone; the caller, which sleeps, is given its own processors back before a reply lets it go.
+ *
+ * A signal must not come while we wait: with SECCOMP_ADDFD_FLAG_SEND the notification counts as answered by then, the kernel
+ * takes the descriptor back, and the caller goes on with 0. Threads of the engine block all signals; those of Python, here.
  */
 #include "engine.h"
 
@@ -24,6 +27,13 @@ struct stay {
 	long size;
 	cpu_set_t own, caller;
 };
+
+void vu_undisturbed(sigset_t *before)
+{
+	sigset_t all;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, before);
+}
 
 static int64_t now(void)
 {

@@ -229,12 +229,17 @@ static void wake(int signal)
 int vu_session_start(vu_session *session, int listener)
 {
 	uint64_t flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
-	struct sigaction action = { .sa_handler = wake };
+	struct sigaction action = { .sa_handler = wake }, children;
 	session->listener = listener;
 	umask(0); /* creating calls apply the caller's */
 	/* Linux 6.6; without it a round trip costs three times as much, and nothing else changes. */
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
 	sigaction(WAKE_SIGNAL, &action, NULL);
+	/* Each stop of a thread that is traced for a remote call would be one. */
+	if (!sigaction(SIGCHLD, NULL, &children) && !(children.sa_flags & SA_NOCLDSTOP)) {
+		children.sa_flags |= SA_NOCLDSTOP;
+		sigaction(SIGCHLD, &children, NULL);
+	}
 	atomic_store(&session->leader, 1);
 	for (unsigned i = 1; i < session->options.threads; i++) {
 		int error = spawn(session);
