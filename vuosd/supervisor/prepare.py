@@ -92,7 +92,10 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
             raise _no_size(view, sized, "cow", why) from None
     entries = tuple(table.values())
     placer = Placer(view, scratch, layers)
-    placed, late = _late(view, entries, _with_parents(view, table, placer.place(entries), scratch))
+    bare = [entry for entry in entries if not _lies_on_cow(entry, table, layers)]
+    placed, late = _late(
+        view, entries, _with_parents(view, _with_layers(table, layers), placer.place(bare), scratch)
+    )
     if view.enforce and view.allow:
         scratch.make(0o700)  # what is mounted later lies beside it, which the floor has to know
     landlock = _floor(entries, scratch, layers) if view.enforce else None
@@ -163,6 +166,23 @@ def _withhold_ourselves(view: View) -> View:
         pass
     hidden = tuple(Entry(Kind.HIDE, os.path.realpath(path)) for path in paths)
     return replace(view, entries=(*view.entries, *hidden))
+
+
+def _lies_on_cow(entry: Entry, table: Mapping[bytes, Entry], layers: "Layers | None") -> bool:
+    """Whether a file system is mounted on a directory of a COW, which shows again when it is unmounted."""
+    below = lookup(table, os.path.dirname(entry.target)) if entry.kind is Kind.FILESYSTEM else None
+    if below is None or below.kind is not Kind.COW:
+        return False
+    return stacks.first_directory(below, entry.target, layers) is not None
+
+
+def _with_layers(table: Mapping[bytes, Entry], layers: "Layers | None") -> Mapping[bytes, Entry]:
+    """With a layer's own tree among those of its COW: a directory may be only there."""
+    shown = dict(table)
+    for tree in layers.trees() if layers else ():
+        entry = shown[tree.target]
+        shown[tree.target] = replace(entry, more=(*entry.more, tree.upper))
+    return shown
 
 
 def _late(

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vuosd.abi.syscalls import engine_rows
 from vuosd.supervisor.engine._engine import ffi, lib
@@ -457,18 +457,28 @@ class Session:
         length = self._call(lib.vu_session_read_string, id, address, buffer, limit)
         return bytes(ffi.buffer(buffer, length))
 
-    def resolve(self, id: int, dirfd: int, path: bytes, follow: bool = True) -> Resolved:
+    def resolve(
+        self, id: int, dirfd: int, path: bytes, follow: bool = True, *, write: bool = False
+    ) -> Resolved:
         """Where `path` leads the caller of an asked call, by its rights, root and working directory.
 
-        dirfd: a descriptor of the caller's, or AT_FDCWD (-100). follow: also a last symbolic link.
+        dirfd: a descriptor of the caller's, or AT_FDCWD (-100). follow: also a last symbolic link. write: it
+        is a file that is to be written, by who opens it anew: in a COW it has been copied into the layer.
         It looks at file systems, and so waits for their servers. Raises OSError: what the path walk gives
-        (ENOENT, EACCES, ELOOP …); ESRCH when the caller has gone.
+        (ENOENT, EACCES, ELOOP …), and a copy (EROFS, ENOSPC …); ESRCH when the caller has gone.
         """
         out = ffi.new("struct vu_resolved *")
-        self._call(lib.vu_session_resolve, id, dirfd, path, follow, out)
-        view = ffi.string(out.view)
-        assert isinstance(view, bytes)
-        return Resolved(view, out.fd, bool(out.readonly), bool(out.served), bool(out.special))
+        flags = (lib.VU_RESOLVE_FOLLOW if follow else 0) | (lib.VU_RESOLVE_WRITE if write else 0)
+        self._call(lib.vu_session_resolve, id, dirfd, path, flags, out)
+        return _resolved(out)
+
+    def look(self, path: bytes, space: int = 0, *, write: bool = False) -> Resolved:
+        """What the view has at a canonical path, by the supervisor's own rights; `write` as for `resolve`.
+        Raises OSError: also ELOOP for a symbolic link on the way, EXDEV for what lies in a wire mount.
+        """
+        out = ffi.new("struct vu_resolved *")
+        self._call(lib.vu_session_look, space, path, lib.VU_RESOLVE_WRITE if write else 0, out)
+        return _resolved(out)
 
     def stats(self) -> dict[str, int]:
         """The counts of struct vu_stats, by name."""
@@ -504,6 +514,12 @@ class Session:
             return _check(function(self._session, *arguments))
         finally:
             self._users.pop()
+
+
+def _resolved(out: Any) -> Resolved:
+    view = ffi.string(out.view)
+    assert isinstance(view, bytes)
+    return Resolved(view, out.fd, bool(out.readonly), bool(out.served), bool(out.special))
 
 
 def _check(result: int) -> int:

@@ -204,6 +204,12 @@ struct vu_ordinary {
 	uint64_t mask, value;
 };
 
+enum {
+	VU_RESOLVE_FOLLOW = 1, /* a last symbolic link */
+	VU_RESOLVE_WRITE =
+		2, /* it is to be opened to be read and written: of a stack, the copy that open(2) would make */
+};
+
 struct vu_resolved {
 	char view[16384]; /* canonical path in the view; "" for an object without one */
 	int32_t fd; /* O_PATH, the caller's of vu_session_resolve() */
@@ -303,8 +309,10 @@ int vu_session_announce(vu_session *session, const uint32_t *calls, uint32_t cou
 /* Its length; -ENAMETOOLONG when it has no end within `room` bytes. */
 int vu_session_read_string(vu_session *session, uint64_t id, uint64_t address, char *out, uint64_t room);
 /* A path of the caller, with its rights. */
-int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *path, int follow,
+int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *path, uint32_t flags,
 		       struct vu_resolved *out);
+/* What the view has at a canonical path, by our own rights, without a look through links. -EXDEV: it is in a wire mount. */
+int vu_session_look(vu_session *session, uint32_t space, const char *view, uint32_t flags, struct vu_resolved *out);
 int vu_session_stats(const vu_session *session, struct vu_stats *out);
 /*
  * Allows `access` on and beneath what `path` names, no link; of a file only what of it is in `file`. Needs no session. 0 also

@@ -3,7 +3,8 @@
  * the engine thread goes on to the next. The caller waits in the kernel, where a fatal signal ends it at once. Python
  * takes the call when the eventfd says that there is one, looks at the caller as the engine does, and answers by its id.
  */
-#include "engine.h"
+#include "stack.h"
+#include "walk.h"
 
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -276,23 +277,74 @@ int vu_session_read_string(vu_session *session, uint64_t id, uint64_t address, c
 	return error < 0 ? error : end(&call, vu_read_string(&call, address, out, room));
 }
 
+/* Where open(2) with O_RDWR would lead: of a stack, to the copy that it would make. */
+static int take_to_write(struct vu_call *call, struct vu_place *place)
+{
+	struct vu_stack *stack = place->magic ? NULL : place->mount->stack;
+	if (place->readonly)
+		return -EROFS;
+	int error = stack && stack->minimal ? 0 : vu_rights_ask(stack, place->fd, R_OK | W_OK);
+	return error < 0 ? error : vu_stack_take(call, place, 0);
+}
+
+/* The descriptor is the receiver's then. */
+static int tell(struct vu_place *place, struct vu_resolved *out)
+{
+	if (place->fd < 0)
+		return -ENOENT; /* no path leads there, as from a directory that has been removed */
+	if (!place->magic && strlen(*place->view ? place->view : "/") >= sizeof out->view)
+		return -ENAMETOOLONG;
+	strcpy(out->view, place->magic ? "" : *place->view ? place->view : "/");
+	out->readonly = place->readonly;
+	out->served = place->mount->served;
+	out->special = place->mount->stack || place->mount->wired;
+	out->fd = place->fd;
+	place->fd = -1;
+	return 0;
+}
+
 static int resolve(struct vu_call *call, int dirfd, const char *path, unsigned flags, struct vu_resolved *out)
 {
 	VU_PLACE place;
-	int error = vu_walk(call, 0, dirfd, path, flags, &place);
-	if (error < 0)
-		return error;
-	if (place.fd < 0)
-		return -ENOENT; /* no path leads there, as from a directory that has been removed */
-	if (!place.magic && strlen(*place.view ? place.view : "/") >= sizeof out->view)
+	int error = vu_walk(call, 0, dirfd, path, flags & VU_RESOLVE_FOLLOW ? VU_FOLLOW : 0, &place);
+	if (!error && (flags & VU_RESOLVE_WRITE))
+		error = take_to_write(call, &place);
+	return error < 0 ? error : tell(&place, out);
+}
+
+int vu_session_look(vu_session *session, uint32_t space, const char *view, uint32_t flags, struct vu_resolved *out)
+{
+	static const uint64_t nothing[6];
+	if (strlen(view) >= VU_TEXT)
 		return -ENAMETOOLONG;
-	strcpy(out->view, place.magic ? "" : *place.view ? place.view : "/");
-	out->readonly = place.readonly;
-	out->served = place.mount->served;
-	out->special = place.mount->stack || place.mount->wired;
-	out->fd = place.fd;
-	place.fd = -1;
-	return 0;
+	struct vu_call call = {
+		.session = session,
+		.table = vu_table_hold(&session->names, space),
+		.work = calloc(1, sizeof *call.work),
+		.args = nothing,
+		.aside = true,
+		.elsewhere = true,
+	};
+	VU_PLACE place = { .parent = -1, .fd = -1, .view = (char *)view };
+	struct vu_spot spot = {};
+	int error = !call.table ? -ESRCH : !call.work ? -ENOMEM : 0;
+	out->fd = -1;
+	if (!error) {
+		vu_table_find(call.table, view, &spot);
+		place.mount = spot.mount;
+		place.readonly = spot.mount->readonly;
+		place.fd = spot.mount->wired ? -EXDEV : vu_walk_open_spot(&call, &spot, O_NOFOLLOW);
+		place.seen = spot.seen;
+		error = place.fd < 0 ? place.fd : 0;
+	}
+	if (!error && (flags & VU_RESOLVE_WRITE))
+		error = place.readonly ? -EROFS : vu_stack_take(&call, &place, 0);
+	if (!error)
+		error = tell(&place, out);
+	if (call.table)
+		vu_table_release(&session->names, call.table);
+	free(call.work);
+	return error;
 }
 
 int vu_session_enter(vu_session *session, uint64_t id, uint32_t space)
@@ -308,7 +360,7 @@ int vu_session_enter(vu_session *session, uint64_t id, uint32_t space)
 	return end(&call, vu_state_set(&call, &wanted));
 }
 
-int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *path, int follow,
+int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *path, uint32_t flags,
 		       struct vu_resolved *out)
 {
 	struct vu_asked asked;
@@ -326,7 +378,7 @@ int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *
 	out->fd = -1;
 	if (!(error = vu_assume(&call))) {
 		do {
-			error = resolve(&call, dirfd, path, follow ? VU_FOLLOW : 0, out);
+			error = resolve(&call, dirfd, path, flags, out);
 		} while (error == -EAGAIN && alive(session, id)); /* a rename on the way has made the walk invalid */
 		vu_resign(&call);
 	}

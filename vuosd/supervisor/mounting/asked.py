@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import options, unreal, users
+from vuosd.supervisor.mounting import options, types, unreal, users
 from vuosd.supervisor.mounting.confined import STARTS, Confined
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError
@@ -329,16 +329,19 @@ class Answers:
                 )
                 return
             if found is not None:
-                path = os.fsdecode(found.view)
                 real = os.readlink(b"/proc/self/fd/%d" % fd)
                 if not self.mounts.readable_outside(real):
                     if not await trio.to_thread.run_sync(_has_open, asked.tgid, fd):
                         self._check(source, real)
                     within, flags = real, flags | options.MS_RDONLY
+                elif found.special:
+                    found, flags = await self._of_stack(asked, kind, source, found, flags, words)
+                    fd, real = found.fd, os.readlink(b"/proc/self/fd/%d" % found.fd)
+                path = os.fsdecode(found.view)
                 if real != found.view:
                     fds = {fd: fd}  # the server is outside of the view, where that path leads elsewhere
                     path = f"/proc/self/fd/{fd}"
-                if found.readonly or found.special:  # a copy-on-write entry's would be changed itself
+                if found.readonly:
                     flags |= options.MS_RDONLY
             wanted = Wanted(kind, source, path, target, directory, flags, ",".join(words), fds)
             mount = await self.mounts.mount(wanted)
@@ -346,6 +349,36 @@ class Answers:
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    async def _of_stack(
+        self, asked: Asked, kind: str, source: str, found: Resolved, flags: int, words: list[str]
+    ) -> tuple[Resolved, int]:
+        """What a server outside of the view gets of an entry of several trees, and the flags of its mount: a
+        file as it is, or where it writes, the copy in the layer that open(2) makes then. MountError.
+        """
+        if stat.S_ISDIR(os.stat(found.fd).st_mode):
+            text = (
+                "lies in an entry of several trees (cow, merge), which only processes of the view see whole"
+            )
+            hint = "vumount without transport= starts the server as one"
+            raise MountError(errno.EOPNOTSUPP, f"{source} {text}: {hint}")
+        if flags & options.MS_RDONLY or found.readonly or self.answerer.modules.for_type(kind) is not None:
+            return found, flags | options.MS_RDONLY
+        stand_in = f"/proc/self/fd/{found.fd}"
+        if not await trio.to_thread.run_sync(types.writes, kind, stand_in, words, self.mounts.env):
+            return found, flags
+        path = os.fsencode(source)
+        try:
+            taken = await trio.to_thread.run_sync(
+                lambda: self.session.resolve(asked.id, _AT_FDCWD, path, write=True)
+            )
+        except OSError as error:
+            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):  # as losetup(8) does it
+                return found, flags | options.MS_RDONLY
+            text = f"{source} cannot be copied into the layer: {error.strerror}"
+            raise MountError(error.errno or errno.EIO, text) from None
+        os.close(found.fd)
+        return taken, flags
 
     async def _bind(self, asked: Asked, source: str, target: bytes, directory: bool, flags: int) -> None:
         try:

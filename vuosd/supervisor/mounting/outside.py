@@ -14,10 +14,12 @@ from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import UNREAL, Mount, Wanted
 from vuosd.supervisor.mounting.mounts import Mounts
-from vuosd.supervisor.session import Placed
+from vuosd.supervisor.session import Placed, Stacked
 
 if TYPE_CHECKING:
     from vuosd.supervisor.worker import Running
+
+_LINK = "a symbolic link is on the way: give the path that it leads to"
 
 
 class Outside:
@@ -90,9 +92,9 @@ class Outside:
     async def _covering(self, target: bytes) -> tuple[bytes, int]:
         """The place of what is seen at a path, and a descriptor of it."""
         prepared = self.running.prepared
-        found: dict[bytes, int | Mount | None] = {b"/": None}
+        found: dict[bytes, int | Mount | Stacked | None] = {b"/": None}
         found |= {entry.target: entry.source for entry in prepared.placed}
-        found |= {stack.target: stack.descriptors[0] for stack in prepared.stacked}
+        found |= {stack.target: stack for stack in prepared.stacked}
         found |= {one.target: one.source for one in prepared.late if isinstance(one, Placed)}
         found |= {mount.target: mount for mount in self.mounts.all()}
         covering = max((place for place in found if _below(target, place)), key=len)
@@ -101,9 +103,19 @@ class Outside:
             return covering, os.open("/", os.O_PATH | os.O_CLOEXEC)
         if isinstance(what, Mount):
             return covering, await self.mounts.root(what)
+        if isinstance(what, Stacked):
+            return target, await trio.to_thread.run_sync(self._look, target)
         if what < 0:
             raise MountError(errno.ENOENT, f"{os.fsdecode(target)} is hidden in this view")
         return covering, os.dup(what)
+
+    def _look(self, path: bytes) -> int:
+        """Of several trees the engine knows which shows it. MountError."""
+        try:
+            return self.running.session.look(path).fd
+        except OSError as error:
+            text = _LINK if error.errno == errno.ELOOP else error.strerror
+            raise MountError(error.errno or errno.EIO, f"{os.fsdecode(path)}: {text}") from None
 
 
 def _absolute(path: str) -> bytes:
@@ -125,5 +137,5 @@ def _look(fd: int, path: bytes) -> bool:
             at = os.path.join(at, name)
             mode = os.stat(at, dir_fd=fd, follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
-            raise OSError(errno.ELOOP, "a symbolic link is on the way: give the path that it leads to")
+            raise OSError(errno.ELOOP, _LINK)
     return stat.S_ISDIR(mode)

@@ -10,13 +10,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import trio
+
 from vuosd.supervisor.mounting import options, types
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import UNREAL, Wanted
 from vuosd.supervisor.prepared import Refused
-from vuosd.supervisor.session import Placed
+from vuosd.supervisor.session import Placed, Resolved
 from vuosd.views import Entry, Kind, ProfileError, View, about
 from vuosd.views.errors import quote
+from vuosd.views.table import fold, host_paths, lookup
 
 if TYPE_CHECKING:
     from vuosd.supervisor.mounting.mounter import Mounter
@@ -76,6 +79,7 @@ async def mount_all(mounter: "Mounter", view: View, late: Sequence[Entry | Place
     whoever ends the session.
     """
     done: list[Entry] = []
+    table = fold(view.entries)[0]
     for one in late:
         outer = next((entry for entry in reversed(done) if one.target.startswith(entry.target + b"/")), None)
         if outer is not None:
@@ -84,13 +88,47 @@ async def mount_all(mounter: "Mounter", view: View, late: Sequence[Entry | Place
             if isinstance(one, Placed):
                 mounter.mounts.table.mount(one)
             else:
-                await mounter.mounts.mount(wanted(one))
+                await _mount(mounter, table, wanted(one))
                 done.append(one)
         except MountError as error:
             assert isinstance(one, Entry)
             raise Refused(str(_told(view, one, error))) from None
         except OSError as error:
             raise Refused(f"vuosd: {quote(one.target)}: {from_os(error)}") from None
+
+
+async def _mount(mounter: "Mounter", table: Mapping[bytes, Entry], wanted: Wanted) -> None:
+    """A file that lies in a cow is taken from there. MountError."""
+    path = os.path.realpath(os.fsencode(wanted.path)) if wanted.path else b""
+    entry = lookup(table, path) if path else None
+    through = entry is not None and entry.kind is Kind.COW and path in host_paths(entry, path)
+    if not through or os.path.isdir(path):
+        await mounter.mounts.mount(wanted)
+        return
+    found = await trio.to_thread.run_sync(_of_cow, mounter, path, wanted)
+    try:
+        flags = wanted.flags | (options.MS_RDONLY if found.readonly else 0)
+        shown = f"/proc/self/fd/{found.fd}"
+        await mounter.mounts.mount(wanted._replace(path=shown, fds={found.fd: found.fd}, flags=flags))
+    finally:
+        os.close(found.fd)
+
+
+def _of_cow(mounter: "Mounter", path: bytes, wanted: Wanted) -> Resolved:
+    """What a cow has at a path; where it will be written the copy in the layer. MountError."""
+    session, env = mounter.mounts.family.engine, mounter.mounts.env
+    words = options.split(wanted.data)
+    try:
+        found = session.look(path)
+        try:
+            reads = wanted.flags & options.MS_RDONLY or found.readonly
+            if reads or not types.writes(wanted.type, f"/proc/self/fd/{found.fd}", words, env):
+                return found._replace(fd=os.dup(found.fd))
+        finally:
+            os.close(found.fd)
+        return session.look(path, write=True)
+    except OSError as error:
+        raise from_os(error, f"{wanted.path}, as the cow has it") from None
 
 
 async def _has_place(mounter: "Mounter", view: View, one: Entry | Placed, outer: Entry) -> None:

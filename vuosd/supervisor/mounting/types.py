@@ -5,7 +5,7 @@ of "PROGRAM#SOURCE", as mount.fuse(8) has them.
 import errno
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vuosd.api import FileSystemType, OptionError, ProgramType, PythonType, TypeProblem, registry
@@ -140,6 +140,15 @@ class Registered(Type):
             raise MountError(errno.ENODEV, str(problem)) from None
         except OptionError as error:
             raise MountError(errno.EINVAL, str(error)) from None
+
+
+def writes(name: str, source: str, words: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Whether its server would write to the source, as far as that is known without starting it.
+    MountError.
+    """
+    kind, rest = find(name, source)
+    text = ",".join(word for word in words if not word.startswith("transport="))
+    return not kind.command(rest, "/", text, env).readonly
 
 
 def find(name: str, source: str) -> tuple[Type, str]:

@@ -1,0 +1,219 @@
+"""Copy-on-write together with file systems: mounted in a cow, from an image that lies in one."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness import places, processes
+from harness.box import Box, Result
+
+pytestmark = [pytest.mark.app, pytest.mark.places(places.FUSE)]
+
+
+@pytest.fixture
+def tree(box: Box) -> Path:
+    """What a cow is over: a file, directories, an ext4 image with a file."""
+    box.file("in/file", "in the image\n")
+    path = box.directory("tree")
+    for name in ("f", "d/of the tree", "w/of the tree", "mnt/of the tree"):
+        box.file(f"tree/{name}", "tree\n")
+    image = path / "image"
+    subprocess.run(["truncate", "-s", "4M", image], check=True)
+    subprocess.run(
+        ["mke2fs", "-q", "-t", "ext4", "-d", box.scratch / "in", image], check=True, capture_output=True
+    )
+    box.give(path)
+    return path
+
+
+def entry(type: str, target: object, **keys: object) -> str:
+    lines = [f'{key} = "{value}"\n' for key, value in {"type": type, "target": target, **keys}.items()]
+    return "[[mount]]\n" + "".join(lines)
+
+
+def writable(box: Box) -> str:
+    """Options by which fuse2fs lets this user write."""
+    return f"fakeroot,uid={box.identity.uid},gid={box.identity.gid}"
+
+
+def shell(box: Box, profile: str, script: str, *arguments: object, name: str = "it") -> list[str]:
+    """The lines that a script prints in a view, with its first argument for a working directory."""
+    words = ["sh", "-ec", script, "sh", *map(str, arguments)]
+    result = box.view(words, profile, options=[f"--name={name}"], cwd=Path(str(arguments[0])), timeout=60)
+    return result.check().stdout.splitlines()
+
+
+def vuctl(box: Box, *words: object) -> Result:
+    return box.native([box.installation.bin / "vuctl", *map(str, words)], cwd=box.scratch / "tree")
+
+
+def changed(box: Box, name: str = "it") -> list[str]:
+    """The paths of a layer; [] also when there is none, since nothing was changed."""
+    if not (box.scratch / "home/.local/state/vuos" / name).exists():
+        return []
+    return vuctl(box, "diff", "--name-only", "--all", name).stdout.splitlines()
+
+
+def dumped(image: Path, name: str) -> str:
+    """A file in an image, "" if it is not there."""
+    done = subprocess.run(["debugfs", "-R", f"cat {name}", image], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_file_system_of_the_profile_in_a_cow(box: Box, tree: Path) -> None:
+    """The layer holds nothing of what is written there. When it is unmounted the cow's directory shows."""
+    image = box.scratch / "disk"
+    image.write_bytes((tree / "image").read_bytes())
+    box.give(box.scratch)
+    profile = (
+        entry("cow", tree)
+        + entry("fuse.fuse2fs", tree / "d", source=image, options=writable(box))
+        + entry("memory", tree / "w", options="transport=wire")
+        + entry("memory", tree / "nowhere/n")
+    )
+    script = """
+        ls d w nowhere; cat d/file
+        for at in d w nowhere/n; do echo new >$at/new; mkdir $at/dir; mv $at/new $at/dir/moved; done
+        echo layer >f
+        mv d e 2>/dev/null || echo busy; rm -r w 2>/dev/null || echo busy
+        mv f d/f; cat d/f
+        vuumount d; vuumount w; vuumount nowhere/n; ls d w
+        echo kept >d/kept
+    """
+    assert shell(box, profile, script, tree) == [
+        *("d:", "file", "lost+found", "", "nowhere:", "n", "", "w:", "in the image"),
+        *("busy", "busy", "layer"),
+        *("d:", "of the tree", "", "w:", "of the tree"),
+    ]
+    assert changed(box) == ["d/kept", "f"]
+    assert dumped(image, "dir/moved") == "new\n"
+    again = entry("cow", tree) + entry("memory", tree / "made/n")
+    assert shell(box, entry("cow", tree), "mkdir made; touch made/here", tree) == []
+    assert shell(box, again, "ls made; vuumount made/n; ls made", tree) == ["here", "n", "here", "n"]
+    vuctl(box, "commit", "it").check()
+    assert sorted(os.listdir(tree)) == ["d", "image", "made", "mnt", "w"]
+    assert sorted(os.listdir(tree / "d")) == ["kept", "of the tree"]
+
+
+@pytest.mark.parametrize("transport", ["kernel", "wire"])
+def test_mounted_at_run_time_in_a_cow(box: Box, tree: Path, transport: str) -> None:
+    script = """
+        mkdir new
+        for at in d new made/here; do
+            vumount -t memory -o create,transport=$2 none $at
+            echo in it >$at/file; ls $at
+            mv $at elsewhere 2>/dev/null || echo busy
+        done
+        mv made elsewhere 2>/dev/null || echo busy
+        for at in d new made/here; do vuumount $at; ls $at; done
+    """
+    found = shell(box, entry("cow", tree), script, tree, transport)
+    assert found == ["file", "busy"] * 3 + ["busy", "of the tree"]
+    assert changed(box) == ["made", "made/here", "new"]
+    assert not (tree / "new").exists()
+
+
+def test_mounted_from_outside_in_a_cow(box: Box, tree: Path) -> None:
+    """Where the tree below has a directory, where the layer has one, and where neither has."""
+    fifo = box.scratch / "go"
+    os.mkfifo(fifo)
+    box.give(box.scratch)
+    script = (
+        'mkdir new; rm -r w; ln -s d link; echo ready; read x; cp "$1" d/new; cp "$1" new/new; ls -R d new'
+    )
+    with open(box.scratch / "said", "w+") as said:
+        words = ["sh", "-c", f"exec <{fifo}; {script}", "sh", tree / "f"]
+        view = box.vuos_run(entry("cow", tree), "--name=it")
+        process = box.popen([*view, *words], cwd=tree, stdout=said)
+        with open(fifo, "w", buffering=1) as go:
+            assert processes.until(lambda: (box.scratch / "said").read_text() == "ready\n")
+            assert processes.until(lambda: vuctl(box, "mounts", "it").returncode == 0)
+            for place in ("d", "new"):
+                vuctl(box, "mount", "it", "-t", "memory", "none", tree / place).check()
+            gone = vuctl(box, "mount", "it", "-t", "memory", "none", tree / "w")
+            link = vuctl(box, "mount", "it", "-t", "memory", "none", tree / "link")
+            go.write("\n")
+        process.wait(20)
+    assert f"{tree}/w: No such file or directory" in gone.stderr
+    assert "a symbolic link is on the way" in link.stderr
+    assert (box.scratch / "said").read_text() == "ready\nd:\nnew\n\nnew:\nnew\n"
+    assert changed(box) == ["link", "new", "w", "w/of the tree"]
+
+
+@pytest.mark.parametrize("transport", ["kernel", "wire"])
+def test_an_image_in_a_cow(box: Box, tree: Path, transport: str) -> None:
+    """To be read it is mounted as the view shows it; to be written it is copied into the layer, as overlayfs
+    does it for a loop device.
+    """
+    before = (tree / "image").read_bytes()
+    script = """
+        vumount -t ext4 -o ro,transport=$2 image mnt; cat mnt/file; vuumount mnt
+    """
+    assert shell(box, entry("cow", tree), script, tree, transport) == ["in the image"]
+    assert changed(box) == []
+    options = f"{writable(box)},transport={transport}"
+    script = """
+        vumount -t fuse.fuse2fs -o $2 image mnt; echo new >mnt/new; mkdir mnt/dir; vuumount mnt
+        ls mnt
+        vumount -t ext4 -o ro image mnt; cat mnt/new; vuumount mnt
+        mv image moved; vumount -t fuse.fuse2fs -o $2 moved mnt; cat mnt/new; rm mnt/new; vuumount mnt
+    """
+    assert shell(box, entry("cow", tree), script, tree, options) == ["of the tree", "new", "new"]
+    assert changed(box) == ["image", "moved"]
+    assert (tree / "image").read_bytes() == before
+    layer = box.scratch / "home/.local/state/vuos/it/0/upper/moved"
+    assert (dumped(layer, "new"), dumped(layer, "file")) == ("", "in the image\n")
+
+
+def test_an_image_in_a_cow_that_may_not_be_written(box: Box, tree: Path) -> None:
+    profile = entry("cow", tree) + entry("ro", tree)
+    script = """
+        vumount -t fuse.fuse2fs -o $2 image $3; cat $3/file; touch $3/new 2>/dev/null || echo read-only
+        vuumount $3
+    """
+    found = shell(box, profile, script, tree, writable(box), box.directory("mnt"))
+    assert found == ["in the image", "read-only"]
+    assert changed(box) == []
+
+
+def test_an_image_in_a_mincow(box: Box, tree: Path) -> None:
+    """It is written where it lies, as a mincow has it."""
+    script = "vumount -t fuse.fuse2fs -o $2 image mnt; echo new >mnt/new; vuumount mnt"
+    assert shell(box, entry("mincow", tree), script, tree, writable(box)) == []
+    assert changed(box) == []
+    assert dumped(tree / "image", "new") == "new\n"
+
+
+def test_an_image_of_the_profile_in_a_cow(box: Box, tree: Path) -> None:
+    """That of the view: what one run has written the next one sees, and the tree is as it was."""
+    before = (tree / "image").read_bytes()
+    source = tree / "image"
+    profile = entry("cow", tree) + entry("fuse.fuse2fs", "/v", source=source, options=writable(box))
+    assert shell(box, profile, "cat /v/file; echo new >/v/new", tree) == ["in the image"]
+    assert shell(box, profile, "cat /v/new", tree) == ["new"]
+    assert changed(box) == ["image"]
+    assert (tree / "image").read_bytes() == before
+    reads = entry("cow", tree) + entry("ext4", "/v", source=source, options="ro")
+    assert shell(box, reads, "cat /v/file", tree, name="other") == ["in the image"]
+    assert changed(box, "other") == []
+    assert shell(box, entry("cow", tree), "rm image", tree) == []
+    gone = box.view(["true"], profile, options=["--name=it"], cwd=tree, timeout=30)
+    assert gone.returncode == 125
+    assert f"{source}, as the cow has it: No such file or directory" in gone.stderr
+
+
+def test_a_directory_of_a_cow_for_a_server_outside(box: Box, tree: Path) -> None:
+    """It would see one tree of them: refused. A server in the view sees what the view shows."""
+    script = """
+        echo layer >d/new
+        vumount -t real -o transport=wire d mnt 2>&1 || true
+        vumount -t real d mnt; ls mnt; echo more >mnt/more; cat d/more; vuumount mnt
+    """
+    refused = (
+        "vumount: d lies in an entry of several trees (cow, merge), which only processes of the view see "
+        "whole: vumount without transport= starts the server as one"
+    )
+    found = shell(box, entry("cow", tree), script, tree)
+    assert found == [refused, "new", "of the tree", "more"]
+    assert changed(box) == ["d/more", "d/new"]
