@@ -164,7 +164,6 @@ int vu_session_answer(vu_session *session, uint64_t id, int64_t value, int error
 int vu_session_answer_descriptor(vu_session *session, uint64_t id, int fd, int cloexec)
 {
 	struct seccomp_notif_addfd add = { .id = id,
-					   .flags = SECCOMP_ADDFD_FLAG_SEND,
 					   .srcfd = (unsigned)fd,
 					   .newfd_flags = cloexec ? O_CLOEXEC : 0 };
 	sigset_t before;
@@ -173,12 +172,10 @@ int vu_session_answer_descriptor(vu_session *session, uint64_t id, int fd, int c
 		return -EBADF;
 	if (!claim(session, id))
 		return 0;
-	vu_undisturbed(&before);
-	int error = ioctl(session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 ? errno : 0;
+	vu_undisturbed(&before); /* in two steps: see inject.c */
+	int there = vu_result(ioctl(session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add));
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!error)
-		return 1;
-	return error != ENOENT && !send_answer(session, id, 0, error); /* EMFILE is the caller's */
+	return there != -ENOENT && !send_answer(session, id, there, there < 0 ? -there : 0); /* EMFILE is the caller's */
 }
 
 /* The call as an operation has it, for a thread of Python. It holds a version of the table until end(). */
