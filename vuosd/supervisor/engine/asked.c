@@ -163,9 +163,7 @@ int vu_session_answer(vu_session *session, uint64_t id, int64_t value, int error
 
 int vu_session_answer_descriptor(vu_session *session, uint64_t id, int fd, int cloexec)
 {
-	struct seccomp_notif_addfd add = { .id = id,
-					   .srcfd = (unsigned)fd,
-					   .newfd_flags = cloexec ? O_CLOEXEC : 0 };
+	struct seccomp_notif_addfd add = { .id = id, .srcfd = (unsigned)fd, .newfd_flags = cloexec ? O_CLOEXEC : 0 };
 	sigset_t before;
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || (flags & O_PATH)) /* which ADDFD refuses */
@@ -175,7 +173,8 @@ int vu_session_answer_descriptor(vu_session *session, uint64_t id, int fd, int c
 	vu_undisturbed(&before); /* in two steps: see inject.c */
 	int there = vu_result(ioctl(session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add));
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return there != -ENOENT && !send_answer(session, id, there, there < 0 ? -there : 0); /* EMFILE is the caller's */
+	return there != -ENOENT &&
+	       !send_answer(session, id, there, there < 0 ? -there : 0); /* EMFILE is the caller's */
 }
 
 /* The call as an operation has it, for a thread of Python. It holds a version of the table until end(). */
