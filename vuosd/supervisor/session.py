@@ -146,7 +146,7 @@ class Ordinary(NamedTuple):
 class Asked(NamedTuple):
     """A call of a member that waits for our answer.
 
-    id: of the notification, by which it is answered
+    id: by which it is answered; no other call of the session ever has it
     tid, tgid: the thread that made it, and its process
     op: "mount", "umount", "open_fuse": an open of /dev/fuse, by whatever path, "door": engine/door.h, or
     "module": one that is claimed
@@ -257,10 +257,21 @@ class Session:
         )
         _check(lib.vu_session_stack(self._session, options))
 
-    def start(self, listener: int, start: bytes = b"/") -> None:
-        """`start` is the view path of the command's first directory."""
+    def start(self, listener: int, start: bytes = b"/") -> int:
+        """`start` is the view path of the command's first directory. The listener's number."""
         _check(lib.vu_session_cwd(self._session, start))
-        _check(lib.vu_session_start(self._session, listener))
+        return _check(lib.vu_session_start(self._session, listener))
+
+    def listen(self, listener: int, broker: int = -1, keeper: int = -1) -> int:
+        """Answer at another listener too, while the session runs: of a launcher that has entered it, whose
+        filter is the same. Broker and keeper are that launcher's, as in __init__; all three stay the
+        caller's. The listener's number, > 0. OSError.
+        """
+        return self._call(lib.vu_session_listen, listener, broker, keeper)
+
+    def unlisten(self, number: int) -> None:
+        """Once no process has its filter any more. Waits for its threads. Raises OSError(EINVAL)."""
+        self._call(lib.vu_session_unlisten, number)
 
     def mount(
         self,
@@ -327,6 +338,12 @@ class Session:
     def space_of(self, state: int) -> int:
         """The namespace of members with this state in their tag. Raises OSError(ESRCH)."""
         return self._call(lib.vu_session_space_of, state)
+
+    def state_in(self, space: int) -> int:
+        """The state of a process that begins in a namespace, for its tag. Raises OSError: ESRCH (no such
+        namespace), ENOSPC.
+        """
+        return self._call(lib.vu_session_state, space)
 
     def end_space(self, space: int) -> None:
         """Of a namespace without a member. Its number may be another's then. OSError."""

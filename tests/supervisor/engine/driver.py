@@ -153,8 +153,40 @@ def _attend(attend: Attend, session: Session, failed: list[bool]) -> None:
         failed.append(True)
 
 
+def _start(body: Callable[[], Any], program: bytes, result: int) -> tuple[int, int]:
+    """A target: its process, and its listener; -1: it could not even begin, and has said why."""
+    there, number = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _target(body, program, number, result)
+    os.close(number)
+    text = os.read(there, 32)
+    os.close(there)
+    if not text:
+        os.waitpid(child, 0)
+        return child, -1
+    return child, syscall(_PIDFD_GETFD, syscall(_PIDFD_OPEN, child, 0), int(text), 0)
+
+
+def _threads(name: str) -> int:
+    """How many of our own have this name."""
+    found = 0
+    for path in Path("/proc/self/task").glob("*/comm"):
+        try:
+            found += path.read_text() == f"{name}\n"
+        except OSError:
+            continue  # it has ended
+    return found
+
+
 def _supervise(
-    body: Callable[[], Any], program: bytes, view: View, result: int, seconds: float, attend: Attend | None
+    body: Callable[[], Any],
+    program: bytes,
+    view: View,
+    result: int,
+    seconds: float,
+    attend: Attend | None,
+    others: Sequence[Callable[[], Any]],
 ) -> bool:
     if view.user is not None:
         os.setgroups([])
@@ -163,16 +195,12 @@ def _supervise(
         _libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, which the change of user has taken
     privileged = os.geteuid() == 0
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    there, number = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _target(body, program, number, result)
-    os.close(number)
-    text = os.read(there, 32)
-    if not text:  # it could not even begin, and has said why
-        os.waitpid(child, 0)
+    told, tell = os.pipe()
+    guests = [_start(other, program, tell) for other in others]
+    os.close(tell)
+    child, listener = _start(body, program, result)
+    if listener < 0:
         return True
-    listener = syscall(_PIDFD_GETFD, syscall(_PIDFD_OPEN, child, 0), int(text), 0)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if view.asked:
         threading.Thread(target=_keeper, args=(ours, view.asked), daemon=True).start()
@@ -192,10 +220,21 @@ def _supervise(
     if view.borrow:
         _install(_refuse(_PIDFD_GETFD), 0)
     session.start(listener)
+    numbers = [session.listen(fd) for _, fd in guests]
     failed: list[bool] = []
     helper = threading.Thread(target=_attend, args=(attend, session, failed)) if attend else None
     if helper:
         helper.start()
+    for (guest, fd), number in zip(guests, numbers, strict=True):
+        assert _within(os.pidfd_open(guest), seconds), "another target hangs"
+        os.waitpid(guest, 0)
+        session.unlisten(number)
+        os.close(fd)
+    assert _threads("vu-guard") <= 1, "one for each listener that there still is"
+    with os.fdopen(told, "rb") as file:
+        for _ in guests:
+            good, value = pickle.load(file)  # noqa: S301  # our own child wrote it
+            assert good, value
     pidfd = os.pidfd_open(child)
     ended = _within(pidfd, seconds)
     if not ended:
@@ -211,9 +250,17 @@ def _supervise(
     return ended
 
 
-def run(body: Callable[[], Any], view: View, *, seconds: float = 20, attend: Attend | None = None) -> Any:
+def run(
+    body: Callable[[], Any],
+    view: View,
+    *,
+    seconds: float = 20,
+    attend: Attend | None = None,
+    others: Sequence[Callable[[], Any]] = (),
+) -> Any:
     """What `body` returns under the view. `attend`: called in the supervisor with the running session, and to
-    be over when the target is.
+    be over when the target is. `others`: run by targets that have entered the session, with listeners of
+    their own.
     """
     program = build(cookie=COOKIE, shape=Shape(not os.geteuid() and not view.user, mounts=view.mounts))
     there, result = os.pipe()
@@ -223,7 +270,7 @@ def run(body: Callable[[], Any], view: View, *, seconds: float = 20, attend: Att
         try:
             os.setsid()
             os.close(there)
-            status = 0 if _supervise(body, program, view, result, seconds, attend) else 4
+            status = 0 if _supervise(body, program, view, result, seconds, attend, others) else 4
         except BaseException:
             traceback.print_exc()
         finally:

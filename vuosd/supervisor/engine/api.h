@@ -1,8 +1,9 @@
 /*
  * The engine as Python sees it: everything cffi binds, and nothing else.
  *
- * A session is one listener, one mount table and a few threads. Python fills the session in (rows, entries), starts it
- * with the listener and stops it; between the two no call of the view's processes needs the GIL.
+ * A session is one mount table, and a listener with a few threads for each launcher whose processes see it. Python fills the
+ * session in (rows, entries), starts it with a listener and stops it; between the two no call of the view's processes needs the
+ * GIL.
  *
  * Every function returns >= 0, or -errno.
  */
@@ -266,6 +267,8 @@ int vu_session_space_end(vu_session *session, uint32_t space);
 int vu_session_enter(vu_session *session, uint64_t id, uint32_t space);
 /* That of a process, by the state in its tag; -ESRCH: there is no such state. */
 int vu_session_space_of(vu_session *session, uint32_t state);
+/* The state of a process that begins in a namespace; -ESRCH: there is no such namespace, -ENOSPC: there are too many states. */
+int vu_session_state(vu_session *session, uint32_t space);
 /*
  * As vu_session_mount(), of a FUSE server. Waits for it to begin. The descriptors are the session's, also after an error: -EPROTO (it
  * speaks no FUSE that we know), -ENOTCONN (it has gone), -EIO (it did not answer in time), or what it says of its root.
@@ -281,6 +284,13 @@ int vu_session_wire_flights(vu_session *session, int number, struct vu_wire_flig
 /* The view path of the directory that the first process starts in: which of the entries that show it was meant. */
 int vu_session_cwd(vu_session *session, const char *view);
 int vu_session_start(vu_session *session, int listener);
+/*
+ * While it runs: another listener, of a launcher that has entered the session, with its broker and session sockets as in struct
+ * vu_options. All three stay the caller's. Its number, > 0; that of the first, by vu_session_start(), is 1.
+ */
+int vu_session_listen(vu_session *session, int listener, int broker, int keeper);
+/* No process has that filter any more: its threads end. -EINVAL: there is none of that number. */
+int vu_session_unlisten(vu_session *session, uint32_t number);
 /* Wakes and joins the threads, closes everything. The listener is the caller's. */
 int vu_session_stop(vu_session *session);
 /*

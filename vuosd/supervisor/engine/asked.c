@@ -11,7 +11,9 @@
 
 struct vu_parked {
 	struct vu_parked *next;
-	struct vu_asked asked;
+	struct vu_asked asked; /* with an id of ours */
+	struct vu_listener *listener; /* shared */
+	uint64_t notification;
 	char *path; /* by which it is a module's, or NULL */
 	bool taken;
 };
@@ -25,19 +27,25 @@ int vu_asked_init(struct vu_session *session)
 	return session->asked_event < 0 ? -errno : 0;
 }
 
-static int send_answer(struct vu_session *session, uint64_t id, int64_t value, int error)
+static int send_answer(const struct vu_parked *parked, int64_t value, int error)
 {
-	struct seccomp_notif_resp response = { .id = id, .val = error ? 0 : value, .error = -error };
-	return ioctl(session->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) < 0 ? -errno : 0;
+	struct seccomp_notif_resp response = { .id = parked->notification, .val = error ? 0 : value, .error = -error };
+	return ioctl(parked->listener->fd, SECCOMP_IOCTL_NOTIF_SEND, &response) < 0 ? -errno : 0;
+}
+
+static void discard(struct vu_parked *parked)
+{
+	vu_listener_release(parked->listener);
+	free(parked->path);
+	free(parked);
 }
 
 void vu_asked_stop(struct vu_session *session)
 {
 	for (struct vu_parked *parked = session->parked, *next; parked; parked = next) {
 		next = parked->next;
-		send_answer(session, parked->asked.id, 0, EIO); /* else it would be ENOSYS, when the listener closes */
-		free(parked->path);
-		free(parked);
+		send_answer(parked, 0, EIO); /* else it would be ENOSYS, when the listener closes */
+		discard(parked);
 	}
 	session->parked = NULL;
 	vu_close(&session->asked_event);
@@ -69,8 +77,9 @@ int vu_asked_park(struct vu_call *call)
 	struct vu_parked *parked = calloc(1, sizeof *parked), **last;
 	if (!parked)
 		return -ENOMEM;
+	parked->notification = call->id;
+	parked->listener = call->listener;
 	parked->asked = (struct vu_asked){
-		.id = call->id,
 		.tid = call->tid,
 		.tgid = vu_tgid(call),
 		.nr = call->nr,
@@ -84,7 +93,9 @@ int vu_asked_park(struct vu_call *call)
 	}
 	memcpy(parked->asked.args, call->args, sizeof parked->asked.args);
 	strncpy(parked->asked.op, call->asks, sizeof parked->asked.op - 1);
+	vu_listener_share(parked->listener);
 	pthread_mutex_lock(&session->asked_lock);
+	parked->asked.id = ++session->parked_count;
 	for (last = &session->parked; *last; last = &(*last)->next)
 		;
 	*last = parked;
@@ -94,18 +105,10 @@ int vu_asked_park(struct vu_call *call)
 	return 0;
 }
 
-static bool alive(struct vu_session *session, uint64_t id)
+static bool alive(const struct vu_parked *parked)
 {
-	return !ioctl(session->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id);
-}
-
-/* Unlinks it. The lock is held. */
-static void forget(struct vu_parked **link)
-{
-	struct vu_parked *parked = *link;
-	*link = parked->next;
-	free(parked->path);
-	free(parked);
+	uint64_t id = parked->notification;
+	return !ioctl(parked->listener->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id);
 }
 
 int vu_session_asked_fd(vu_session *session)
@@ -121,8 +124,9 @@ int vu_session_take(vu_session *session, struct vu_asked *out)
 	for (struct vu_parked **link = &session->parked, *parked; !found && (parked = *link);) {
 		if (!parked->taken && read(session->asked_event, &count, sizeof count) < 0)
 			break; /* it is just being parked: the event follows */
-		if (!alive(session, parked->asked.id)) {
-			forget(link); /* taken or not */
+		if (!alive(parked)) { /* taken or not */
+			*link = parked->next;
+			discard(parked);
 			continue;
 		}
 		if (!parked->taken) {
@@ -145,66 +149,97 @@ static struct vu_parked **find(struct vu_session *session, uint64_t id)
 	return *link ? link : NULL;
 }
 
-/* Takes it off the list, so that nobody else answers it; false if it is not there. */
-static bool claim(struct vu_session *session, uint64_t id)
+/* Takes it off the list, so that nobody else answers it; it is the caller's to discard. NULL if it is not there. */
+static struct vu_parked *claim(struct vu_session *session, uint64_t id)
 {
+	struct vu_parked *parked = NULL;
 	pthread_mutex_lock(&session->asked_lock);
 	struct vu_parked **link = find(session, id);
-	if (link)
-		forget(link);
+	if (link) {
+		parked = *link;
+		*link = parked->next;
+	}
 	pthread_mutex_unlock(&session->asked_lock);
-	return link;
+	return parked;
 }
 
 int vu_session_answer(vu_session *session, uint64_t id, int64_t value, int error)
 {
-	return claim(session, id) && !send_answer(session, id, value, error);
+	struct vu_parked *parked = claim(session, id);
+	if (!parked)
+		return 0;
+	bool answered = !send_answer(parked, value, error);
+	discard(parked);
+	return answered;
 }
 
 int vu_session_answer_descriptor(vu_session *session, uint64_t id, int fd, int cloexec)
 {
-	struct seccomp_notif_addfd add = { .id = id, .srcfd = (unsigned)fd, .newfd_flags = cloexec ? O_CLOEXEC : 0 };
 	sigset_t before;
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || (flags & O_PATH)) /* which ADDFD refuses */
 		return -EBADF;
-	if (!claim(session, id))
+	struct vu_parked *parked = claim(session, id);
+	if (!parked)
 		return 0;
+	struct seccomp_notif_addfd add = { .id = parked->notification,
+					   .srcfd = (unsigned)fd,
+					   .newfd_flags = cloexec ? O_CLOEXEC : 0 };
 	vu_undisturbed(&before); /* in two steps: see inject.c */
-	int there = vu_result(ioctl(session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add));
+	int there = vu_result(ioctl(parked->listener->fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add));
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return there != -ENOENT &&
-	       !send_answer(session, id, there, there < 0 ? -there : 0); /* EMFILE is the caller's */
+	/* EMFILE is the caller's */
+	bool answered = there != -ENOENT && !send_answer(parked, there, there < 0 ? -there : 0);
+	discard(parked);
+	return answered;
 }
 
-/* The call as an operation has it, for a thread of Python. It holds a version of the table until end(). */
+static void let_go(struct vu_call *call)
+{
+	if (call->table)
+		vu_table_release(&call->session->names, call->table);
+	vu_listener_release(call->listener);
+}
+
+/* The call as an operation has it, for a thread of Python. It holds a version of the table, and the listener, until end(). */
 static int begin(vu_session *session, uint64_t id, struct vu_asked *asked, struct vu_call *call)
 {
+	struct vu_listener *listener = NULL;
+	uint64_t notification = 0;
 	pthread_mutex_lock(&session->asked_lock);
 	struct vu_parked **link = find(session, id);
-	if (link)
+	if (link) {
 		*asked = (*link)->asked;
+		listener = (*link)->listener;
+		notification = (*link)->notification;
+		vu_listener_share(listener);
+	}
 	pthread_mutex_unlock(&session->asked_lock);
-	if (!link)
+	if (!listener)
 		return -ESRCH;
 	*call = (struct vu_call){
 		.session = session,
+		.listener = listener,
 		.table = vu_table_hold(&session->names, asked->space),
 		.row = &session->rows[asked->nr],
-		.id = id,
+		.id = notification,
 		.args = asked->args,
 		.tid = asked->tid,
 		.tgid = asked->tgid,
 		.nr = asked->nr,
 	};
-	return call->table ? 0 : -ESRCH;
+	if (call->table)
+		return 0;
+	let_go(call);
+	return -ESRCH;
 }
 
 /* What was seen was the caller's, if it still waits. */
 static int end(struct vu_call *call, int result)
 {
-	vu_table_release(&call->session->names, call->table);
-	if (vu_notify_alive(call) < 0)
+	bool alive = !vu_notify_alive(call);
+	let_go(call);
+	if (!alive)
 		return -ESRCH;
 	return result < 0 && call->blind ? -EACCES : result;
 }
@@ -245,20 +280,23 @@ int vu_session_proceed(vu_session *session, uint64_t id)
 	struct vu_asked asked;
 	struct vu_call call;
 	sigset_t before;
+	struct vu_parked *parked = NULL;
 	struct vu_work *work = calloc(1, sizeof *work);
 	int error = work ? begin(session, id, &asked, &call) : -ENOMEM;
-	if (error < 0 || !claim(session, id)) {
+	if (error < 0 || !(parked = claim(session, id))) {
 		if (!error)
-			vu_table_release(&session->names, call.table);
+			let_go(&call);
 		free(work);
 		return error == -ESRCH ? 0 : error;
 	}
+	discard(parked);
 	call.work = work;
 	call.passed = true;
 	vu_undisturbed(&before);
 	int verdict = vu_notify_run(&call);
 	vu_table_release(&session->names, call.table);
 	vu_notify_reply(&call, verdict);
+	vu_listener_release(call.listener);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	vu_callers_free(work);
 	free(work);
@@ -375,7 +413,8 @@ int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *
 	if (!(error = vu_assume(&call))) {
 		do {
 			error = resolve(&call, dirfd, path, flags, out);
-		} while (error == -EAGAIN && alive(session, id)); /* a rename on the way has made the walk invalid */
+		} while (error == -EAGAIN &&
+			 !vu_notify_alive(&call)); /* a rename on the way has made the walk invalid */
 		vu_resign(&call);
 	}
 	if ((error = end(&call, error)) < 0)

@@ -11,7 +11,7 @@ struct message {
 
 enum { MESSAGE_MEMORY = 8 };
 
-int vu_broker_memory(struct vu_session *session, pid_t tid)
+int vu_broker_memory(struct vu_listener *listener, pid_t tid)
 {
 	struct message message = { "VUOS", 1, MESSAGE_MEMORY, sizeof message.body, tid };
 	union {
@@ -23,9 +23,9 @@ int vu_broker_memory(struct vu_session *session, pid_t tid)
 		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
 	};
 	int fd = -EPERM;
-	pthread_mutex_lock(&session->broker_lock);
-	if (send(session->options.broker, &message, sizeof message, MSG_NOSIGNAL) < 0 ||
-	    recvmsg(session->options.broker, &header, MSG_CMSG_CLOEXEC) < (ssize_t)sizeof message) {
+	pthread_mutex_lock(&listener->broker_lock);
+	if (send(listener->broker, &message, sizeof message, MSG_NOSIGNAL) < 0 ||
+	    recvmsg(listener->broker, &header, MSG_CMSG_CLOEXEC) < (ssize_t)sizeof message) {
 		fd = -EPERM; /* the launcher has gone: nobody may look any more */
 	} else if (message.body < 0) {
 		fd = message.body;
@@ -34,6 +34,6 @@ int vu_broker_memory(struct vu_session *session, pid_t tid)
 		if (first && first->cmsg_type == SCM_RIGHTS)
 			memcpy(&fd, CMSG_DATA(first), sizeof fd);
 	}
-	pthread_mutex_unlock(&session->broker_lock);
+	pthread_mutex_unlock(&listener->broker_lock);
 	return fd;
 }

@@ -5,7 +5,7 @@
 #include "engine.h"
 
 /* An O_RDWR descriptor of /proc/TID/mem. */
-int vu_broker_memory(struct vu_session *session, pid_t tid);
+int vu_broker_memory(struct vu_listener *listener, pid_t tid);
 
 /* memory.c: up to `size` bytes, as process_vm_readv(2) or process_vm_writev(2) would. */
 ssize_t vu_memory_transfer(struct vu_call *call, uint64_t address, void *data, size_t size, bool out);

@@ -23,30 +23,46 @@ struct vu_kept {
 };
 #define VU_KEPT 64
 
-struct vu_session {
-	struct vu_options options;
-	struct vu_row rows[VU_MAX_NR];
-	struct vu_namespace names;
-	bool enforce, privileged;
-	bool borrows; /* privileged, but without CAP_SYS_PTRACE: borrow.h */
-	int listener;
-	int proc, self_fd; /* O_PATH of /proc and of /proc/self/fd */
-	struct vu_state *states[VU_SPACES];
-	atomic_uint state_count;
-	pthread_mutex_t state_lock, broker_lock;
-	atomic_bool credentials_differ; /* a privileged member has changed its ids: read them for each call */
+/*
+ * Where the notifications arrive of what one launcher has started, and the threads that receive them (threads.c). The first is the
+ * session's own, others are those of launchers that have entered it. A notification's id means something to its listener only.
+ */
+struct vu_listener {
+	struct vu_session *session;
+	struct vu_listener *next;
+	unsigned number; /* by which Python knows it */
+	int fd;
+	int broker, keeper; /* sockets to the launcher's keeper, or -1 */
+	pthread_mutex_t broker_lock;
+	atomic_uint users; /* one for the session, and one for each call that goes on after its turn on the thread */
 	atomic_bool stopping;
 	atomic_uint leader, taken; /* number of the turn at receiving, and of the last turn that a thread has taken */
 	atomic_uint beat; /* counts calls received */
 	atomic_uint serving; /* the last turn to have begun a call, times 2; odd while that call is being served */
 	atomic_uint guard_asleep;
-	struct vu_thread *threads; /* threads.c */
+	struct vu_thread *threads;
 	unsigned thread_count;
 	pthread_t guard;
 	bool guarded;
 	bool crowded; /* it has been said that there can be no thread more */
 	atomic_uint idle; /* threads that wait for a turn */
 	atomic_uint wanted; /* counts how often nobody was left to lead: the guard looks */
+};
+
+struct vu_session {
+	struct vu_options options;
+	struct vu_row rows[VU_MAX_NR];
+	struct vu_namespace names;
+	bool enforce, privileged;
+	bool borrows; /* privileged, but without CAP_SYS_PTRACE: borrow.h */
+	int proc, self_fd; /* O_PATH of /proc and of /proc/self/fd */
+	struct vu_state *states[VU_SPACES];
+	atomic_uint state_count;
+	pthread_mutex_t state_lock, listener_lock;
+	struct vu_listener *listeners; /* under its lock */
+	unsigned listener_count; /* as many have been */
+	atomic_bool credentials_differ; /* a privileged member has changed its ids: read them for each call */
+	atomic_bool stopping;
 	_Atomic(struct vu_twin *) twins[1024]; /* twins.c */
 	atomic_bool has_twins;
 	atomic_uint moves; /* how often a directory of a layer has got another path, or none */
@@ -65,6 +81,7 @@ struct vu_session {
 	struct vu_ordinary *ordinary;
 	uint32_t ordinary_count;
 	struct vu_parked *parked; /* asked.c: calls that Python answers, the oldest first */
+	uint64_t parked_count; /* as many have been: their ids */
 	int asked_event;
 	atomic_uint_fast64_t notifications, continued, acted, failed, stale, slow_count, asked;
 	uint64_t told[128]; /* digests of the warnings that were given: warn.c, under state_lock */
@@ -105,6 +122,7 @@ struct vu_credentials {
 
 struct vu_call {
 	struct vu_session *session;
+	struct vu_listener *listener;
 	const struct vu_table *table; /* the version that it began with */
 	struct vu_work *work;
 	const struct vu_row *row;

@@ -183,7 +183,7 @@ static int copy_file(struct vu_call *call, struct vu_stack *stack, int fd, const
 	if (to < 0)
 		return -errno;
 	if (from >= 0 && st->st_size > LARGE)
-		vu_notify_step_aside(call->session);
+		vu_notify_step_aside(call);
 	error = from < 0 ? 0 : vu_copy_data(call->work, from, to, st->st_size);
 	if (!error)
 		error = vu_links_mark(to, st);

@@ -65,7 +65,7 @@ int vu_notify_alive(const struct vu_call *call); /* the caller still waits: ever
 /* The operation, and its answer: for who makes a call anew, on another thread. */
 int vu_notify_run(struct vu_call *call);
 void vu_notify_reply(struct vu_call *call, int verdict);
-void vu_notify_serve(struct vu_session *session, struct vu_work *work, struct vu_pin *pin,
+void vu_notify_serve(struct vu_listener *listener, struct vu_work *work, struct vu_pin *pin,
 		     const struct seccomp_notif *notification);
 void vu_log(struct vu_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -95,10 +95,13 @@ bool vu_claims_ordinary(const struct vu_call *call);
 
 /* threads.c */
 /* Another thread receives from now on: the caller of this is about to take its time. */
-void vu_notify_step_aside(struct vu_session *session);
+void vu_notify_step_aside(struct vu_call *call);
 /* The same, once, of a call that comes to a mount whose server may take its time. */
 void vu_notify_comes_to(struct vu_call *call, const struct vu_mount *mount);
 void vu_threads_stop(struct vu_session *session);
+/* For a call that goes on after its turn on the thread: its listener stays until it is given back. */
+void vu_listener_share(struct vu_listener *listener);
+void vu_listener_release(struct vu_listener *listener);
 
 /* warn.c */
 enum vu_warning { VU_WARN_BLIND, VU_WARN_FOREIGN, VU_WARN_OPAQUE };

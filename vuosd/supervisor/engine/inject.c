@@ -49,7 +49,7 @@ static int add(const struct vu_call *call, int fd, bool cloexec, unsigned flags)
 	struct seccomp_notif_addfd request = {
 		.id = call->id, .flags = flags, .srcfd = (unsigned)fd, .newfd_flags = cloexec ? O_CLOEXEC : 0
 	};
-	return vu_result(ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &request));
+	return vu_result(ioctl(call->listener->fd, SECCOMP_IOCTL_NOTIF_ADDFD, &request));
 }
 
 static int add_watched(struct vu_call *call, int fd, bool cloexec, unsigned flags)

@@ -44,7 +44,7 @@ static ssize_t transfer(int memory, uint64_t address, void *data, size_t size, b
 
 static ssize_t transfer_once(struct vu_call *call, uint64_t address, void *data, size_t size, bool out)
 {
-	VU_CLOSE int memory = vu_broker_memory(call->session, call->tid);
+	VU_CLOSE int memory = vu_broker_memory(call->listener, call->tid);
 	return memory < 0 ? memory : transfer(memory, address, data, size, out);
 }
 
@@ -59,7 +59,7 @@ static ssize_t transfer_kept(struct vu_call *call, struct vu_kept *kept, uint64_
 			return n;
 	}
 	vu_close(&kept->fd);
-	kept->fd = vu_broker_memory(call->session, call->tid);
+	kept->fd = vu_broker_memory(call->listener, call->tid);
 	kept->tid = call->tid;
 	kept->since = time;
 	return kept->fd < 0 ? kept->fd : transfer(kept->fd, address, data, size, out);

@@ -108,7 +108,7 @@ void vu_log(struct vu_session *session, const char *format, ...)
 int vu_notify_alive(const struct vu_call *call)
 {
 	uint64_t id = call->id;
-	return ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) < 0 ? -ESRCH : 0;
+	return ioctl(call->listener->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) < 0 ? -ESRCH : 0;
 }
 
 void vu_notify_reply(struct vu_call *call, int verdict)
@@ -133,7 +133,7 @@ void vu_notify_reply(struct vu_call *call, int verdict)
 		response.val = call->value;
 		atomic_fetch_add_explicit(&session->acted, 1, memory_order_relaxed);
 	}
-	if (ioctl(session->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) < 0)
+	if (ioctl(call->listener->fd, SECCOMP_IOCTL_NOTIF_SEND, &response) < 0)
 		atomic_fetch_add_explicit(&session->stale, 1, memory_order_relaxed); /* killed meanwhile */
 }
 
@@ -195,11 +195,13 @@ int vu_notify_run(struct vu_call *call)
 	return verdict;
 }
 
-void vu_notify_serve(struct vu_session *session, struct vu_work *work, struct vu_pin *pin,
+void vu_notify_serve(struct vu_listener *listener, struct vu_work *work, struct vu_pin *pin,
 		     const struct seccomp_notif *notification)
 {
+	struct vu_session *session = listener->session;
 	struct vu_call call = {
 		.session = session,
+		.listener = listener,
 		.work = work,
 		.id = notification->id,
 		.tid = (pid_t)notification->pid,
@@ -227,7 +229,7 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 	session->options = *options;
 	session->enforce = options->flags & VU_SESSION_ENFORCE;
 	session->privileged = options->flags & VU_SESSION_PRIVILEGED;
-	session->listener = session->asked_event = -1;
+	session->asked_event = -1;
 	session->borrows = session->privileged && !vu_may_trace_others();
 	for (int i = 0; i < VU_KEPT; i++)
 		session->kept[i].fd = -1;
@@ -235,7 +237,7 @@ vu_session *vu_session_new(const struct vu_options *options, const struct vu_row
 		if (rows[i].nr < VU_MAX_NR)
 			session->rows[rows[i].nr] = rows[i];
 	pthread_mutex_init(&session->state_lock, NULL);
-	pthread_mutex_init(&session->broker_lock, NULL);
+	pthread_mutex_init(&session->listener_lock, NULL);
 	pthread_mutex_init(&session->slow_lock, NULL);
 	session->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	session->self_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -302,7 +302,7 @@ static int execute(struct exec *exec, uint64_t envp)
 			.pointer_count = relocated,
 			.pointers = pointers,
 		};
-		vu_notify_step_aside(exec->call->session); /* loading a program takes a hundred times a look-up */
+		vu_notify_step_aside(exec->call); /* loading a program takes a hundred times a look-up */
 		verdict = vu_remote(exec->call, &request);
 	}
 	free(scratch);

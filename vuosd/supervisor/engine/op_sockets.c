@@ -99,7 +99,7 @@ int vu_op_connect(struct vu_call *call)
 		return error;
 	if (vu_may_continue(call, &place, false))
 		return VU_CONTINUE;
-	vu_notify_step_aside(call->session); /* it blocks while the listener's backlog is full */
+	vu_notify_step_aside(call); /* it blocks while the listener's backlog is full */
 	if ((error = name_target(call, &place, &target, &verdict)) < 0)
 		return verdict >= 0 ? verdict : error;
 	struct vu_remote request = {
@@ -148,7 +148,7 @@ static int send_to(struct vu_call *call, const struct vu_place *place, const str
 		scratch.message.msg_hdr.msg_iov = (void *)offsetof(__typeof__(scratch), vector);
 		scratch.message.msg_hdr.msg_iovlen = 1;
 	}
-	vu_notify_step_aside(call->session); /* it blocks while the receiver's queue is full */
+	vu_notify_step_aside(call); /* it blocks while the receiver's queue is full */
 	struct vu_remote request = {
 		.nr = nr,
 		.flags = VU_REMOTE_BREAK,

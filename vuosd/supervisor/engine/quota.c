@@ -164,7 +164,7 @@ int vu_quota_charge(struct vu_call *call, struct vu_stack *stack, uint64_t bytes
 	pthread_mutex_lock(&quota->lock);
 	int error = 0;
 	if (is_stale(stack, least, OFTEN)) {
-		vu_notify_step_aside(call->session);
+		vu_notify_step_aside(call);
 		error = look(stack);
 	}
 	if (!error && room_of(quota) < least)

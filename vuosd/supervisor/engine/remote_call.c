@@ -14,12 +14,12 @@ int vu_remote_result(struct vu_call *call, struct vu_remote *request, int64_t *o
 	/* Who reads /proc/TID/syscall learns it: so it is in no call that needs none. */
 	request->args[5] = session->rows[request->nr].op ? session->options.cookie : 0;
 	if (session->options.flags & VU_SESSION_BROKER_MEMORY) {
-		pthread_mutex_lock(&session->broker_lock);
-		result = vu_remote_ask(session->options.broker, call->id, request);
-		pthread_mutex_unlock(&session->broker_lock);
+		pthread_mutex_lock(&call->listener->broker_lock);
+		result = vu_remote_ask(call->listener->broker, call->id, request);
+		pthread_mutex_unlock(&call->listener->broker_lock);
 	} else {
 		vu_inspect(call, true);
-		result = vu_remote_call(session->listener, call->id, request);
+		result = vu_remote_call(call->listener->fd, call->id, request);
 		vu_inspect(call, false);
 	}
 	*out = result;

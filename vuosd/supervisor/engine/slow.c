@@ -71,7 +71,7 @@ static void *slow_thread(void *argument)
 		response.error = result < 0 ? result : 0;
 		response.val = result < 0 ? 0 : call->value;
 		vu_table_release(&call->session->names, call->table);
-		ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
+		ioctl(call->listener->fd, SECCOMP_IOCTL_NOTIF_SEND, &response);
 		pthread_mutex_lock(&call->session->slow_lock);
 		slow->done = true;
 		pthread_mutex_unlock(&call->session->slow_lock);
@@ -86,7 +86,7 @@ static void *slow_thread(void *argument)
 	vu_table_release(&call->session->names, call->table);
 	if (verdict < 0) {
 		response.error = verdict;
-		ioctl(call->session->listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
+		ioctl(call->listener->fd, SECCOMP_IOCTL_NOTIF_SEND, &response);
 	}
 	pthread_mutex_lock(&call->session->slow_lock);
 	slow->done = true;
@@ -106,6 +106,7 @@ static bool look(struct vu_session *session)
 			vu_close(&slow->fd);
 			if (slow->drop)
 				slow->drop(slow->data);
+			vu_listener_release(slow->call.listener);
 			free(slow);
 			continue;
 		}
@@ -143,6 +144,7 @@ static int begin(struct vu_call *call, int fd, struct vu_slow *slow)
 	struct vu_session *session = call->session;
 	slow->call = *call;
 	vu_table_share(call->table);
+	vu_listener_share(call->listener);
 	slow->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	int error = slow->fd < 0 ? errno : 0;
 	pthread_mutex_lock(&session->slow_lock);
@@ -157,6 +159,7 @@ static int begin(struct vu_call *call, int fd, struct vu_slow *slow)
 	if (!error)
 		return VU_SENT;
 	vu_table_release(&session->names, call->table);
+	vu_listener_release(call->listener);
 	vu_close(&slow->fd);
 	if (slow->drop)
 		slow->drop(slow->data);

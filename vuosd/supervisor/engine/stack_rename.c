@@ -17,7 +17,7 @@ static int take_whole(struct vu_call *call, struct vu_place *place, const struct
 	const char *path = vu_stack_rest(place);
 	if (!S_ISDIR(st->st_mode))
 		return vu_stack_take(call, place, 0);
-	vu_notify_step_aside(call->session);
+	vu_notify_step_aside(call);
 	return vu_stack_take_tree(call, stack, path);
 }
 

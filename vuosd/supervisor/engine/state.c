@@ -102,6 +102,14 @@ static int intern(struct vu_session *session, const struct vu_state *wanted)
 	return result;
 }
 
+int vu_session_state(vu_session *session, uint32_t space)
+{
+	struct vu_state wanted = { .root = "", .euid = -1, .egid = -1, .space = space };
+	if (!space)
+		return 0;
+	return space < VU_SPACES && atomic_load(&session->names.tables[space]) ? intern(session, &wanted) : -ESRCH;
+}
+
 void vu_states_end(struct vu_session *session, unsigned space)
 {
 	pthread_mutex_lock(&session->state_lock);

@@ -31,7 +31,7 @@
 
 struct vu_thread {
 	struct vu_thread *next;
-	struct vu_session *session;
+	struct vu_listener *listener;
 	struct vu_work *work;
 	struct vu_pin pin;
 	pthread_t id;
@@ -54,23 +54,24 @@ static void futex_wake(atomic_uint *word, int count)
 }
 
 /* Somebody else receives from now on. */
-static void pass_on(struct vu_session *session)
+static void pass_on(struct vu_listener *listener)
 {
-	atomic_fetch_add(&session->leader, 1);
-	if (atomic_load(&session->idle)) {
-		futex_wake(&session->leader, 1);
+	atomic_fetch_add(&listener->leader, 1);
+	if (atomic_load(&listener->idle)) {
+		futex_wake(&listener->leader, 1);
 	} else { /* nobody is left: the guard makes another */
-		atomic_fetch_add(&session->wanted, 1);
-		futex_wake(&session->wanted, 1);
+		atomic_fetch_add(&listener->wanted, 1);
+		futex_wake(&listener->wanted, 1);
 	}
 }
 
 static _Thread_local unsigned own_turn; /* the last that this thread has taken */
 
-void vu_notify_step_aside(struct vu_session *session)
+void vu_notify_step_aside(struct vu_call *call)
 {
-	if (atomic_load(&session->leader) == own_turn) /* else somebody else receives already */
-		pass_on(session);
+	struct vu_listener *listener = call->listener;
+	if (atomic_load(&listener->leader) == own_turn) /* else somebody else receives already */
+		pass_on(listener);
 }
 
 void vu_notify_comes_to(struct vu_call *call, const struct vu_mount *mount)
@@ -78,42 +79,42 @@ void vu_notify_comes_to(struct vu_call *call, const struct vu_mount *mount)
 	if (!mount->served || call->aside)
 		return;
 	call->aside = true;
-	vu_notify_step_aside(call->session);
+	vu_notify_step_aside(call);
 }
 
 /* A thread that has been the leader may still receive one call: it does not speak for its successor. */
-static void begin_serving(struct vu_session *session, unsigned turn)
+static void begin_serving(struct vu_listener *listener, unsigned turn)
 {
-	unsigned now = turn << 1 | 1, was = atomic_load_explicit(&session->serving, memory_order_relaxed);
-	while ((int)(now - was) > 0 && !atomic_compare_exchange_weak(&session->serving, &was, now))
+	unsigned now = turn << 1 | 1, was = atomic_load_explicit(&listener->serving, memory_order_relaxed);
+	while ((int)(now - was) > 0 && !atomic_compare_exchange_weak(&listener->serving, &was, now))
 		;
 }
 
-static void end_serving(struct vu_session *session, unsigned turn)
+static void end_serving(struct vu_listener *listener, unsigned turn)
 {
 	unsigned now = turn << 1 | 1;
-	atomic_compare_exchange_strong(&session->serving, &now, turn << 1);
+	atomic_compare_exchange_strong(&listener->serving, &now, turn << 1);
 }
 
 /* Receive and serve for as long as `turn` is the leader's. Returns false when there is nothing left to receive. */
 static bool lead(struct vu_thread *thread, unsigned turn)
 {
-	struct vu_session *session = thread->session;
+	struct vu_listener *listener = thread->listener;
 	struct seccomp_notif notification;
 	own_turn = turn;
-	while (atomic_load_explicit(&session->leader, memory_order_relaxed) == turn &&
-	       !atomic_load(&session->stopping)) {
+	while (atomic_load_explicit(&listener->leader, memory_order_relaxed) == turn &&
+	       !atomic_load(&listener->stopping)) {
 		memset(&notification, 0, sizeof notification);
-		if (!ioctl(session->listener, SECCOMP_IOCTL_NOTIF_RECV, &notification)) {
-			begin_serving(session, turn);
-			atomic_fetch_add_explicit(&session->beat, 1, memory_order_relaxed);
-			if (atomic_load_explicit(&session->guard_asleep, memory_order_relaxed)) {
-				atomic_store(&session->guard_asleep, 0);
-				futex_wake(&session->guard_asleep, 1);
+		if (!ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_RECV, &notification)) {
+			begin_serving(listener, turn);
+			atomic_fetch_add_explicit(&listener->beat, 1, memory_order_relaxed);
+			if (atomic_load_explicit(&listener->guard_asleep, memory_order_relaxed)) {
+				atomic_store(&listener->guard_asleep, 0);
+				futex_wake(&listener->guard_asleep, 1);
 			}
-			vu_notify_serve(session, thread->work, &thread->pin, &notification);
-			end_serving(session, turn);
-		} else if (errno == ENOENT ? hung_up(session->listener) : errno != EINTR) {
+			vu_notify_serve(listener, thread->work, &thread->pin, &notification);
+			end_serving(listener, turn);
+		} else if (errno == ENOENT ? hung_up(listener->fd) : errno != EINTR) {
 			return false;
 		}
 	}
@@ -133,15 +134,15 @@ static void set_up(const char *name)
 static void *engine_thread(void *argument)
 {
 	struct vu_thread *thread = argument;
-	struct vu_session *session = thread->session;
+	struct vu_listener *listener = thread->listener;
 	set_up("vu-engine");
-	while (!atomic_load(&session->stopping)) {
+	while (!atomic_load(&listener->stopping)) {
 		/* Turns may be skipped: two step aside, or the guard does, before anybody has taken the first. */
-		unsigned taken = atomic_load(&session->taken), turn = atomic_load(&session->leader);
-		if (taken == turn || !atomic_compare_exchange_strong(&session->taken, &taken, turn)) {
-			atomic_fetch_add(&session->idle, 1);
-			futex_wait(&session->leader, turn, NULL);
-			atomic_fetch_sub(&session->idle, 1);
+		unsigned taken = atomic_load(&listener->taken), turn = atomic_load(&listener->leader);
+		if (taken == turn || !atomic_compare_exchange_strong(&listener->taken, &taken, turn)) {
+			atomic_fetch_add(&listener->idle, 1);
+			futex_wait(&listener->leader, turn, NULL);
+			atomic_fetch_sub(&listener->idle, 1);
 			continue;
 		}
 		if (!lead(thread, turn))
@@ -151,7 +152,7 @@ static void *engine_thread(void *argument)
 }
 
 /* Not by a thread that acts with a caller's credentials, which the new one would inherit: before the start, and by the guard. */
-static int spawn(struct vu_session *session)
+static int spawn(struct vu_listener *listener)
 {
 	struct vu_thread *thread = aligned_alloc(_Alignof(struct vu_thread), sizeof *thread);
 	struct vu_work *work = calloc(1, sizeof *work);
@@ -160,31 +161,31 @@ static int spawn(struct vu_session *session)
 		free(work);
 		return -ENOMEM;
 	}
-	*thread = (struct vu_thread){ .session = session, .work = work, .next = session->threads };
-	vu_namespace_add_pin(&session->names, &thread->pin);
+	*thread = (struct vu_thread){ .listener = listener, .work = work, .next = listener->threads };
+	vu_namespace_add_pin(&listener->session->names, &thread->pin);
 	int error = pthread_create(&thread->id, NULL, engine_thread, thread);
 	if (!error) {
-		session->threads = thread;
-		session->thread_count++;
+		listener->threads = thread;
+		listener->thread_count++;
 		return 0;
 	}
-	vu_namespace_remove_pin(&session->names, &thread->pin);
+	vu_namespace_remove_pin(&listener->session->names, &thread->pin);
 	free(thread);
 	free(work);
 	return -error;
 }
 
 /* Somebody is to lead, and all are held up. */
-static void add_leader(struct vu_session *session)
+static void add_leader(struct vu_listener *listener)
 {
-	if (atomic_load(&session->taken) == atomic_load(&session->leader) || atomic_load(&session->idle))
+	if (atomic_load(&listener->taken) == atomic_load(&listener->leader) || atomic_load(&listener->idle))
 		return;
-	int error = session->thread_count < MOST_THREADS ? spawn(session) : -EAGAIN;
-	if (error < 0 && !session->crowded) {
-		session->crowded = true;
-		vu_log(session,
+	int error = listener->thread_count < MOST_THREADS ? spawn(listener) : -EAGAIN;
+	if (error < 0 && !listener->crowded) {
+		listener->crowded = true;
+		vu_log(listener->session,
 		       "%u calls wait for file systems, and there can be no thread more (%s): other calls wait too",
-		       session->thread_count, strerror(-error));
+		       listener->thread_count, strerror(-error));
 	}
 }
 
@@ -192,28 +193,28 @@ static void add_leader(struct vu_session *session)
 static void *guard_thread(void *argument)
 {
 	static const struct timespec tick = { .tv_nsec = GUARD_TICK_NS };
-	struct vu_session *session = argument;
+	struct vu_listener *listener = argument;
 	unsigned last = 0, quiet = 0, wanted = 0;
 	set_up("vu-guard");
-	while (!atomic_load(&session->stopping)) {
-		futex_wait(&session->wanted, wanted, &tick);
-		bool ticked = atomic_load(&session->wanted) == wanted;
-		wanted = atomic_load(&session->wanted);
-		add_leader(session);
+	while (!atomic_load(&listener->stopping)) {
+		futex_wait(&listener->wanted, wanted, &tick);
+		bool ticked = atomic_load(&listener->wanted) == wanted;
+		wanted = atomic_load(&listener->wanted);
+		add_leader(listener);
 		if (!ticked)
 			continue;
-		if (session->options.flags & VU_SESSION_BROKER_MEMORY)
-			vu_memory_sweep(session, false);
-		unsigned beat = atomic_load(&session->beat);
+		if (listener->session->options.flags & VU_SESSION_BROKER_MEMORY)
+			vu_memory_sweep(listener->session, false);
+		unsigned beat = atomic_load(&listener->beat);
 		if (beat != last)
 			quiet = 0;
-		else if (atomic_load(&session->serving) == (atomic_load(&session->leader) << 1 | 1))
-			pass_on(session);
+		else if (atomic_load(&listener->serving) == (atomic_load(&listener->leader) << 1 | 1))
+			pass_on(listener);
 		else if (++quiet > GUARD_IDLE_TICKS) {
-			atomic_store(&session->guard_asleep, 1);
-			if (atomic_load(&session->beat) == beat && !atomic_load(&session->stopping))
-				futex_wait(&session->guard_asleep, 1, NULL);
-			atomic_store(&session->guard_asleep, 0);
+			atomic_store(&listener->guard_asleep, 1);
+			if (atomic_load(&listener->beat) == beat && !atomic_load(&listener->stopping))
+				futex_wait(&listener->guard_asleep, 1, NULL);
+			atomic_store(&listener->guard_asleep, 0);
 			quiet = 0;
 		}
 		last = beat;
@@ -221,43 +222,57 @@ static void *guard_thread(void *argument)
 	return NULL;
 }
 
-static void wake(int signal)
+void vu_listener_share(struct vu_listener *listener)
 {
-	(void)signal; /* only to interrupt RECV */
+	atomic_fetch_add(&listener->users, 1);
 }
 
-int vu_session_start(vu_session *session, int listener)
+void vu_listener_release(struct vu_listener *listener)
 {
-	uint64_t flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
-	struct sigaction action = { .sa_handler = wake }, children;
-	session->listener = listener;
-	umask(0); /* creating calls apply the caller's */
-	/* Linux 6.6; without it a round trip costs three times as much, and nothing else changes. */
-	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
-	sigaction(WAKE_SIGNAL, &action, NULL);
-	/* Each stop of a thread that is traced for a remote call would be one. */
-	if (!sigaction(SIGCHLD, NULL, &children) && !(children.sa_flags & SA_NOCLDSTOP)) {
-		children.sa_flags |= SA_NOCLDSTOP;
-		sigaction(SIGCHLD, &children, NULL);
-	}
-	atomic_store(&session->leader, 1);
-	for (unsigned i = 1; i < session->options.threads; i++) {
-		int error = spawn(session);
-		if (error < 0)
-			return error;
-	}
-	int error = pthread_create(&session->guard, NULL, guard_thread, session);
-	session->guarded = !error;
-	return -error;
+	if (atomic_fetch_sub(&listener->users, 1) > 1)
+		return;
+	vu_close(&listener->fd);
+	vu_close(&listener->broker);
+	vu_close(&listener->keeper);
+	pthread_mutex_destroy(&listener->broker_lock);
+	free(listener);
+}
+
+static int copy(int fd, int *out)
+{
+	*out = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return fd >= 0 && *out < 0 ? -errno : 0;
+}
+
+static int new_listener(struct vu_session *session, int fd, int broker, int keeper, struct vu_listener **out)
+{
+	struct vu_listener *listener = calloc(1, sizeof *listener);
+	if (!listener)
+		return -ENOMEM;
+	listener->session = session;
+	listener->fd = listener->broker = listener->keeper = -1;
+	pthread_mutex_init(&listener->broker_lock, NULL);
+	atomic_store(&listener->users, 1);
+	atomic_store(&listener->leader, 1);
+	int error = copy(fd, &listener->fd);
+	if (!error)
+		error = copy(broker, &listener->broker);
+	if (!error)
+		error = copy(keeper, &listener->keeper);
+	if (error < 0)
+		vu_listener_release(listener);
+	else
+		*out = listener;
+	return error;
 }
 
 /* The signal may come just before the thread enters RECV, so it is sent until the thread has gone. */
-static void join(struct vu_session *session, pthread_t id)
+static void join(struct vu_listener *listener, pthread_t id)
 {
 	for (;;) {
 		struct timespec deadline;
 		pthread_kill(id, WAKE_SIGNAL);
-		futex_wake(&session->leader, INT_MAX);
+		futex_wake(&listener->leader, INT_MAX);
 		clock_gettime(CLOCK_REALTIME, &deadline);
 		deadline.tv_nsec += 1000000;
 		if (deadline.tv_nsec >= 1000000000) {
@@ -269,20 +284,97 @@ static void join(struct vu_session *session, pthread_t id)
 	}
 }
 
-void vu_threads_stop(struct vu_session *session)
+/* Its threads end, and it does, when the last call has that goes on without them. */
+static void end_listener(struct vu_listener *listener)
 {
-	atomic_store(&session->stopping, true);
-	atomic_fetch_add(&session->leader, 1);
-	if (session->guarded)
-		join(session, session->guard);
-	for (struct vu_thread *thread = session->threads; thread; thread = thread->next)
-		join(session, thread->id);
-	for (struct vu_thread *thread = session->threads, *next; thread; thread = next) {
+	atomic_store(&listener->stopping, true);
+	atomic_fetch_add(&listener->leader, 1);
+	if (listener->guarded)
+		join(listener, listener->guard);
+	for (struct vu_thread *thread = listener->threads; thread; thread = thread->next)
+		join(listener, thread->id);
+	for (struct vu_thread *thread = listener->threads, *next; thread; thread = next) {
 		next = thread->next;
-		vu_namespace_remove_pin(&session->names, &thread->pin);
+		vu_namespace_remove_pin(&listener->session->names, &thread->pin);
 		vu_callers_free(thread->work);
 		free(thread->work);
 		free(thread);
 	}
-	session->threads = NULL;
+	vu_listener_release(listener);
+}
+
+static int start_threads(struct vu_listener *listener)
+{
+	for (unsigned i = 1; i < listener->session->options.threads; i++) {
+		int error = spawn(listener);
+		if (error < 0)
+			return error;
+	}
+	int error = pthread_create(&listener->guard, NULL, guard_thread, listener);
+	listener->guarded = !error;
+	return -error;
+}
+
+int vu_session_listen(vu_session *session, int fd, int broker, int keeper)
+{
+	uint64_t flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
+	struct vu_listener *listener;
+	int error = new_listener(session, fd, broker, keeper, &listener);
+	if (error < 0)
+		return error;
+	/* Linux 6.6; without it a round trip costs three times as much, and nothing else changes. */
+	ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
+	if ((error = start_threads(listener)) < 0) {
+		end_listener(listener);
+		return error;
+	}
+	pthread_mutex_lock(&session->listener_lock);
+	listener->number = ++session->listener_count;
+	listener->next = session->listeners;
+	session->listeners = listener;
+	pthread_mutex_unlock(&session->listener_lock);
+	return (int)listener->number;
+}
+
+int vu_session_unlisten(vu_session *session, uint32_t number)
+{
+	pthread_mutex_lock(&session->listener_lock);
+	struct vu_listener **link = &session->listeners, *listener;
+	while ((listener = *link) && listener->number != number)
+		link = &listener->next;
+	if (listener)
+		*link = listener->next;
+	pthread_mutex_unlock(&session->listener_lock);
+	if (!listener)
+		return -EINVAL;
+	end_listener(listener);
+	return 0;
+}
+
+static void wake(int signal)
+{
+	(void)signal; /* only to interrupt RECV */
+}
+
+int vu_session_start(vu_session *session, int listener)
+{
+	struct sigaction action = { .sa_handler = wake }, children;
+	umask(0); /* creating calls apply the caller's */
+	sigaction(WAKE_SIGNAL, &action, NULL);
+	/* Each stop of a thread that is traced for a remote call would be one. */
+	if (!sigaction(SIGCHLD, NULL, &children) && !(children.sa_flags & SA_NOCLDSTOP)) {
+		children.sa_flags |= SA_NOCLDSTOP;
+		sigaction(SIGCHLD, &children, NULL);
+	}
+	return vu_session_listen(session, listener, session->options.broker, session->options.keeper);
+}
+
+void vu_threads_stop(struct vu_session *session)
+{
+	atomic_store(&session->stopping, true);
+	for (struct vu_listener *listener = session->listeners, *next; listener; listener = next) {
+		next = listener->next;
+		end_listener(listener);
+	}
+	session->listeners = NULL;
 }

@@ -52,13 +52,13 @@ static bool first_time(struct vu_session *session, uint64_t key, bool *last)
 	return first;
 }
 
-static void tell_keeper(struct vu_session *session, const char *text)
+static void tell_keeper(const struct vu_listener *listener, const char *text)
 {
 	struct vu_header header = { "VUOS", VU_PROTOCOL, VU_MESSAGE_WARNING, (uint32_t)strlen(text) };
 	struct iovec parts[2] = { { &header, sizeof header }, { (void *)text, header.length } };
 	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
-	if (session->options.keeper >= 0)
-		sendmsg(session->options.keeper, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (listener->keeper >= 0)
+		sendmsg(listener->keeper, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void vu_warn(struct vu_call *call, enum vu_warning kind, const char *format, ...)
@@ -76,7 +76,7 @@ void vu_warn(struct vu_call *call, enum vu_warning kind, const char *format, ...
 	vsnprintf(text + length, sizeof text - (size_t)length, format, arguments);
 	va_end(arguments);
 	vu_log(call->session, "%s", text);
-	tell_keeper(call->session, text);
+	tell_keeper(call->listener, text);
 	if (last)
-		tell_keeper(call->session, "of more programs than these nothing is said");
+		tell_keeper(call->listener, "of more programs than these nothing is said");
 }

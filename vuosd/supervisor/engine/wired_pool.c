@@ -43,6 +43,7 @@ static void serve(struct vu_wired *wired, struct deferred *deferred, struct vu_w
 	/* What is replied to may be the last thing that the session does: the table is given back before. */
 	vu_table_release(names, call->table);
 	vu_notify_reply(call, verdict);
+	vu_listener_release(call->listener);
 	free(deferred);
 }
 
@@ -106,6 +107,7 @@ int vu_wired_defer(struct vu_call *call)
 	deferred->call.native_error = deferred->call.blind = false;
 	deferred->call.listing = 0;
 	vu_table_share(call->table);
+	vu_listener_share(call->listener);
 	pthread_mutex_lock(&wired->lock);
 	wired->waiting++;
 	int error = see_to_threads(wired);
@@ -120,6 +122,7 @@ int vu_wired_defer(struct vu_call *call)
 	if (!error)
 		return VU_SENT;
 	vu_table_release(&call->session->names, call->table);
+	vu_listener_release(call->listener);
 	free(deferred);
 	return error;
 }
