@@ -5,6 +5,8 @@
 #include "borrow.h"
 #include "table.h"
 
+#include <sched.h>
+
 struct vu_state {
 	char *root; /* view path of the root directory; "" for "/" */
 	const struct vu_mount *cwd_mount; /* where one host directory is seen twice: the mount it was entered by */
@@ -74,6 +76,7 @@ struct vu_session {
 	struct vu_stack *limited; /* quota.c: the first of those with a size; none goes before the session does */
 	pthread_t watcher;
 	bool watched;
+	cpu_set_t processors; /* that our cpuset has */
 	struct vu_kept kept[VU_KEPT];
 	atomic_int_fast64_t nothing_kept; /* what was kept until then is not used */
 	pthread_mutex_t asked_lock;

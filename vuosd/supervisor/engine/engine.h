@@ -70,6 +70,8 @@ void vu_notify_serve(struct vu_listener *listener, struct vu_work *work, struct 
 void vu_log(struct vu_session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* inject.c */
+/* Learns which processors there are for us at all. */
+void vu_inject_init(struct vu_session *session);
 /* Put `fd` into the caller without answering yet; returns its number there. */
 int vu_inject(struct vu_call *call, int fd, bool cloexec);
 /* The same as the call's result: VU_SENT, or VU_REPLY, or -errno. */

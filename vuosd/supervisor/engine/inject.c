@@ -80,14 +80,26 @@ static bool stay_here(const struct vu_call *call, struct stay *stay)
 	return true;
 }
 
-/* Who may run wherever we may is given all there are, those of later as well: what it has is then its cpuset's to say. */
+/* Who may run on all processors is given those of later as well: what it has is its cpuset's to say. */
 static void leave(const struct vu_call *call, struct stay *stay)
 {
-	bool all = !memcmp(&stay->own, &stay->caller, (size_t)stay->size);
+	bool all = !memcmp(&call->session->processors, &stay->caller, (size_t)stay->size);
 	syscall(SYS_sched_setaffinity, 0, stay->size, &stay->own);
 	if (all)
 		memset(&stay->caller, 0xff, sizeof stay->caller);
 	syscall(SYS_sched_setaffinity, call->tid, all ? sizeof stay->caller : (size_t)stay->size, &stay->caller);
+}
+
+void vu_inject_init(struct vu_session *session)
+{
+	cpu_set_t own, all;
+	memset(&all, 0xff, sizeof all);
+	long size = syscall(SYS_sched_getaffinity, 0, sizeof own, &own);
+	if (size <= 0 || syscall(SYS_sched_setaffinity, 0, sizeof all, &all) < 0)
+		return;
+	syscall(SYS_sched_getaffinity, 0, sizeof session->processors, &session->processors);
+	if (memcmp(&own, &session->processors, (size_t)size))
+		syscall(SYS_sched_setaffinity, 0, size, &own);
 }
 
 int vu_inject(struct vu_call *call, int fd, bool cloexec)

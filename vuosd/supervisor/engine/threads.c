@@ -366,6 +366,7 @@ int vu_session_start(vu_session *session, int listener)
 		children.sa_flags |= SA_NOCLDSTOP;
 		sigaction(SIGCHLD, &children, NULL);
 	}
+	vu_inject_init(session);
 	return vu_session_listen(session, listener, session->options.broker, session->options.keeper);
 }
 
