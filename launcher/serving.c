@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEVICE = VU_DOOR_DEVICE, SECONDS = 30, LOOKS_A_SECOND = 200 };
+enum { DEVICE = VU_DOOR_DEVICE, SECONDS = 30 };
 
 struct server {
 	const char *token; /* by which the supervisor knows this mount */
@@ -136,15 +136,23 @@ static int give_up(const struct server *server, const char *otherwise)
 	return ask("vuos:failed", server->token, "/", 0, otherwise);
 }
 
-/* Until it is mounted and answers. */
+static time_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
+}
+
+/* Until it is mounted and answers. Each look waits until there is something to be seen. */
 static int await(const struct server *server, const char *target)
 {
-	static const struct timespec pause = { .tv_nsec = 1000000000 / LOOKS_A_SECOND };
+	const time_t begun = now();
 	bool ended = false;
 	struct stat st;
 	int status;
 
-	for (int i = 0; i < SECONDS * LOOKS_A_SECOND; i++) {
+	while (now() - begun <= SECONDS) {
 		int there = tell("vuos:mounted", server->token, target, 0, "", NULL, NULL);
 
 		if (!there)
@@ -155,7 +163,6 @@ static int await(const struct server *server, const char *target)
 			return give_up(server, "its server has failed");
 		/* One that goes into the background ends with 0. */
 		ended = ended || waitpid(server->pid, &status, WNOHANG) == server->pid;
-		nanosleep(&pause, NULL);
 	}
 	return give_up(server, "its server does not answer");
 }

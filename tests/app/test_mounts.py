@@ -397,6 +397,30 @@ def test_the_transport_can_be_chosen(box: Box, mnt: Path) -> None:
     assert shell(box, script, source, mnt) == ["by wire", said]
 
 
+NAMES = """
+from vuosd.api import Filesystem, MemFile, Stat
+
+class Names(Filesystem):
+    def lstat(self, path):
+        return Stat.directory() if path == b"/" else Stat.file(size=0)
+
+    def listdir(self, path):
+        with open("/proc/self/comm", "rb") as file:
+            return [file.read().rstrip()]
+"""
+
+
+def test_a_server_in_python_is_not_executed(box: Box, mnt: Path) -> None:
+    """It is a fork of what has been imported; and it ends."""
+    script = """
+        for transport in kernel wire; do
+            vumount -t $1 -o transport=$transport none $2; ls $2; vuumount $2
+        done
+    """
+    plugin = box.file("names.py", NAMES)
+    assert shell(box, script, plugin, mnt) == ["vuosd-fuse", "vuosd-fuse"]
+
+
 def test_noexec_that_would_not_hold_is_refused(box: Box, image: Path, mnt: Path) -> None:
     """Only a mount of the kernel's keeps programs from being executed."""
     script = """

@@ -20,6 +20,8 @@ from vuosd.api.options import MountOptions, OptionError, Value, decode, join, ta
 
 _CHECK_SECONDS = 20
 _MORE_PLACES = ":/usr/local/sbin:/usr/sbin:/sbin"
+HOST = (sys.executable, "-P", "-m", "vuosd.fuse.host")
+"""What serves a file system in Python is started by this command."""
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)")
 
 
@@ -88,7 +90,7 @@ class PythonType(FileSystemType):
             raise TypeProblem(f"type {self.name} needs the package pyfuse3: pip install 'vuosd[fuse]'")
         deadline, rest = take(text, "deadline")
         served = (self.spec, "--fd", str(fd), "--source", source, "-o", rest)
-        argv = (sys.executable, "-P", "-m", "vuosd.fuse.host", *served, *self._deadline(deadline))
+        argv = (*HOST, *served, *self._deadline(deadline))
         return Server(
             argv=argv,
             pass_fds=(fd,),
@@ -101,7 +103,7 @@ class PythonType(FileSystemType):
     def check(self, source: str, options: str) -> None:
         """OptionError, TypeProblem: what its class says of these options, in a process of its own."""
         rest = take(options, "deadline")[1]
-        words = [sys.executable, "-P", "-m", "vuosd.fuse.host", self.spec, "--check", "--source", source]
+        words = [*HOST, self.spec, "--check", "--source", source]
         try:
             done = subprocess.run(
                 [*words, "-o", rest],

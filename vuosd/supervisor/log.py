@@ -17,6 +17,10 @@ class Log:
 
     def __init__(self) -> None:
         self.name = "vuosd"
+        self.begin()
+
+    def begin(self) -> None:
+        """As the environment says now, and nothing has been said yet."""
         self.level = LEVELS.get(os.environ.get("VUOSD_LOG_LEVEL", "info"), 6)
         self.last: deque[str] = deque(maxlen=100)
         self._fd: int | None = None

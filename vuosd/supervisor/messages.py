@@ -49,6 +49,8 @@ class Type(enum.IntEnum):
     """Zygote to daemon: pid and wait status."""
     HANDOFF = 25
     """Daemon to spare: a launcher's RUN, with its connection before its descriptors."""
+    HELPER = 26
+    """Worker to zygote: fork the process that mounts for this session, with its end of a socket."""
 
 
 class SetupFlag(enum.IntFlag):
@@ -64,6 +66,8 @@ PAIR = struct.Struct("=II")
 """LISTENER: child, keeper. EXITED: pid, wait status."""
 BIRTH = struct.Struct("=QI")
 """FORKED: session, pid."""
+SESSION = struct.Struct("=Q")
+"""HELPER: its number."""
 
 
 class ProtocolError(Exception):

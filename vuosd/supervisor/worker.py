@@ -46,10 +46,14 @@ _PIDFD_GETFD = 438
 class Running:
     """A session that has been set up, and what is known of it."""
 
-    def __init__(self, number: int, channel: socket.socket | None) -> None:
+    def __init__(
+        self, number: int, channel: socket.socket | None, zygote: socket.socket | None = None
+    ) -> None:
         self.number = number
         self.connection: socket.socket
         self.channel = channel
+        self.zygote = zygote
+        """Which forks what this session needs; a private one has none."""
         self.scratch = Scratch(number)
         self.request: Request
         self.prepared: Prepared
@@ -96,23 +100,27 @@ class Running:
 
 
 def main(
-    number: int, *, channel: socket.socket | None = None, connection: socket.socket | None = None
+    number: int,
+    *,
+    channel: socket.socket | None = None,
+    zygote: socket.socket | None = None,
+    connection: socket.socket | None = None,
 ) -> NoReturn:
     """The worker's life: a spare gets its launcher by `channel` from the daemon, a private one has it from
     the start.
     """
     status = 1
     try:
-        status = _main(number, channel, connection)
+        members.mark_supervisor(number)
+        status = _main(Running(number, channel, zygote), connection)
     except BaseException:
         log.exception("a worker failed")
     finally:
         os._exit(status)
 
 
-def _main(number: int, channel: socket.socket | None, connection: socket.socket | None) -> int:
-    members.mark_supervisor(number)
-    running = Running(number, channel)
+def _main(running: Running, connection: socket.socket | None) -> int:
+    number, channel = running.number, running.channel
     if channel is not None:
         _rehearse(number)
         message = messages.receive(channel)

@@ -1,6 +1,10 @@
 """The zygote: a warm process that forks workers, reaps them, and cleans up after those that did not.
 
     daemon ──SPARE (the worker's end of a socket)──▶ zygote ──FORKED, ENDED──▶ daemon
+    worker ──HELPER (the helper's end of a socket)──▶ zygote
+
+A session's helper (mounting/helper.py) is forked here too, when the session first mounts something, so that
+it has nothing of its worker's, and is warm as well: a file system in Python is then a fork of it.
 
 It is forked from the daemon before that has threads or a trio loop, has none itself, and imports all that a
 worker needs, so a fork is a few milliseconds and the pages are shared. It ignores SIGTERM and ends when the
@@ -47,7 +51,9 @@ def warm_up() -> None:
     from vuosd import views
     from vuosd.layers import changes  # noqa: F401
     from vuosd.supervisor import filter, held, prepare, watch, worker  # noqa: F401
-    from vuosd.supervisor.mounting import mounter  # noqa: F401
+    from vuosd.supervisor.mounting import helper, mounter, warm  # noqa: F401
+
+    warm.prepare()
 
     for entries, enforce in ((False, False), (True, False), (True, True)):
         shape = filter.Shape(os.geteuid() == 0, enforce=enforce, entries=entries, mounts=not enforce)
@@ -66,6 +72,9 @@ class _Zygote:
     def __init__(self, daemon: socket.socket) -> None:
         self.daemon: socket.socket | None = daemon
         self.workers: dict[int, int] = {}
+        self.asking: dict[int, socket.socket] = {}
+        """What workers ask by, by its number."""
+        self.poller = select.poll()
         self.cleaners: set[int] = set()
         self.woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.waker = waker
@@ -73,21 +82,23 @@ class _Zygote:
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
 
     def run(self) -> None:
-        poller = select.poll()
-        poller.register(self.woken, select.POLLIN)
+        self.poller.register(self.woken, select.POLLIN)
         assert self.daemon is not None
         watched = self.daemon.fileno()
-        poller.register(watched, select.POLLIN)
+        self.poller.register(watched, select.POLLIN)
         while self.daemon or self.workers or self.cleaners:
-            for fd, _ in poller.poll():
+            for fd, _ in self.poller.poll():
                 if fd == self.woken:
                     try:
                         os.read(self.woken, 4096)
                     except BlockingIOError:
                         pass
                     self.reap()
-                elif not self.serve():
-                    poller.unregister(watched)
+                elif fd == watched:
+                    if not self.serve():
+                        self.poller.unregister(watched)
+                else:
+                    self.help(self.asking[fd])
 
     def serve(self) -> bool:
         """One message of the daemon; False when it has gone."""
@@ -104,13 +115,45 @@ class _Zygote:
 
     def spare(self, channel: int) -> None:
         session = members.new_session()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if not pid:
-            self.become_worker(session, channel)
+            ours.close()
+            self.become_worker(session, channel, theirs)
+        theirs.close()
+        self.asking[ours.fileno()] = ours
+        self.poller.register(ours, select.POLLIN)
         self.workers[pid] = session
         self.tell(Type.FORKED, messages.BIRTH.pack(session, pid))
 
-    def become_worker(self, session: int, fd: int) -> NoReturn:
+    def help(self, asking: socket.socket) -> None:
+        """What a worker asks for; or it has ended."""
+        try:
+            message = messages.receive(asking)
+        except messages.ProtocolError:
+            message = None
+        if message is None:
+            self.poller.unregister(asking)
+            del self.asking[asking.fileno()]
+            asking.close()
+            return
+        if message.type == Type.HELPER and len(message.fds) == 1 and not os.fork():
+            self.become_helper(messages.SESSION.unpack(message.payload)[0], message.fds[0])
+        message.close()
+
+    def become_helper(self, session: int, fd: int) -> NoReturn:
+        try:
+            self.child()
+            _name("vuosd-mounts")
+            from vuosd.supervisor.mounting import helper
+
+            helper.begin(fd, session)
+        except BaseException:
+            log.exception("the process that mounts failed")
+        finally:
+            os._exit(1)
+
+    def become_worker(self, session: int, fd: int, zygote: socket.socket) -> NoReturn:
         try:
             self.child()
             channel = socket.socket(fileno=fd)
@@ -119,7 +162,7 @@ class _Zygote:
         except BaseException:
             log.exception("a worker could not start")
             os._exit(1)
-        worker.main(session, channel=channel)
+        worker.main(session, channel=channel, zygote=zygote)
 
     def child(self) -> None:
         """In a child: nothing of the zygote's."""
@@ -128,6 +171,8 @@ class _Zygote:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(self.woken)
         os.close(self.waker)
+        for asking in self.asking.values():
+            asking.close()
         if self.daemon:
             self.daemon.close()
 

@@ -26,6 +26,7 @@ mount table.
     confined.py   servers that vumount starts, as processes of the view
     users.py      who uses a mount
     namespace.py  the worker's side of the helper; helper.py, native.py are the helper
+    warm.py       a server in Python that need not be executed, because the helper is what would be
 
 The nouns: a *mount* is a file system, or part of a tree, that appeared while the session runs; its
 *server* is the process that answers for it, *ours* when we have started it, else a process of the view;

@@ -201,7 +201,7 @@ class Answers:
         elif step == "below":
             confined.below(asked, token)
         elif step == "mounted":
-            confined.mounted(token)
+            await confined.mounted(token)
         else:
             await confined.failed(token, otherwise)
 

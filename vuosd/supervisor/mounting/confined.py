@@ -33,6 +33,10 @@ STARTS = 1 << 63
 """VU_DOOR_STARTS."""
 _SECONDS = 60.0
 _LOOK_SECONDS = 0.2
+_WAIT_SECONDS = 1.0
+"""For a mount; then who waits is told that it is not there, and asks again."""
+_SILENT_SECONDS = 0.01
+"""The same, when its server has closed what it prints to: it has ended, or is in the background."""
 
 
 class _Start:
@@ -49,6 +53,21 @@ class _Start:
         """What has come of it."""
         there = self.mounts.at(self.target)
         return there if there not in self.before else None
+
+    async def there(self) -> None:
+        """Waits for the mount, for a while."""
+        silent = self.output.done.is_set()
+        with trio.move_on_after(_SILENT_SECONDS if silent else _WAIT_SECONDS):
+            async with trio.open_nursery() as nursery:
+                if not silent:
+                    nursery.start_soon(self._until_silent, nursery.cancel_scope)
+                while self.mount() is None:
+                    await self.mounts.another()
+                nursery.cancel_scope.cancel()
+
+    async def _until_silent(self, scope: trio.CancelScope) -> None:
+        await self.output.done.wait()
+        scope.cancel()
 
 
 class Confined:
@@ -170,9 +189,11 @@ class Confined:
         await self.family.left(space)
         self._end_space(space)
 
-    def mounted(self, token: str) -> None:
-        """MountError (EAGAIN): not yet."""
-        if (mount := self._start(token).mount()) is None:
+    async def mounted(self, token: str) -> None:
+        """Returns when it is there, or MountError (EAGAIN): not yet, or never, since its server has ended."""
+        start = self._start(token)
+        await start.there()
+        if (mount := start.mount()) is None:
             raise MountError(errno.EAGAIN, "")
         mount.started = True
 

@@ -8,6 +8,7 @@ others, and a file system lives until the last of them has unmounted it.
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -61,11 +62,18 @@ class Table:
 class Family:
     """Of one session."""
 
-    def __init__(self, session: int, engine: Engine, modules: "Modules | None" = None) -> None:
-        """`modules` may make something else of a mount."""
+    def __init__(
+        self,
+        session: int,
+        engine: Engine,
+        modules: "Modules | None" = None,
+        zygote: socket.socket | None = None,
+    ) -> None:
+        """`modules` may make something else of a mount; `zygote` forks the helper, if there is one."""
         self.session = session
         self.engine = engine
         self.modules = modules
+        self.zygote = zygote
         self.nursery: trio.Nursery
         self.spaces: dict[int, Mounts] = {}
         self.allow: dict[int, frozenset[str] | None] = {}
@@ -81,7 +89,7 @@ class Family:
             if self.helper is None:
                 helper = Namespace(self._moved, self._ended)
                 try:
-                    await helper.start(self.session)
+                    await helper.start(self.session, self.zygote)
                 except NamespaceUnavailable as why:
                     text = f"this machine lets us mount no FUSE file system ({why}); see `vuctl doctor`"
                     raise MountError(errno.ENODEV, text) from None

@@ -5,8 +5,10 @@ table never shows them.
     worker ──requests──▶ helper ──fork, exec──▶ servers that the worker starts
            ◀─descriptors─
 
-It is a Python of its own (`start` in namespace.py): it starts in some 20 ms and holds nothing of the
-worker's. FD is a SOCK_SEQPACKET socket; each message is a JSON object, with descriptors by SCM_RIGHTS:
+It holds nothing of the worker's: the zygote forks it, which has imported what file systems in Python
+need (warm.py), or, in a session without a daemon, it is a Python of its own, that starts in some 20 ms
+(`start` in namespace.py). FD is a SOCK_SEQPACKET socket; each message is a JSON object, with
+descriptors by SCM_RIGHTS:
 
     {"id": 1, "do": "open", "flags"}            → [a /dev/fuse that can be mounted here]
     {"id": 2, "do": "mount", "path", "type", "source", "flags", "data"} + [/dev/fuse]
@@ -24,7 +26,7 @@ worker's. FD is a SOCK_SEQPACKET socket; each message is a JSON object, with des
     {"id": 7, "do": "finish", "seconds"}        everything is unmounted, the servers end, then we
 
 A reply has the request's id, and `error` (an errno) with `text` when it failed. Without a request come
-{"ready": "user" | "root" | "none", "why": text} at the start, {"moved": mark, "pid"} when a server goes
+{"ready": "user" | "root" | "none", "why": text} + [its pidfd], {"moved": mark, "pid"} when a server goes
 on in another process, and {"ended": mark, "status"} when none of it is left. The memfd of "start" holds
 {"argv", "env", "cwd", "fds"}: the descriptors after `output` (the server's stdout and stderr) get the
 numbers in `fds`.
@@ -43,6 +45,7 @@ When the socket ends, so does all this.
 import errno
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -190,14 +193,12 @@ class _Helper:
             os.close(root)
 
     def do_start(self, asked: Fields, fds: list[int]) -> None:
-        spec = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
-        spec["opens"] = asked["socket"]
         given = fds[1:-1] if asked["socket"] else fds[1:]
         ours, theirs = socket.socketpair()
         with ours, theirs:
             pid = os.fork()
             if not pid:
-                native.become(spec, asked["mark"], given, theirs)
+                native.become(fds[0], asked["mark"], given, theirs, opens=asked["socket"])
             theirs.close()
             _, listeners, _, _ = socket.recv_fds(ours, 1, 1)
         if not listeners:
@@ -354,6 +355,19 @@ def _socket_options(device: int, fd: int, data: bytes) -> bytes:
     return b",".join(word for word in data.split(b",") if word and not word.startswith(b"fd="))
 
 
+def begin(fd: int, session: int) -> NoReturn:
+    """The same in a fork of the zygote's, which has its terminal and its working directory."""
+    try:
+        os.setsid()
+    except PermissionError:
+        pass
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    main(fd, session)
+
+
 def main(fd: int, session: int) -> NoReturn:
     """The helper of a session; `fd` is its socket."""
     sock = socket.socket(fileno=fd)
@@ -361,6 +375,8 @@ def main(fd: int, session: int) -> NoReturn:
     for number in native.IGNORED:
         signal.signal(number, signal.SIG_IGN)
     members.mark(session, members.SERVER)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each server has a descriptor
     try:
         kind, why = native.enter_namespace(), ""
         os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
@@ -368,7 +384,9 @@ def main(fd: int, session: int) -> NoReturn:
         kind, why = "none", native.sentence(error)
         native.without_namespace()
     helper = _Helper(sock, kind)
-    helper.send({"ready": kind, "why": why})
+    own = os.pidfd_open(os.getpid())
+    helper.send({"ready": kind, "why": why}, (own,))
+    os.close(own)
     helper.run()
     if not helper.finished:
         helper.finish(_LAST_SECONDS)

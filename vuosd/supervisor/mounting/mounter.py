@@ -28,7 +28,8 @@ class Mounter:
         if running.modules is None:
             running.modules = Modules(running.number, running.session, running.shape, env)
         self.modules = running.modules
-        running.family = self.family = family = Family(running.number, running.session, self.modules)
+        family = Family(running.number, running.session, self.modules, running.zygote)
+        running.family = self.family = family
         self.mounts = Mounts(family, running.scratch, env)
         self.children = Children(running, family)
         built_in = BuiltIn()

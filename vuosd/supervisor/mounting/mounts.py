@@ -57,6 +57,7 @@ class Mounts:
         self.space = space
         self._mounts: list[Mount] = list(like._mounts) if like is not None else []
         self._changing = trio.Lock()
+        self._come = trio.Event()
         self._left: deque[tuple[bytes, users.Process]] = deque(maxlen=_REMEMBERED)
         """What servers of the view have served by wire, and do no more."""
         family.spaces[space] = self
@@ -76,6 +77,12 @@ class Mounts:
     def entered(self, mount: Mount) -> None:
         """It is in the engine's table."""
         self._mounts.append(mount)
+        self._come.set()
+        self._come = trio.Event()
+
+    async def another(self) -> None:
+        """Returns when something has been mounted."""
+        await self._come.wait()
 
     def covered(self, target: bytes) -> None:
         """An entry of the view has taken the place of what lies at and below the target."""
@@ -171,7 +178,7 @@ class Mounts:
             options=os.fsencode(mount.options),
         )
         mount.number = mount.wire = await trio.to_thread.run_sync(self.table.mount_wire, wired)
-        self._mounts.append(mount)
+        self.entered(mount)
         log.info("mount %d: %s on %s, by wire", mount.number, mount.type, mount.place)
 
     def _place(self, directory: bool) -> bytes:
@@ -187,7 +194,7 @@ class Mounts:
         mount.device = root.device
         mount.mount_id = users.mount_id(root.fd)
         self._show(mount, root.fd)
-        self._mounts.append(mount)
+        self.entered(mount)
         log.info("mount %d: %s on %s", mount.number, mount.type, os.fsdecode(mount.target))
 
     def _show(self, mount: Mount, fd: int, below: Below | None = None) -> None:
@@ -276,7 +283,7 @@ class Mounts:
                 f"an entry of several trees, or a wire mount, lies in {source}, and can be shown nowhere else"
             )
             raise MountError(errno.EINVAL, text) from None
-        self._mounts.append(mount)
+        self.entered(mount)
         return mount
 
     async def remount(self, target: bytes, flags: int) -> None:

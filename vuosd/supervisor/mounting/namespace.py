@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import trio
 
 import vuosd
 from vuosd.supervisor import messages
+from vuosd.supervisor.messages import Type
 from vuosd.supervisor.mounting.helper import LARGEST, MOST_FDS
 
 _START_SECONDS = 10.0
@@ -71,32 +74,39 @@ class Namespace:
         """Why it can mount nothing; "" where it can. Servers it starts in any case."""
         self._moved, self._ended = moved, ended
         self._sock: socket.socket
-        self._process: subprocess.Popen[bytes]
+        self._process: subprocess.Popen[bytes] | None = None
+        """The helper, if it is a child of ours."""
+        self._pidfd = -1
         self._answers: dict[int, trio.MemorySendChannel[tuple[dict[str, Any], tuple[int, ...]]]] = {}
         self._number = 0
         self._deaf = False
 
-    async def start(self, session: int) -> None:
-        """The helper has started, or NamespaceUnavailable."""
+    async def start(self, session: int, zygote: socket.socket | None = None) -> None:
+        """The helper has started, forked by the zygote where there is one, or NamespaceUnavailable."""
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        root = os.path.dirname(os.path.dirname(vuosd.__file__))
         with theirs:
-            code = _CODE.format(root=root, fd=theirs.fileno(), number=session)
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", code],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-            )
+            if zygote is None or not _forked(zygote, session, theirs):
+                self._execute(session, theirs)
         self._sock.setblocking(False)
         said: dict[str, Any] | None = None
         with trio.move_on_after(_START_SECONDS):
-            said, _ = await self._receive()
+            said, fds = await self._receive()
         if not said:
             self.finish(0)
             raise NamespaceUnavailable("the process that mounts does not start")
+        self._pidfd = fds[0]
         self.why = "" if said["ready"] in ("user", "root") else said["why"]
+
+    def _execute(self, session: int, theirs: socket.socket) -> None:
+        root = os.path.dirname(os.path.dirname(vuosd.__file__))
+        code = _CODE.format(root=root, fd=theirs.fileno(), number=session)
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
 
     async def listen(self) -> None:
         """Takes in what the helper says, until it has gone. Who waits for an answer then gets none."""
@@ -238,13 +248,35 @@ class Namespace:
         except OSError:
             pass  # it has gone, or goes when the socket does
         self._sock.close()
-        try:
-            self._process.wait(seconds + 3.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        if self._process is not None and self._pidfd < 0:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        if self._pidfd < 0:
+            return True  # it never began, and ends when it finds its socket closed
+        ended = _has_ended(self._pidfd, seconds + 3.0)
+        if not ended:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            _has_ended(self._pidfd, seconds + 3.0)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        if self._process is not None:
             self._process.wait()
-            return False
-        return True
+        return ended
+
+
+def _forked(zygote: socket.socket, session: int, theirs: socket.socket) -> bool:
+    """Whether the zygote is there to fork a helper."""
+    try:
+        messages.send(zygote, Type.HELPER, messages.SESSION.pack(session), [theirs.fileno()])
+    except OSError:
+        return False
+    return True
+
+
+def _has_ended(pidfd: int, seconds: float) -> bool:
+    """A process, within so many seconds."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
 
 
 def _close(fds: Sequence[int]) -> None:

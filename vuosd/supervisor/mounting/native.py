@@ -5,12 +5,15 @@ listened to, other processes' memory and descriptors. Errors are OSError.
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import signal
 import socket
 import struct
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
+
+from vuosd.supervisor.mounting import warm
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
@@ -26,6 +29,7 @@ _CONTINUE, _ADDFD_SEND = 1, 2
 _MOUNT, _PIDFD_GETFD = 165, 438
 _PAGE = 4096
 _MARK = "VUOSD_MOUNT"
+"""In the environment of servers."""
 _OPEN, _OPENAT = 2, 257
 
 
@@ -71,26 +75,34 @@ def call(name: str, *arguments: object) -> int:
     return result
 
 
-def become(spec: dict[str, Any], mark: str, fds: list[int], channel: socket.socket) -> None:
-    """The child's life."""
+def become(spec: int, mark: str, fds: list[int], channel: socket.socket, *, opens: bool) -> NoReturn:
+    """The child's life. `spec` is not read before: the helper knows neither the environment of a server nor
+    its options, so no other one inherits them.
+    """
     output = fds[0]
+    argv = ["server"]
     try:
         signal.set_wakeup_fd(-1)
         call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         os.setsid()
         for number in (signal.SIGCHLD, *IGNORED, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        _listened_to(channel, _FILTER_OPENS if spec["opens"] else _FILTER)
-        wanted = [0, 1, 2, *spec["fds"]]
+        given = json.loads(os.pread(spec, os.fstat(spec).st_size, 0))
+        argv, env = given["argv"], {**given["env"], _MARK: mark}
+        _listened_to(channel, _FILTER_OPENS if opens else _FILTER)
+        wanted = [0, 1, 2, *given["fds"]]
         null = os.open("/dev/null", os.O_RDONLY)
         above = max(wanted) + 1  # where no number is one that another shall have
         copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in (null, output, output, *fds[1:])]
         for number, fd in zip(wanted, copies, strict=True):
             os.dup2(fd, number)
-        os.chdir(spec["cwd"])
-        os.execvpe(spec["argv"][0], spec["argv"], {**spec["env"], _MARK: mark})
+        os.chdir(given["cwd"])
+        if warm.is_host(argv, env):
+            shed_capabilities()
+            warm.become_host(argv, env, f"{_MARK}={mark}", wanted)
+        os.execvpe(argv[0], argv, env)
     except OSError as error:
-        os.write(output, f"{spec['argv'][0]}: {error.strerror}\n".encode())
+        os.write(output, f"{argv[0]}: {error.strerror}\n".encode())
     finally:
         os._exit(127)
 
@@ -304,6 +316,20 @@ def enter_namespace() -> str:
     call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
     call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     return kind
+
+
+def shed_capabilities() -> None:
+    """As execve(2) does, where we are not root: what is left are the ambient ones."""
+    if os.geteuid() == 0:
+        return
+    with open("/proc/self/status", "rb") as file:
+        ambient = next(int(line.split()[1], 16) for line in file if line.startswith(b"CapAmb:"))
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    held = (ctypes.c_uint32 * 6)()
+    call("capget", header, held)
+    held[0] = held[1] = ambient & 0xFFFFFFFF
+    held[3] = held[4] = ambient >> 32
+    call("capset", header, held)
 
 
 def without_namespace() -> None:
