@@ -77,7 +77,7 @@ def test_a_worker_holds_no_socket_of_another_session(daemon: DaemonProcess) -> N
     for launcher in launchers:
         worker = daemon.workers()[launcher.tag >> members.STATE_BITS]
         links = [os.readlink(f"/proc/{worker}/fd/{fd}") for fd in os.listdir(f"/proc/{worker}/fd")]
-        # the daemon, the zygote, the launcher and the broker, which the engine has again, both ends of its log
+        # the daemon, the zygote, launcher and broker, which the engine has again, both ends of its log
         counts.add(sum(link.startswith("socket:") for link in links))
         assert not any("control" in link or "lock" in link for link in links)
     assert counts <= {8, 10, 12}, links  # and the pairs by which trio wakes itself
