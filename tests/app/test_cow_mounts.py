@@ -217,3 +217,100 @@ def test_a_directory_of_a_cow_for_a_server_outside(box: Box, tree: Path) -> None
     found = shell(box, entry("cow", tree), script, tree)
     assert found == [refused, "new", "of the tree", "more"]
     assert changed(box) == ["d/more", "d/new"]
+
+
+def disk(box: Box, tree: Path, options: str = "") -> str:
+    """An entry that mounts the image at /v, for this user to write."""
+    words = f"{writable(box)},{options}" if options else writable(box)
+    return entry("fuse.fuse2fs", "/v", source=tree / "image", options=words)
+
+
+def test_a_cow_upon_a_file_system(box: Box, tree: Path) -> None:
+    """The image is what is below, and not written to; the layer has what is changed, for the next run too."""
+    before = (tree / "image").read_bytes()
+    profile = disk(box, tree) + entry("cow", "/v")
+    script = """
+        cd /v; cat file; echo more >>file; rmdir lost+found; mkdir dir; mv file dir/moved
+        ln -s dir/moved link; ls -R; cat link; pwd; (cd dir && pwd)
+        test "$(stat -c %i dir)" = "$(ls -di dir | cut -d ' ' -f 1)"
+    """
+    listed = [".:", "dir", "link", "", "./dir:", "moved"]
+    assert shell(box, profile, script, tree) == [
+        *("in the image", *listed, "in the image", "more", "/v", "/v/dir")
+    ]
+    script = """
+        cd /v; ls -R; cat link; echo again >file; cd ..
+        findmnt -n -o FSTYPE /v | tail -1; vuumount /v; ls /v; vuumount /v; ls /v
+    """
+    found = shell(box, profile, script, tree)
+    assert found == [*listed, "in the image", "more", "overlay", "file", "lost+found"]
+    assert shell(box, profile, "cat /v/file", tree) == ["again"]
+    assert (tree / "image").read_bytes() == before
+    done = box.view(["touch", "/v/again"], profile, options=["--name=it"], cwd=tree, timeout=30).check()
+    assert done.stderr == "vuos-run: changes kept in layer it: up to 6 changes; vuctl drop it\n"
+    name = f"fuse.fuse2fs of {tree}/image"
+    for command in ("diff", "commit", "export"):
+        done = vuctl(box, command, "it", *(["layer.tar"] if command == "export" else []))
+        assert done.returncode == 2
+        assert 'what the layer has at "/v" stands upon a file system, which only a view has' in done.stderr
+        assert name in done.stderr
+    assert "it" in vuctl(box, "layers").stdout
+    other = box.view(["true"], disk(box, tree, "kernel_cache").replace("image", "other"), cwd=tree)
+    assert other.returncode == 125
+    (tree / "other").write_bytes(before)
+    other = box.view(["true"], profile.replace("/image", "/other"), options=["--name=it"], cwd=tree)
+    assert f"layer it holds the changes of {name} at /v, and the view has" in other.stderr
+    vuctl(box, "drop", "it").check()
+
+
+def test_a_cow_in_a_file_system(box: Box, tree: Path) -> None:
+    """Upon a directory of it, and one of the host's; around them it is written."""
+    box.directory("in/d/sub")
+    subprocess.run(["debugfs", "-w", "-R", "mkdir d", tree / "image"], check=True, capture_output=True)
+    other = box.file("other/there", "host's\n").parent
+    profile = (
+        disk(box, tree)
+        + entry("cow", "/v/d", size="1M").replace("[[mount]]", "[[mount]]\nephemeral = true")
+        + entry("cow", "/v/d/other", source=other)
+        + entry("merge", "/v/both", source=other).replace(f'"{other}"', f'["{other}"]')
+    )
+    script = """
+        cd /v; mkdir d/x; echo new >d/x/new; echo more >>d/other/there; cat d/other/there both/there
+        echo 1 >one; ls d
+    """
+    assert shell(box, profile, script, tree) == ["host's", "more", "host's", "other", "x"]
+    assert (dumped(tree / "image", "one"), dumped(tree / "image", "d/x/new")) == ("1\n", "")
+    assert changed(box) == ["there"]
+    assert os.listdir(other) == ["there"]
+
+
+def test_a_mincow_upon_a_file_system(box: Box, tree: Path) -> None:
+    profile = disk(box, tree) + entry("mincow", "/v")
+    assert shell(box, profile, "echo new >/v/new; cat /v/file", tree) == ["in the image"]
+    assert dumped(tree / "image", "new") == "new\n"
+
+
+def test_the_command_lines_cow_upon_a_file_system(box: Box, tree: Path) -> None:
+    before = (tree / "image").read_bytes()
+    words = ["sh", "-ec", "echo new >/v/new; cat /v/new /v/file"]
+    done = box.view(words, disk(box, tree), options=["--cow=/v", "--name=it"], cwd=tree).check()
+    assert done.stdout == "new\nin the image\n"
+    assert "changes kept in layer it: up to 1 change" in done.stderr
+    again = box.view(["ls", "/v"], disk(box, tree), options=["--on=it"], cwd=tree).check()
+    assert again.stdout == "file\nlost+found\nnew\n"
+    assert (tree / "image").read_bytes() == before
+
+
+REFUSED = [
+    ("transport=wire", "cow", "no cow can be upon /v: what a file system has by wire only the engine reads"),
+    ("", "size", "of the cows in file systems only an ephemeral one can have a size"),
+]
+
+
+@pytest.mark.parametrize(("options", "type", "text"), REFUSED, ids=[row[1] for row in REFUSED])
+def test_cows_that_no_file_system_has(box: Box, tree: Path, options: str, type: str, text: str) -> None:
+    """Said before the command is started."""
+    cow = entry("cow", "/v", size="1M") if type == "size" else entry(type, "/v")
+    done = box.view(["echo", "ran"], disk(box, tree, options) + cow, cwd=tree, timeout=30)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert text in done.stderr

@@ -12,6 +12,7 @@ import pytest
 from layers.trees import Made, make
 
 from vuosd.layers import LayerError, branch, create, drop, open_layer
+from vuosd.layers.changes import Comparison
 from vuosd.layers.lock import holder
 from vuosd.layers.places import store_of
 
@@ -45,6 +46,24 @@ def test_open(made: Made) -> None:
         (tree,) = layer.trees
         assert (tree.target, tree.lowers) == (made.lower, (made.lower,))
         assert tree.upper == made.layer.path + b"/0/upper"
+
+
+def test_upon_what_only_a_view_has(tmp_path: Path) -> None:
+    """Of another format than the rest: an older vuosd would not know what it stands upon."""
+    env = {"XDG_STATE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path)}
+    name = b"ext4 of /caf\xe9.img"
+    (tmp_path / "real").mkdir()
+    lowers: list[tuple[bytes, ...]] = [(), (os.fsencode(tmp_path / "real"),)]
+    for number, lower in enumerate(lowers):
+        create(str(number), [(b"/%d" % number, lower)], env, systems={b"/0": name}).close()
+    records = [tmp_path / "state/vuos" / str(number) / "layer.json" for number in (0, 1)]
+    assert [json.loads(path.read_text())["format"] for path in records] == [2, 1]
+    branch("0", "2", env)
+    with open_layer("2", env, reading=True) as layer:
+        (tree,) = layer.trees
+        assert (tree.target, tree.lowers[1:], tree.parents, tree.system) == (b"/0", (), 1, name)
+        with pytest.raises(LayerError, match="which only a view has mounted"):
+            Comparison(tree)
 
 
 def test_any_byte(tmp_path: Path) -> None:
@@ -159,7 +178,13 @@ def test_a_lock_ends_with_its_holder(made: Made, other: "subprocess.Popen[bytes]
         ("{", "is damaged: .*layer.json.* is no JSON"),
         ("[]", "is damaged"),
         ("", "is damaged"),
-        ('{"format": 2}', "has format 2, and this vuosd knows only format 1"),
+        ('{"format": 3}', "has format 3, and this vuosd knows only formats up to 2"),
+        ('{"format": 2}', "is damaged"),
+        (
+            '{"format": 2, "name": "first", "created": 1, "parent": null, '
+            '"trees": [{"directory": "0", "target": "/", "lower": ["/"], "system": "ext4 of x"}]}',
+            "is damaged",
+        ),
         ('{"format": 1, "name": "first", "created": 1, "parent": null, "trees": []}', "is damaged"),
         (
             '{"format": 1, "name": "first", "created": 1, "parent": null, '

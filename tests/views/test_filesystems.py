@@ -8,7 +8,6 @@ import pytest
 from vuosd.views import (
     Entry,
     Kind,
-    NoCow,
     ProfileErrors,
     Served,
     View,
@@ -202,6 +201,10 @@ def test_what_lies_in_it_is_not_to_be_had() -> None:
         [[mount]]
         type = "cow"
         target = "/mnt"
+        except = ["b"]
+        [[mount]]
+        type = "ro"
+        target = "/mnt/a"
         [[mount]]
         type = "memory"
         target = "/m"
@@ -210,9 +213,42 @@ def test_what_lies_in_it_is_not_to_be_had() -> None:
         target = "/m/a"
         """
     assert [str(error).partition("\n")[0] for error in missing_sources(view(text), lambda path: True)] == [
-        'conf/v.toml:6:10: "/mnt" lies in the file system of line 3',
-        'conf/v.toml:12:10: "/m/a" lies in the file system of line 9',
+        'conf/v.toml:7:11: "/mnt/b" lies in the file system of line 3',
+        'conf/v.toml:10:10: "/mnt/a" lies in the file system of line 3',
+        'conf/v.toml:16:10: "/m/a" lies in the file system of line 13',
     ]
+
+
+UPON = """\
+[[mount]]
+type = "memory"
+target = "/mnt"
+[[mount]]
+type = "cow"
+target = "/mnt/a"
+[[mount]]
+type = "cow"
+target = ["/mnt/a/b", "/mnt"]
+"""
+
+
+def test_a_cow_is_upon_what_is_mounted_there() -> None:
+    """Also a cow after another, which the later one covers."""
+    entries = flatten(view(UPON).entries)
+    assert [(entry.target, entry.kind, entry.sources) for entry in entries] == [(b"/mnt", Kind.COW, ())]
+    assert entries[0].upon == view(UPON).entries[0]
+    table = {entry.target: entry for entry in flatten(view(UPON).entries[:3])}
+    assert {target: entry.kind for target, entry in table.items()} == {
+        b"/mnt": Kind.FILESYSTEM,
+        b"/mnt/a": Kind.COW,
+        b"/mnt/a/b": Kind.COW,
+    }
+    assert table[b"/mnt/a"].upon == table[b"/mnt/a/b"].upon == table[b"/mnt"]
+    assert missing_sources(view(UPON), lambda path: False) == []
+    assert hidden_cwd(view(UPON), b"/mnt", lambda path: False) == []
+    assert hidden_command(view(UPON), b"/mnt/x", lambda path: False) == []
+    (error,) = hidden_cwd(view(UPON), b"/mnt/x", lambda path: True)
+    assert 'the file system at "/mnt" is mounted over the directory' in str(error)
 
 
 def test_command_and_start() -> None:
@@ -229,5 +265,5 @@ def test_with_a_cow_from_the_command_line() -> None:
         (b"/a", Kind.COW, False),
         (b"/a/mnt", Kind.FILESYSTEM, True),
     ]
-    with pytest.raises(NoCow, match="the view has a file system at"):
-        covered(mounted, b"/a/mnt/b", lambda path: True)
+    *_, cow = flatten(covered(mounted, b"/a/mnt/b", lambda path: True).entries)
+    assert (cow.target, cow.kind, cow.sources, cow.upon) == (b"/a/mnt/b", Kind.COW, (), mounted.entries[0])

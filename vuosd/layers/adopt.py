@@ -25,7 +25,7 @@ def adopt(tree: Tree, created: int) -> None:
     created: ns since the epoch. What lies below and has not changed since is taken for what the layer was
     made from. LayerError.
     """
-    if os.path.lexists(tree.origins):
+    if os.path.lexists(tree.origins) or tree.system:
         return
     levels = [Level(Beneath(tree.upper), True, True)]
     try:

@@ -20,6 +20,7 @@ import msgspec
 
 from vuosd.layers.beneath import Beneath, join
 from vuosd.layers.compare import same_content, same_file_bytes, same_type, xattr_names, xattrs
+from vuosd.layers.errors import LayerError, name_of
 from vuosd.layers.overlay import PREFIXES, Found, Level, Part, Stack
 from vuosd.layers.store import Tree
 
@@ -76,6 +77,9 @@ class Comparison:
     """
 
     def __init__(self, tree: Tree, *, whole: bool = True) -> None:
+        if tree.system:
+            text = "stands upon a file system, which only a view has mounted: there it can be looked at"
+            raise LayerError(f"what the layer has at {name_of(tree.target)} {text} ({name_of(tree.system)})")
         self.tree = tree
         self.owner = os.stat(tree.directory).st_uid
         self._tops = 1 + (tree.parents if whole else 0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -9,16 +10,22 @@ import msgspec
 from vuosd.layers.errors import LayerError, name_of, reason
 from vuosd.layers.quoting import json_path, json_text
 
-FORMAT = 1
+FORMAT = 2
+"""The newest that is known. Written is 1 where no tree stands upon a file system: then an older vuosd can
+read it.
+"""
 FILE = b"layer.json"
 
 
-class TreeRecord(msgspec.Struct, frozen=True):
-    """One tree. `directory`: its name in the layer; `lower`: host paths, topmost first."""
+class TreeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One tree. `directory`: its name in the layer; `lower`: host paths, topmost first; none where it stands
+    upon what only a view has mounted, which `system` names ("ext4 of /home/ada/disk.img").
+    """
 
     directory: str
     target: str
     lower: tuple[str, ...]
+    system: str = ""
 
     @property
     def lowers(self) -> tuple[bytes, ...]:
@@ -36,8 +43,12 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     ephemeral: bool = False
 
 
-def tree_record(number: int, target: bytes, lowers: tuple[bytes, ...]) -> TreeRecord:
-    return TreeRecord(str(number), json_text(target), tuple(map(json_text, lowers)))
+def tree_record(number: int, target: bytes, lowers: tuple[bytes, ...], system: bytes = b"") -> TreeRecord:
+    return TreeRecord(str(number), json_text(target), tuple(map(json_text, lowers)), json_text(system))
+
+
+def format_of(trees: Iterable[TreeRecord]) -> int:
+    return 2 if any(tree.system for tree in trees) else 1
 
 
 def write(directory: bytes, record: Record) -> None:
@@ -83,18 +94,19 @@ def read(directory: bytes, name: str) -> Record:
     version = value.get("format") if isinstance(value, dict) else None
     if isinstance(version, int) and version > FORMAT:
         raise LayerError(
-            f"layer {name} has format {version}, and this vuosd knows only format {FORMAT}: "
+            f"layer {name} has format {version}, and this vuosd knows only formats up to {FORMAT}: "
             f"use the newer vuosd that made it ({name_of(path)})"
         )
     try:
         record = msgspec.convert(value, Record)
         for tree in record.trees:
-            if not tree.lower or "/" in tree.directory or tree.directory in ("", ".", ".."):
+            strange = "/" in tree.directory or tree.directory in ("", ".", "..")
+            if strange or bool(tree.lower) == bool(tree.system):
                 raise ValueError(f"tree {tree.directory!r} is not one")
             for text_path in (tree.target, *tree.lower):
                 if not json_path(text_path).startswith(b"/") or "\0" in text_path:
                     raise ValueError(f"{text_path!r} is no absolute path")
-        if version != FORMAT or not record.trees:
+        if version not in (1, FORMAT) or not record.trees:
             raise ValueError("it has no format, or no trees")
     except (msgspec.ValidationError, ValueError) as error:
         raise LayerError(_damaged(name, path, f"does not describe a layer ({error})")) from None

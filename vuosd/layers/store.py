@@ -33,12 +33,14 @@ class Tree(NamedTuple):
     lowers: what is below the changed tree, topmost first: the parents' changed trees, then the host's
     directory: where it is kept, absolute
     parents: how many of `lowers` are changed trees of parents
+    system: what only a view has mounted and the tree stands upon; then there are no host's
     """
 
     target: bytes
     lowers: tuple[bytes, ...]
     directory: bytes
     parents: int = 0
+    system: bytes = b""
 
     @property
     def upper(self) -> bytes:
@@ -97,15 +99,20 @@ def create(
     store: bytes | None = None,
     ephemeral: bool = False,
     apart: Sequence[bytes] = (),
+    systems: Mapping[bytes, bytes] | None = None,
 ) -> Layer:
     """A new layer, locked: for each (target, host paths topmost first) an empty changed tree.
 
     apart: host paths that the view keeps out of the layer; a store below one of them is not inside its tree.
+    systems: by target, the names of what trees without a host path stand upon.
     LayerError: there is one of that name, or it cannot be made there.
     """
-    number = enumerate(trees)
-    records = tuple(record.tree_record(n, target, tuple(lowers)) for n, (target, lowers) in number)
-    made_as = Record(record.FORMAT, name, time.time_ns(), None, records, ephemeral)
+    upon = systems or {}
+    records = tuple(
+        record.tree_record(n, target, tuple(lowers), upon.get(target, b""))
+        for n, (target, lowers) in enumerate(trees)
+    )
+    made_as = Record(record.format_of(records), name, time.time_ns(), None, records, ephemeral)
     return _create(made_as, places.store_of(env, store), apart)
 
 
@@ -130,7 +137,7 @@ def _create(made_as: Record, store: bytes, apart: Sequence[bytes]) -> Layer:
         raise LayerError(f"cannot make layer {made_as.name} in {name_of(store)}: {reason(error)}") from None
     try:
         for tree in made_as.trees:
-            _make_tree(os.path.join(new, os.fsencode(tree.directory)), tree.lowers[0])
+            _make_tree(os.path.join(new, os.fsencode(tree.directory)), next(iter(tree.lowers), None))
         record.write(new, made_as)
         os.rename(new, path)  # never replaces a layer: those are directories that are not empty
         record.sync_directory(store)
@@ -176,14 +183,17 @@ def _below(path: bytes, tree: bytes) -> bool:
     return path == tree or path.startswith(tree.rstrip(b"/") + b"/")
 
 
-def _make_tree(directory: bytes, lower: bytes) -> None:
-    """With the attributes of what it stands above: a mount of it by the kernel shows the changed tree's."""
+def _make_tree(directory: bytes, lower: bytes | None) -> None:
+    """With the attributes of what it stands above: a mount of it by the kernel shows the changed tree's.
+    None: that is not mounted yet.
+    """
     upper = os.path.join(directory, b"upper")
     os.mkdir(directory, 0o700)
     os.mkdir(upper, 0o700)
     os.mkdir(os.path.join(directory, b"work"), 0o700)
     places.check_file_system(upper)
-    overlay.stand_for(upper, lower)
+    if lower is not None:
+        overlay.stand_for(upper, lower)
 
 
 def open_layer(
@@ -285,7 +295,8 @@ def _trees(path: bytes, made_as: Record, ancestors: Sequence[tuple[bytes, Record
         directory = os.fsencode(tree.directory)
         above = tuple(os.path.join(parent, directory, b"upper") for parent, _ in ancestors)
         lowers = above + tree.lowers
-        trees.append(Tree(json_path(tree.target), lowers, os.path.join(path, directory), len(above)))
+        place = os.path.join(path, directory)
+        trees.append(Tree(json_path(tree.target), lowers, place, len(above), json_path(tree.system)))
     return tuple(trees)
 
 
@@ -305,7 +316,7 @@ def branch(parent: str, name: str, env: Mapping[str, str], *, store: bytes | Non
         for tree in _trees(path, below, _ancestors(below, place)):
             adopt(tree, below.created)
         # Where it lies was judged when the parent was made: it is the same store.
-        made_as = Record(record.FORMAT, name, time.time_ns(), parent, below.trees)
+        made_as = Record(below.format, name, time.time_ns(), parent, below.trees)
         _create(made_as, place, [b"/"]).close()
     finally:
         os.close(fd)

@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 from vuosd.layers import Layer, LayerError, Tree, create, open_layer, places
 from vuosd.layers.adopt import adopt
+from vuosd.layers.overlay import stand_for
 from vuosd.layers.quoting import quoted
 from vuosd.supervisor.log import log
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.scratch import Scratch, Sized, remove_tree
+from vuosd.supervisor.stacks import system_of
 from vuosd.views import Entry, Kind, Layering
 
 _MOST_COMPARED = 2000
@@ -116,10 +118,13 @@ class Layers:
         self, name: str, store: bytes | None, entries: Sequence[Entry], *, ephemeral: bool = False
     ) -> _Held:
         trees = [(entry.target, entry.sources) for entry in entries]
+        systems = {entry.target: system_of(entry) for entry in entries if entry.upon is not None}
         # The view does not show it; only one that somebody has chosen to lie in the tree is a mistake.
         apart = [b"/"] if store is None or ephemeral else []
         try:
-            layer = create(name, trees, self.env, store=store, ephemeral=ephemeral, apart=apart)
+            layer = create(
+                name, trees, self.env, store=store, ephemeral=ephemeral, apart=apart, systems=systems
+            )
         except LayerError as error:
             raise Refused(f"vuosd: {error}") from None
         return self._hold(layer, store, fresh=True, ephemeral=ephemeral)
@@ -160,6 +165,12 @@ class Layers:
         }
         self._held[-1] = held._replace(path=path, trees=trees)
 
+    def stand(self, target: bytes, below: bytes) -> None:
+        """What the COW at a target is upon has been mounted: the directory `below`. OSError."""
+        for held in self._held:
+            if held.fresh and target in held.trees:
+                stand_for(held.trees[target].upper, below)
+
     # The end
 
     def announce(self, report: socket.socket) -> bool:
@@ -196,9 +207,10 @@ def _compare(held: _Held, entries: Iterable[Entry]) -> None:
             raise Refused(
                 f"vuosd: layer {name} holds no changes of {target}, where the view has a cow: {other}"
             )
-        lowers = tree.lowers[tree.parents :]
-        if lowers != entry.sources:
-            was, now = (", ".join(map(quoted, paths)) for paths in (lowers, entry.sources))
+        lowers = (tree.system,) if tree.system else tree.lowers[tree.parents :]
+        shown = (system_of(entry),) if entry.upon is not None else entry.sources
+        if lowers != shown:
+            was, now = (", ".join(map(quoted, paths)) for paths in (lowers, shown))
             text = f"holds the changes of {was} at {target}, and the view has {now} there"
             raise Refused(f"vuosd: layer {name} {text}: {other}")
 
@@ -223,7 +235,7 @@ def _count(trees: Collection[Tree]) -> _Count:
         for _, directories, names, fd in os.fwalk(tree.upper):
             number += len(names) + len(directories)
             size += sum(os.stat(name, dir_fd=fd, follow_symlinks=False).st_size for name in names)
-    if number > _MOST_COMPARED or size > _MOST_READ:
+    if number > _MOST_COMPARED or size > _MOST_READ or any(tree.system for tree in trees):
         return _Count(number, False)
     from vuosd.layers.changes import Comparison
 
@@ -243,10 +255,10 @@ def _sentence(held: _Held, changed: _Count) -> bytes:
     # `vuctl diff` shows both; what the parent holds is not this run's.
     parent = held.layer.parent
     upon = "" if parent is None else f" upon those of its parent {quoted(os.fsencode(parent))}"
-    return os.fsencode(
-        f"changes kept in layer {quoted(os.fsencode(held.layer.name))}: {changed}{upon}; "
-        f"vuctl diff {name} | commit {name} | drop {name}"
-    )
+    # Upon a file system it can be compared with nothing that is there now.
+    compared = "" if any(tree.system for tree in held.trees.values()) else f"diff {name} | commit {name} | "
+    kept = f"changes kept in layer {quoted(os.fsencode(held.layer.name))}: {changed}{upon}"
+    return os.fsencode(f"{kept}; vuctl {compared}drop {name}")
 
 
 def _hidden_name(path: bytes) -> bytes:

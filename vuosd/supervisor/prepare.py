@@ -33,7 +33,6 @@ from vuosd.views import (
     hidden_cwd,
 )
 from vuosd.views.document import error_at
-from vuosd.views.errors import quote
 from vuosd.views.model import Position, Source
 from vuosd.views.table import fold, host_path, lookup, prefixes
 
@@ -92,10 +91,11 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
             raise _no_size(view, sized, "cow", why) from None
     entries = tuple(table.values())
     placer = Placer(view, scratch, layers)
-    bare = [entry for entry in entries if not _lies_on_cow(entry, table, layers)]
-    placed, late = _late(
-        view, entries, _with_parents(view, _with_layers(table, layers), placer.place(bare), scratch)
-    )
+    systems = _systems(table)
+    opened = [entry for entry in entries if entry.kind is not Kind.FILESYSTEM]
+    opened += [entry for entry in systems.values() if not _lies_on_cow(entry, table, layers)]
+    placed = _with_parents(view, _with_layers(table, layers), placer.place(opened), scratch)
+    placed, stacked, late = _late(view, systems, placed, placer.stacked, entries)
     if view.enforce and view.allow:
         scratch.make(0o700)  # what is mounted later lies beside it, which the floor has to know
     landlock = _floor(entries, scratch, layers) if view.enforce else None
@@ -108,13 +108,14 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
         allow=view.allow,
         keep_tree=view.keep_tree,
         placed=placed,
-        stacked=placer.stacked,
+        stacked=stacked,
         layers=layers,
         command=request.command if unchanged else command(request.arguments, pairs(rules.apply(env).items())),
         cwd=_cwd(lookup(table, start), start, request.cwd, placed, view, layers),
         start=start,
         landlock=landlock,
         late=late,
+        several=any(entry.kind in STACKS for entry in entries),
     )
 
 
@@ -176,33 +177,54 @@ def _lies_on_cow(entry: Entry, table: Mapping[bytes, Entry], layers: "Layers | N
     return stacks.first_directory(below, entry.target, layers) is not None
 
 
+def _systems(table: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
+    """The file systems, by target. What only a cow stands upon is not written to."""
+    systems = {target: entry for target, entry in table.items() if entry.kind is Kind.FILESYSTEM}
+    for entry in table.values():
+        if entry.upon is not None and entry.upon.target not in systems:
+            minimal = entry.layering is not None and entry.layering.minimal
+            covered = entry.target == entry.upon.target and not minimal
+            systems[entry.upon.target] = replace(entry.upon, readonly=covered or entry.upon.readonly)
+    return systems
+
+
 def _with_layers(table: Mapping[bytes, Entry], layers: "Layers | None") -> Mapping[bytes, Entry]:
     """With a layer's own tree among those of its COW: a directory may be only there."""
     shown = dict(table)
     for tree in layers.trees() if layers else ():
         entry = shown[tree.target]
-        shown[tree.target] = replace(entry, more=(*entry.more, tree.upper))
+        if entry.upon is None:
+            shown[tree.target] = replace(entry, more=(*entry.more, tree.upper))
     return shown
 
 
 def _late(
-    view: View, entries: Sequence[Entry], placed: list[Placed]
-) -> tuple[list[Placed], list[Entry | Placed]]:
-    """What is placed before the session runs, and what when it does."""
-    systems = {entry.target: entry for entry in entries if entry.kind is Kind.FILESYSTEM}
-    if not systems:
-        return placed, []
+    view: View,
+    systems: Mapping[bytes, Entry],
+    placed: Sequence[Placed],
+    stacked: Sequence[Stacked],
+    entries: Sequence[Entry],
+) -> tuple[list[Placed], list[Stacked], list[Entry | Placed | Stacked]]:
+    """What is there before the session runs, and what is mounted when it does: file systems, what lies in
+    them, and cows upon them.
+    """
 
     def inside(target: bytes) -> bool:
         return any(above in systems for above in prefixes(target) if above != target)
 
     for entry in entries:
-        if entry.kind in STACKS and inside(entry.target):
-            text = f"a {entry.kind.name.lower()} cannot lie in a file system: {quote(entry.target)}"
+        kept = entry.layering is not None and not entry.layering.ephemeral
+        if kept and entry.size and (entry.upon is not None or inside(entry.target)):
+            text = "of the cows in file systems only an ephemeral one can have a size"
             raise ProfileErrors([_error_about(view, entry.where, text)])
-    late = [one for one in placed if inside(one.target) and one.target not in systems]
+    upon = [entry for entry in entries if entry.upon is not None]
+    late: list[Entry | Placed | Stacked] = [*systems.values()]
+    late += [one for one in placed if inside(one.target) and one.target not in systems]
+    late += [one for one in stacked if inside(one.target)]
+    late += upon
+    late.sort(key=lambda one: len(one.target))
     early = [one for one in placed if not inside(one.target)]
-    return early, sorted([*late, *systems.values()], key=lambda one: len(one.target))
+    return early, [one for one in stacked if not inside(one.target)], late
 
 
 class Placer:
@@ -215,7 +237,8 @@ class Placer:
         self.stacked: list[Stacked] = []
 
     def place(self, entries: Sequence[Entry]) -> list[Placed]:
-        self.stacked = [self._stack(entry) for entry in entries if entry.kind in STACKS]
+        whole = [entry for entry in entries if entry.kind in STACKS and entry.upon is None]
+        self.stacked = [self._stack(entry) for entry in whole]
         entries = [entry for entry in entries if entry.kind not in STACKS]
         sized = [entry for entry in entries if entry.kind is Kind.TMPFS and entry.size is not None]
         mounted = dict(zip([entry.target for entry in sized], self._mounted(sized), strict=True))
@@ -239,11 +262,7 @@ class Placer:
 
     def _stack(self, entry: Entry) -> Stacked:
         try:
-            made = stacks.stacked(entry, self.layers)
-            if made.paths[-1] == entry.target:
-                return made
-            handles = os.open(self.scratch.make(0o1777), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            return made._replace(handles=handles, handles_path=os.readlink(b"/proc/self/fd/%d" % handles))
+            return stacks.with_handles(stacks.stacked(entry, self.layers), self.scratch)
         except OSError as error:
             raise self._error(entry, error) from None
 

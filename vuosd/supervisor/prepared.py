@@ -22,8 +22,9 @@ class Refused(Exception):
 
 class Prepared(NamedTuple):
     """`view` is None without a profile. `late` is mounted when the session runs, outermost first: file
-    systems and what lies in them. `allow`: what may be changed from inside, None: everything. `start` is the
-    view path of the directory the command starts in. The descriptors are the session's.
+    systems, what lies in them, and cows upon them. `several`: an entry shows several trees as one. `allow`:
+    what may be changed from inside, None: everything. `start` is the view path of the directory the command
+    starts in. The descriptors are the session's.
     """
 
     name: str
@@ -38,7 +39,8 @@ class Prepared(NamedTuple):
     cwd: int | None = None
     start: bytes = b"/"
     landlock: int | None = None
-    late: "Sequence[Entry | Placed]" = ()
+    late: "Sequence[Entry | Placed | Stacked]" = ()
+    several: bool = False
 
     @property
     def watched(self) -> bool:

@@ -239,23 +239,26 @@ class Session:
         )
 
     def add_stack(self, stack: Stacked) -> None:
-        count = len(stack.descriptors)
-        paths = [ffi.new("char[]", path) for path in stack.paths]
-        descriptors, names = ffi.new("int32_t[]", stack.descriptors), ffi.new("char *[]", paths)
-        target = ffi.new("char[]", stack.target)
-        options = ffi.new("struct vu_stack_options *")
-        options.target, options.fds, options.paths, options.count = target, descriptors, names, count
-        options.work, options.origins, options.handles = stack.work, stack.origins, stack.handles
-        handles_path = ffi.new("char[]", stack.handles_path)
-        options.handles_path = handles_path
-        options.size = stack.size
-        options.flags = (
-            (lib.VU_STACK_WRITABLE if stack.writable else 0)
-            | (lib.VU_STACK_MINIMAL if stack.kind == "mincow" else 0)
-            | (lib.VU_STACK_SYNC if stack.sync else 0)
-            | (lib.VU_STACK_XATTR_WHITEOUT if stack.attribute_whiteouts else 0)
-        )
+        """The descriptors are the session's, also when this raises OSError."""
+        options, _kept = _stack_options(stack)
         _check(lib.vu_session_stack(self._session, options))
+
+    def mount_stack(
+        self, stack: Stacked, space: int = 0, below: Below | None = None, *, served: bool = False
+    ) -> int:
+        """As `mount`, of several trees, while the session runs. `served`: one of them is a file system that a
+        process serves. The descriptors are the session's, also when this raises OSError; they are closed when
+        the last namespace that has it has unmounted it.
+        """
+        options, _kept = _stack_options(stack)
+        beneath = ffi.new("char[]", below.path) if below is not None else ffi.NULL
+        how = ffi.new("struct vu_mount_options *")
+        how.space, how.below = space, beneath
+        how.flags = (lib.VU_ENTRY_SERVED if served else 0) | (
+            lib.VU_ENTRY_ALL if below is not None and below.all else 0
+        )
+        how.origin = below.space if below is not None else 0
+        return self._call(lib.vu_session_mount_stack, options, how)
 
     def start(self, listener: int, start: bytes = b"/") -> int:
         """`start` is the view path of the command's first directory. The listener's number."""
@@ -531,6 +534,25 @@ class Session:
             return _check(function(self._session, *arguments))
         finally:
             self._users.pop()
+
+
+def _stack_options(stack: Stacked) -> tuple[Any, object]:
+    """The engine's form, and what must live as long as that is used."""
+    paths = [ffi.new("char[]", path) for path in stack.paths]
+    descriptors, names = ffi.new("int32_t[]", stack.descriptors), ffi.new("char *[]", paths)
+    target, handles_path = ffi.new("char[]", stack.target), ffi.new("char[]", stack.handles_path)
+    options = ffi.new("struct vu_stack_options *")
+    options.target, options.fds, options.paths = target, descriptors, names
+    options.count = len(stack.descriptors)
+    options.work, options.origins, options.handles = stack.work, stack.origins, stack.handles
+    options.handles_path, options.size = handles_path, stack.size
+    options.flags = (
+        (lib.VU_STACK_WRITABLE if stack.writable else 0)
+        | (lib.VU_STACK_MINIMAL if stack.kind == "mincow" else 0)
+        | (lib.VU_STACK_SYNC if stack.sync else 0)
+        | (lib.VU_STACK_XATTR_WHITEOUT if stack.attribute_whiteouts else 0)
+    )
+    return options, (paths, descriptors, names, target, handles_path)
 
 
 def _resolved(out: Any) -> Resolved:

@@ -102,7 +102,7 @@ def settled(entries: Iterable[Entry], scratch: Scratch) -> Iterator[Entry]:
     directory, and is no COW, is a bind.
     """
     for entry in entries:
-        if entry.kind is Kind.COW and not entry.sources:
+        if entry.kind is Kind.COW and not entry.sources and entry.upon is None:
             entry = replace(entry, source=scratch.make(entry.mode))  # over a tmpfs
         elif entry.kind in (Kind.COW, Kind.MERGE) and entry.more:
             found = [source for source in entry.sources if os.path.lexists(source)]
@@ -114,18 +114,37 @@ def settled(entries: Iterable[Entry], scratch: Scratch) -> Iterator[Entry]:
         yield entry
 
 
-def stacked(entry: Entry, layers: "Layers | None") -> Stacked:
-    """OSError for what cannot be opened."""
+def system_of(entry: Entry) -> bytes:
+    """What a COW is upon, by name: for the record of its layer, and for people."""
+    served = entry.upon.served if entry.upon is not None else None
+    assert served is not None
+    return os.fsencode(f"{served.type} of ") + (served.path or os.fsencode(served.source) or b"nothing")
+
+
+def with_handles(stack: Stacked, scratch: Scratch) -> Stacked:
+    """With what programs get for its directories, where those of the lowest tree have a place of their own.
+    OSError.
+    """
+    if stack.paths[-1] == stack.target:
+        return stack
+    handles = os.open(scratch.make(0o1777), _DIRECTORY)
+    return stack._replace(handles=handles, handles_path=os.readlink(b"/proc/self/fd/%d" % handles))
+
+
+def stacked(entry: Entry, layers: "Layers | None", upon: tuple[bytes, ...] = ()) -> Stacked:
+    """`upon`: a tree below all others. OSError for what cannot be opened."""
     opened: list[int] = []
     try:
         if entry.kind is Kind.MERGE or layers is None:
             return _stacked(entry, entry.sources, opened)
         tree, layer = layers.tree(entry.target)
-        made = _stacked(entry, (tree.upper, *tree.lowers), opened)
+        sources = entry.sources or (tree.system,)
+        made = _stacked(entry, (tree.upper, *tree.lowers, *upon), opened)
         work = os.open(tree.work, _DIRECTORY)
         opened.append(work)
         origins = os.open(tree.origins, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return made._replace(
+            sources=sources,
             work=work,
             origins=origins,
             attribute_whiteouts=not _makes_whiteouts(tree),

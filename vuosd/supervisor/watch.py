@@ -17,7 +17,8 @@ from vuosd.supervisor.messages import Message, Type
 from vuosd.supervisor.mounting.mounter import Mounter
 from vuosd.supervisor.mounting.profile import mount_all
 from vuosd.supervisor.prepared import Refused
-from vuosd.supervisor.session import Placed
+from vuosd.supervisor.session import Placed, Stacked
+from vuosd.supervisor.stacks import system_of
 from vuosd.views import Entry
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class _Watch:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.interrupted)
-                await mount_all(self.mounter, prepared.view, prepared.late)
+                await mount_all(self.mounter, prepared.view, prepared.late, prepared.layers)
                 nursery.cancel_scope.cancel()
             messages.send(self.running.connection, Type.READY)
         except* Refused as group:
@@ -214,17 +215,7 @@ class _Watch:
             "status": running.status,
             "modules": running.modules.about() if running.modules is not None else [],
             "entries": [self.entry(placed) for placed in (*running.prepared.placed, *running.prepared.late)]
-            + [
-                {
-                    "type": stack.kind,
-                    "target": _text(stack.target),
-                    "source": _text(stack.sources[0]),
-                    "sources": [_text(source) for source in stack.sources],
-                    "readonly": not stack.writable,
-                    "layer": _text(os.fsencode(stack.layer)),
-                }
-                for stack in running.prepared.stacked
-            ],
+            + [_several(stack) for stack in running.prepared.stacked],
             "env": {
                 "set": {
                     _text(os.fsencode(key)): _text(os.fsencode(value)) for key, value in view.env.set.items()
@@ -239,9 +230,14 @@ class _Watch:
             "log": [_text(os.fsencode(line)) for line in log.last],
         }
 
-    def entry(self, placed: Placed | Entry) -> dict[str, Any]:
+    def entry(self, placed: Placed | Entry | Stacked) -> dict[str, Any]:
         """An entry of the view; of a file system, as the profile has it."""
-        if isinstance(placed, Entry):
+        if isinstance(placed, Stacked):
+            return _several(placed)
+        if isinstance(placed, Entry) and placed.upon is not None:
+            kind = "mincow" if placed.layering and placed.layering.minimal else "cow"
+            source = system_of(placed)
+        elif isinstance(placed, Entry):
             assert placed.served is not None
             kind, source = placed.served.type, os.fsencode(placed.served.source)
         else:
@@ -255,6 +251,17 @@ class _Watch:
 
 
 KINDS = {1: "bind", 2: "hide", 3: "tmpfs", 4: "root"}
+
+
+def _several(stack: Stacked) -> dict[str, Any]:
+    return {
+        "type": stack.kind,
+        "target": _text(stack.target),
+        "source": _text(stack.sources[0]),
+        "sources": [_text(source) for source in stack.sources],
+        "readonly": not stack.writable,
+        "layer": _text(os.fsencode(stack.layer)),
+    }
 
 
 def _text(name: bytes) -> str:

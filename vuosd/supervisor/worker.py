@@ -86,7 +86,7 @@ class Running:
             enforce=enforce,
             sends=enforce and not _may_duplicate(),
             entries=entries,
-            stacked=bool(prepared.stacked),
+            stacked=prepared.several,
             carries=entries and self.privileged and not _may_trace_others(),
             mounts=prepared.controlled,
             traps=traps,

@@ -57,7 +57,7 @@ def hidden_command(view: View, command: bytes, exists: Exists) -> list[ProfileEr
     system has there is known only when it is mounted.
     """
     entry = lookup(fold(view.entries)[0], command)
-    if entry is not None and entry.kind is Kind.FILESYSTEM:
+    if entry is not None and (entry.kind is Kind.FILESYSTEM or entry.upon is not None):
         return []
     return _hidden(view, command, f"the command itself, {quote(command)}", exists, "")
 
@@ -73,12 +73,12 @@ def _hidden(view: View, path: bytes, what: str, exists: Exists, hint: str) -> li
     entry = lookup(table, path)
     if entry is None or (entry.kind is Kind.TMPFS and entry.target == path):
         return []
-    if entry.kind is Kind.COW:
+    if entry.kind is Kind.COW and (entry.upon is None or entry.target == path):
         return []  # its layer may have it
     sources = host_paths(entry, path)
     if entry.kind is Kind.HIDE:
         message = f"this hides {what}"
-    elif entry.kind is Kind.FILESYSTEM:
+    elif entry.kind is Kind.FILESYSTEM or entry.upon is not None:
         message = f"the file system at {quote(entry.target)} is mounted over {what}"
     elif not sources:
         message = f"the empty tmpfs at {quote(entry.target)} hides {what}"
@@ -122,8 +122,13 @@ def _absent_below(given: Entry, entry: Entry, below: Entry | None, exists: Exist
     if entry.sources:
         if not any(map(exists, entry.sources)):
             yield given, (), f"{quote(entry.sources[0])} does not exist", "make it first, or name a source"
+    elif entry.upon is not None:
+        pass  # what that has there is known when it is mounted
     elif below is not None and below.kind is Kind.COW:
-        if below.layering and below.layering.ephemeral:  # else the cow itself is wrong, which is told
+        if below.upon is not None:
+            line = below.upon.where.line
+            yield given, (), f"{what} lies in the file system of line {line}", "name a source"
+        elif below.layering and below.layering.ephemeral:  # else the cow itself is wrong, which is told
             yield (
                 given,
                 (),
@@ -151,9 +156,10 @@ def _absent_readonly(entry: Entry, below: Entry | None, exists: Exists) -> Itera
             yield entry, (), f"{quote(sources[0])} does not exist", _OPTIONAL
     elif below is not None and below.kind is Kind.HIDE:
         yield entry, (), f"{entry_text} is hidden by the entry in line {below.where.line}", shown
-    elif below is not None and below.kind is Kind.FILESYSTEM and below.target != entry.target:
-        hint = 'options = "ro" makes all of that read-only'
-        yield entry, (), f"{entry_text} lies in the file system of line {below.where.line}", hint
+    elif below is not None and (below.kind is Kind.FILESYSTEM or below.upon) and below.target != entry.target:
+        hint = "it can be made read-only as a whole"
+        line = (below.upon or below).where.line
+        yield entry, (), f"{entry_text} lies in the file system of line {line}", hint
     elif below is not None and below.target != entry.target:
         yield entry, (), f"{entry_text} lies in the empty tmpfs of line {below.where.line}", shown
 

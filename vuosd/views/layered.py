@@ -30,9 +30,13 @@ def covered(
         raise NoCow(
             f"{quote(target)} is the kernel's: what is written there is a command, and cannot be kept"
         )
-    if not sources:
+    shows = lookup(table, target)
+    served = shows is not None and (shows.kind is Kind.FILESYSTEM or shows.upon is not None)
+    if not sources and not served:
         sources = _shown(table, target, isdir)
-    cow = Entry(Kind.COW, target, sources[0], sources[1:], layering=Layering())
+    cow = Entry(
+        Kind.COW, target, sources[0] if sources else None, sources[1:], layering=Layering()
+    )
     inside = [entry for entry in table.values() if is_below(entry.target, target)]
     if target == b"/" and _RUN not in table and isdir(_RUN):
         inside.append(Entry(Kind.BIND, _RUN, _RUN))
@@ -49,10 +53,6 @@ def _shown(table: dict[bytes, Entry], target: bytes, isdir: Callable[[bytes], bo
         raise NoCow(f"the view hides {what}, in line {entry.where.line} of its profile")
     if entry is not None and entry.kind is Kind.TMPFS:
         raise NoCow(f"the view has a private directory at {quote(entry.target)}: there is nothing to keep")
-    if entry is not None and entry.kind is Kind.FILESYSTEM:
-        raise NoCow(
-            f"the view has a file system at {quote(entry.target)}: only a tree of the host can be kept"
-        )
     raise NoCow(f"{what} is no directory" + ("" if entry is None else " in the view"))
 
 

@@ -73,7 +73,8 @@ class Entry(msgspec.Struct, frozen=True):
     """One row of the mount table.
 
     A COW without a source, and a BIND without one, show what is at the target from earlier entries: see
-    `table.grounded`. `more` are the trees below `source`, of a MERGE and of a COW over one.
+    `table.grounded`. `more` are the trees below `source`, of a MERGE and of a COW over one. A COW that is
+    `upon` a FILESYSTEM has no source.
     """
 
     kind: Kind
@@ -86,6 +87,7 @@ class Entry(msgspec.Struct, frozen=True):
     optional: bool = False
     layering: Layering | None = None
     served: Served | None = None
+    upon: "Entry | None" = None
     where: Position = NOWHERE
 
     @property

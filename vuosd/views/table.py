@@ -1,11 +1,11 @@
 """From entries in order to the engine's table: one entry a target, the longest prefix of a path decides. No
 I/O, no trio.
 
-All kinds but RO cover: what earlier entries put at or below their target is gone. RO
-keeps it and makes it read-only. A COW has what was at its target as the tree that it copies from. Whatever
-takes the place of "/" leaves /dev, /proc and /sys to the host, as systemd's ProtectSystem=strict does:
-nothing runs without /dev/null and /dev/shm, and "the system read-only" does not mean them. Entries that name
-them, or what is below them, count as usual.
+All kinds but RO cover: what earlier entries put at or below their target is gone. RO keeps it and makes it
+read-only. A COW has what was at its target as the tree that it copies from; a file system stays below it.
+Whatever takes the place of "/" leaves /dev, /proc and /sys to the host, as systemd's ProtectSystem=strict
+does: nothing runs without /dev/null and /dev/shm, and "the system read-only" does not mean them. Entries that
+name them, or what is below them, count as usual.
 
 Both passes look only at the prefixes of each target, so the time is that of the entries times their depth.
 """
@@ -117,6 +117,8 @@ def grounded(entries: Iterable[Entry]) -> Iterator[Entry]:
                 entry = replace(entry, kind=kind, source=found[0], more=found[1:])
             elif below and below.kind is Kind.TMPFS and below.target == entry.target:
                 entry = replace(entry, mode=below.mode)
+            elif below and entry.kind is Kind.COW and (below.kind is Kind.FILESYSTEM or below.upon):
+                entry = replace(entry, upon=below.upon or below)
         if entry.kind is not Kind.RO:
             cover.add(entry)
         yield entry

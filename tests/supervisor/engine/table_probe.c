@@ -18,6 +18,11 @@ void vu_stack_free(struct vu_stack *stack)
 	(void)stack;
 }
 
+void vu_stack_close(struct vu_stack *stack)
+{
+	(void)stack;
+}
+
 unsigned vu_wired_end(struct vu_wired *wired)
 {
 	(void)wired;

@@ -253,6 +253,12 @@ int vu_session_usage(vu_session *session, uint32_t number, uint64_t *bytes);
  * -EXDEV: what lies below the source has a mount of several trees, or by wire, that cannot be shown elsewhere. */
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options);
 /*
+ * The same of several trees, whose descriptors are the session's then, also after an error. Of `how` these count: flags, type,
+ * name, options, space, below, origin.
+ */
+int vu_session_mount_stack(vu_session *session, const struct vu_stack_options *options,
+			   const struct vu_mount_options *how);
+/*
  * Takes it away, whatever lies over it. 0: its descriptor is closed; 1: calls are under way that still use it, and the last
  * of them closes it. -EINVAL: there is no such mount.
  */

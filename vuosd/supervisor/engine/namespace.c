@@ -21,8 +21,6 @@ static void enlist(struct vu_namespace *names, struct vu_mount *mount)
 	names->all = mount;
 }
 
-static int add_trees(struct vu_mount *whole);
-
 struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonly, const char *target, int fd,
 			      const char *source)
 {
@@ -76,7 +74,7 @@ struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *fro
 	enlist(names, mount); /* frees it, whatever is missing */
 	bool whole = mount->target && mount->source && (mount->fd >= 0 || from->fd < 0) &&
 		     (!from->type || mount->type) && (!from->name || mount->name) && (!from->options || mount->options);
-	if (!whole || (mount->stack && add_trees(mount) < 0)) {
+	if (!whole || (mount->stack && vu_mount_add_trees(mount) < 0)) {
 		errno = ENOMEM;
 		return NULL;
 	}
@@ -92,8 +90,7 @@ int vu_namespace_fill(struct vu_namespace *names, struct vu_mount *mount)
 	return error;
 }
 
-/* The trees of a stack but its lowest: found by their paths on the host, and by nothing else. */
-static int add_trees(struct vu_mount *whole)
+int vu_mount_add_trees(struct vu_mount *whole)
 {
 	struct vu_stack *stack = whole->stack;
 	unsigned lowest = stack->count - 1, count = lowest + (stack->handles.fd >= 0);
@@ -129,7 +126,7 @@ int vu_namespace_fill_stack(struct vu_namespace *names, struct vu_stack *stack, 
 	}
 	mount->stack = stack;
 	mount->tree = (int8_t)(stack->count - 1);
-	int error = add_trees(mount);
+	int error = vu_mount_add_trees(mount);
 	if (!error)
 		error = vu_namespace_fill(names, mount);
 	if (error < 0)
@@ -157,15 +154,24 @@ int vu_namespace_init(struct vu_namespace *names, bool enforce)
 	return error;
 }
 
+/* A version less has it. The lock is held. */
+static void leave(struct vu_mount *mount)
+{
+	if (--mount->versions)
+		return;
+	vu_close(&mount->fd);
+	if (mount->stack && !mount->origin)
+		vu_stack_close(mount->stack);
+}
+
 /* Frees a version. The lock is held. */
 static void drop(struct vu_table *table)
 {
 	for (unsigned i = 0; i < table->count; i++) {
 		struct vu_mount *mount = table->mounts[i];
-		if (!--mount->versions)
-			vu_close(&mount->fd);
-		if (mount->origin && !--mount->origin->versions)
-			vu_close(&mount->origin->fd);
+		leave(mount);
+		if (mount->origin)
+			leave(mount->origin);
 	}
 	vu_table_free(table);
 }

@@ -188,7 +188,7 @@ int vu_session_mount(vu_session *session, const struct vu_mount_options *options
 	bool known = options->kind == VU_BIND || options->kind == VU_TMPFS || options->kind == VU_HIDE;
 	if (options->kind == VU_WIRE ? !options->wire : !known)
 		return -EINVAL;
-	return vu_namespace_mount(session, options, NULL);
+	return vu_namespace_mount(session, options, NULL, NULL);
 }
 
 /* That has not ended. The lock is held. */
@@ -200,7 +200,8 @@ static struct vu_mount *find_wired(struct vu_namespace *names, uint32_t number)
 	return NULL;
 }
 
-int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired)
+int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired,
+		       struct vu_stack *stack)
 {
 	struct vu_namespace *names = &session->names;
 	bool hides = options->kind == VU_HIDE;
@@ -215,6 +216,13 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 	mount->late = !(options->flags & VU_ENTRY_FIRST);
 	mount->served = options->flags & VU_ENTRY_SERVED;
 	mount->private = !hides && is_private(options->source, options->source_path);
+	if ((mount->stack = stack)) {
+		mount->tree = (int8_t)(stack->count - 1);
+		if (vu_mount_add_trees(mount) < 0) {
+			mount->stack = NULL;
+			return -ENOMEM;
+		}
+	}
 	pthread_mutex_lock(&names->lock);
 	mount->wired = wired;
 	if (options->wire) {
@@ -232,6 +240,7 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 		vu_namespace_publish(names, options->space, table);
 	} else {
 		mount->wired = NULL;
+		mount->stack = NULL;
 		mount->fd = -1;
 	}
 	pthread_mutex_unlock(&names->lock);

@@ -72,6 +72,23 @@ bool vu_rights_permit(int fd, const struct stat *st, unsigned wanted)
 	return ((vu_rights_member(st->st_gid) ? st->st_mode >> 3 : st->st_mode) & wanted) == wanted;
 }
 
+static bool overrides(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = {};
+	return !syscall(SYS_capget, &header, data) && data[0].effective >> CAP_DAC_OVERRIDE & 1;
+}
+
+/* What lies on a file system that is read-only may be copied, and the copy written: fs/overlayfs/inode.c ovl_permission. */
+static int ask_to_copy(int fd, int mask)
+{
+	struct stat st;
+	int error = vu_result(syscall(SYS_faccessat2, fd, "", mask & ~W_OK, AT_EMPTY_PATH | AT_EACCESS));
+	if (error < 0 || fstat(fd, &st) < 0)
+		return error < 0 ? error : -errno;
+	return overrides() || vu_rights_permit(fd, &st, W_OK) ? 0 : -EACCES;
+}
+
 int vu_rights_ask(const struct vu_stack *stack, int fd, int mask)
 {
 	struct stat st;
@@ -80,7 +97,8 @@ int vu_rights_ask(const struct vu_stack *stack, int fd, int mask)
 		return kept;
 	if (kept)
 		return vu_rights_permit(fd, &st, (unsigned)mask) ? 0 : -EACCES;
-	return vu_result(syscall(SYS_faccessat2, fd, "", mask, AT_EMPTY_PATH | AT_EACCESS));
+	int error = vu_result(syscall(SYS_faccessat2, fd, "", mask, AT_EMPTY_PATH | AT_EACCESS));
+	return error == -EROFS && stack && stack->layered ? ask_to_copy(fd, mask) : error;
 }
 
 int vu_rights_search(struct vu_stack *stack, const char *path)

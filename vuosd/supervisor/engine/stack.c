@@ -11,28 +11,6 @@
 
 enum { COVERED = -1000 }; /* a whiteout: nothing is there, whatever the trees below have */
 
-void vu_stack_free(struct vu_stack *stack)
-{
-	if (!stack)
-		return;
-	for (unsigned i = 0; i < stack->count; i++) {
-		vu_close(&stack->trees[i].fd);
-		free(stack->trees[i].path);
-		vu_dirs_free(stack->trees[i].dirs);
-	}
-	for (unsigned i = 0; i < VU_LISTINGS; i++)
-		vu_names_put(stack, stack->listings[i]);
-	vu_links_free(stack);
-	vu_facts_free(stack);
-	vu_close(&stack->handles.fd);
-	free(stack->handles.path);
-	vu_close(&stack->work);
-	vu_close(&stack->origins);
-	pthread_mutex_destroy(&stack->lock);
-	pthread_mutex_destroy(&stack->quota.lock);
-	free(stack);
-}
-
 const char *vu_stack_rest(const struct vu_place *place)
 {
 	const char *rest = place->view + place->mount->target_length;
@@ -248,77 +226,6 @@ int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct 
 		}
 	}
 	return open_directory(&stack->trees[seen->lowest], path);
-}
-
-static int add_tree(struct vu_stack *stack, int fd, const char *path, bool layer)
-{
-	struct vu_tree *tree = &stack->trees[stack->count++];
-	*tree = (struct vu_tree){ .fd = fd, .path = strdup(path) };
-	if (!tree->path || (layer && !(tree->dirs = vu_dirs_new())))
-		return -ENOMEM;
-	tree->length = strcmp(path, "/") ? strlen(path) : 0;
-	return layer ? vu_dirs_read(tree->dirs, fd) : 0;
-}
-
-/* It is a layer that is not new, or the top of it stands for what belongs to somebody else. */
-static bool may_have_owners(const struct vu_tree *tree)
-{
-	struct stat st;
-	int fd = tree->dirs ? vu_stack_read_directory(tree->fd) : -1;
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-	bool used = !stream || vu_owner_read(tree->fd, &st);
-	for (struct dirent *entry; !used && (entry = readdir(stream));)
-		used = strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
-	if (stream)
-		closedir(stream);
-	return used;
-}
-
-int vu_session_stack(vu_session *session, const struct vu_stack_options *options)
-{
-	if (!options->count || options->count > VU_TREES)
-		return -E2BIG;
-	struct vu_stack *stack = calloc(1, sizeof *stack);
-	if (!stack)
-		return -ENOMEM;
-	bool layered = options->work >= 0;
-	stack->session = session;
-	stack->layered = layered;
-	stack->writable = options->flags & VU_STACK_WRITABLE;
-	stack->minimal = options->flags & VU_STACK_MINIMAL;
-	stack->sync = options->flags & VU_STACK_SYNC;
-	stack->attribute_whiteouts = options->flags & VU_STACK_XATTR_WHITEOUT;
-	stack->work = options->work;
-	stack->origins = options->origins;
-	stack->handles.fd = options->handles;
-	if (options->handles >= 0 && !(stack->handles.path = strdup(options->handles_path)))
-		return -ENOMEM;
-	pthread_mutex_init(&stack->quota.lock, NULL);
-	stack->handles.length = stack->handles.path ? strlen(stack->handles.path) : 0;
-	pthread_mutexattr_t recursive;
-	pthread_mutexattr_init(&recursive);
-	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
-	pthread_mutex_init(&stack->lock, &recursive);
-	int error = 0;
-	char path[32];
-	/* Callers with other ids make their new objects there; nobody reaches it by a path. */
-	if (layered && session->privileged && chmod(vu_fd_path(stack->work, path), 01733) < 0)
-		error = -errno;
-	for (unsigned i = 0; !error && i < options->count; i++)
-		error = add_tree(stack, options->fds[i], options->paths[i], layered && i + 1 < options->count);
-	for (unsigned i = 0; layered && !session->privileged && i + 1 < stack->count; i++)
-		stack->has_owners |= may_have_owners(&stack->trees[i]);
-	if (!error && layered)
-		error = vu_links_read(stack);
-	if (!error)
-		error = vu_namespace_fill_stack(&session->names, stack, options->target);
-	if (error < 0) {
-		vu_stack_free(stack);
-		return error;
-	}
-	if (layered)
-		vu_quota_set(session, stack, options->size);
-	return 0;
 }
 
 bool vu_stack_judge(struct vu_stack *stack, const char *path, const struct vu_seen *seen, const char *host)

@@ -3,6 +3,7 @@
  *
  *	dirs.c		which directories a layer has, in memory, so that what a layer does not touch costs one look-up
  *	facts.c		and which names are no directories and known, so that it costs none
+ *	stack_new.c	a stack comes, and goes
  *	stack.c		a path below a stack → the object that it shows
  *	copy_up.c	bring an object, and the directories that lead to it, into the topmost tree, with copy.c
  *	links.c		files with several names
@@ -148,8 +149,12 @@ bool vu_facts_noted(const struct vu_stack *stack, const char *path);
 void vu_facts_note(struct vu_stack *stack, const char *path);
 void vu_facts_free(struct vu_stack *stack);
 
-/* stack.c */
+/* stack_new.c */
 void vu_stack_free(struct vu_stack *stack);
+/* Its descriptors: no version of the table has it any more. States refer to it until the session ends. */
+void vu_stack_close(struct vu_stack *stack);
+
+/* stack.c */
 /* O_PATH of what `path` (plain names) shows below the stack; *seen says where it was found. */
 int vu_stack_open(struct vu_stack *stack, const char *path, uint64_t flags, struct vu_seen *seen);
 /* The same without a look at which tree is the lowest: seen->lowest says the last, whatever that has. */

@@ -177,8 +177,11 @@ struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonl
 /* Before the session starts: into the only version there is. */
 int vu_namespace_fill(struct vu_namespace *names, struct vu_mount *mount);
 int vu_namespace_fill_stack(struct vu_namespace *names, struct vu_stack *stack, const char *target);
-/* vu_session_mount() of any kind; `wired` is the mount's then, and the source as well. */
-int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired);
+/* vu_session_mount() of any kind; `wired` or `stack` is the mount's then, and the source as well. */
+int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired,
+		       struct vu_stack *stack);
+/* The trees of a stack but its lowest: found by their paths on the host, and by nothing else. */
+int vu_mount_add_trees(struct vu_mount *whole);
 /* From a mount that is in no version any more; -EBUSY while it is in one, -EINVAL: no such mount. NULL: it has none. */
 int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired);
 /* claims.c: a version with these claims in place of others; they are the namespace's then. */

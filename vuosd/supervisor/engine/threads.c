@@ -70,7 +70,8 @@ static _Thread_local unsigned own_turn; /* the last that this thread has taken *
 void vu_notify_step_aside(struct vu_call *call)
 {
 	struct vu_listener *listener = call->listener;
-	if (atomic_load(&listener->leader) == own_turn) /* else somebody else receives already */
+	/* A thread that looks for nobody (vu_session_look) has none; else somebody else receives already. */
+	if (listener && atomic_load(&listener->leader) == own_turn)
 		pass_on(listener);
 }
 

@@ -195,7 +195,7 @@ int vu_session_wire(struct vu_session *session, const struct vu_wire_mount *opti
 					  .type = options->type,
 					  .name = options->name,
 					  .options = options->options };
-	int number = vu_namespace_mount(session, &mount, wired);
+	int number = vu_namespace_mount(session, &mount, wired, NULL);
 	if (number >= 0)
 		return number;
 	close(tree);

@@ -18,7 +18,7 @@ from vuosd.supervisor import members
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.mount import Mount
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable
-from vuosd.supervisor.session import Below, Flight, Placed, Resolved, Wired
+from vuosd.supervisor.session import Below, Flight, Placed, Resolved, Stacked, Wired
 
 if TYPE_CHECKING:
     from vuosd.supervisor.modules.loaded import Modules
@@ -32,6 +32,9 @@ class Engine(Protocol):
     """What of the engine's session is needed here."""
 
     def mount(self, entry: Placed, space: int = 0, below: Below | None = None, *, wire: int = 0) -> int: ...
+    def mount_stack(
+        self, stack: Stacked, space: int = 0, below: Below | None = None, *, served: bool = False
+    ) -> int: ...
     def unmount(self, number: int, space: int = 0) -> bool: ...
     def mount_wire(self, wire: Wired, space: int = 0) -> int: ...
     def end_wire(self, number: int) -> int: ...
@@ -51,6 +54,9 @@ class Table:
 
     def mount(self, entry: Placed, below: Below | None = None, *, wire: int = 0) -> int:
         return self._engine.mount(entry, self._space, below, wire=wire)
+
+    def mount_stack(self, stack: Stacked, below: Below | None = None, *, served: bool = False) -> int:
+        return self._engine.mount_stack(stack, self._space, below, served=served)
 
     def unmount(self, number: int) -> bool:
         return self._engine.unmount(number, self._space)

@@ -10,7 +10,7 @@ import trio
 
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options
-from vuosd.supervisor.session import Below
+from vuosd.supervisor.session import Below, Stacked
 
 if TYPE_CHECKING:
     from vuosd.supervisor.mounting.types import Type
@@ -73,6 +73,8 @@ class Mount:
         """Its server has been started by vumount, for whom it is one of ours."""
         self.locked = False
         """… and it stays read-only."""
+        self.stack: Stacked | None = None
+        """Of several trees."""
         self.served = bool(path)
         """A process answers for it."""
         self.exclusive = False

@@ -23,7 +23,7 @@ from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable,
 from vuosd.supervisor.mounting.output import Output
 from vuosd.supervisor.mounting.starting import Start
 from vuosd.supervisor.scratch import Scratch
-from vuosd.supervisor.session import Below, Placed, Resolved, Wired
+from vuosd.supervisor.session import Below, Placed, Resolved, Stacked, Wired
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
@@ -286,13 +286,26 @@ class Mounts:
         self.entered(mount)
         return mount
 
+    def show_stack(self, stack: Stacked, below: Below | None = None, *, served: bool = False) -> Mount:
+        """Several trees as one; the descriptors are taken. `served`: one of them is a file system that a
+        process serves. OSError.
+        """
+        flags = 0 if stack.writable else options.MS_RDONLY
+        source = os.fsdecode(stack.sources[0])
+        mount = Mount(stack.kind, source, stack.target, flags, "", transport=NONE, path=b"")
+        mount.stack, mount.served = stack, served
+        mount.number = self.table.mount_stack(stack, below, served=served)
+        self._mounts.append(mount)
+        log.info("mount %d: %s on %s", mount.number, stack.kind, mount.place)
+        return mount
+
     async def remount(self, target: bytes, flags: int) -> None:
         """Other flags for the mount at a place. MountError: EINVAL if there is none, EBUSY for "ro" while
         something there is open for writing.
         """
         mount = self._own(self._found(target))
-        if mount.type == UNREAL:
-            raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: type {UNREAL} cannot be remounted")
+        if mount.type == UNREAL or mount.stack is not None:
+            raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: type {mount.type} cannot be remounted")
         if mount.locked and not flags & options.MS_RDONLY:  # MNT_LOCK_READONLY
             raise MountError(errno.EPERM, f"{os.fsdecode(target)}: the view shows its source read-only")
         flags &= options.KEPT
@@ -311,8 +324,8 @@ class Mounts:
     async def move(self, source: bytes, target: bytes) -> None:
         """The uppermost mount at `source` is seen at `target` from now on, and only there."""
         mount = self._own(self._found(source))
-        if mount.type == UNREAL:
-            raise MountError(errno.EINVAL, f"{os.fsdecode(source)}: type {UNREAL} cannot be moved")
+        if mount.type == UNREAL or mount.stack is not None:
+            raise MountError(errno.EINVAL, f"{os.fsdecode(source)}: type {mount.type} cannot be moved")
         if target.startswith(source.rstrip(b"/") + b"/"):
             raise MountError(errno.ELOOP, "a mount cannot be moved into itself")
         fd = await self.root(mount)
@@ -345,6 +358,8 @@ class Mounts:
 
     async def root(self, mount: Mount) -> int:
         """A descriptor of what a mount shows; it makes the mount busy."""
+        if mount.stack is not None:
+            return (await trio.to_thread.run_sync(self.family.engine.look, mount.target, self.space)).fd
         if mount.wire:
             return os.open(mount.path + b"/tree", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return await (await self.namespace()).root(mount.path) if mount.path else os.dup(mount.fd)
@@ -399,6 +414,8 @@ class Mounts:
                 await self._leave(mount, flags)
             elif mount.path:
                 await self._unmount(mount, flags)
+            elif mount.stack is not None:
+                await self._unmount_stack(mount, mount.stack, lazy)
             else:
                 if mount.end:
                     self.table.unmount(mount.end)
@@ -449,6 +466,15 @@ class Mounts:
             raise from_os(error, name) from None
         except NamespaceUnavailable:
             log.warning("%s: the process that mounted it has died", name)
+
+    async def _unmount_stack(self, mount: Mount, stack: Stacked, lazy: bool) -> None:
+        if not lazy:
+            pids = members.of_session(self.session)
+            for path in filter(None, (*stack.paths, stack.handles_path)):
+                if using := await trio.to_thread.run_sync(users.users_below, pids, path):
+                    text = f"{os.fsdecode(mount.target)} is in use: {users.listed(using)}"
+                    raise MountError(errno.EBUSY, text)
+        self.table.unmount(mount.number)
 
     async def users_of(self, mount: Mount, own: bool = False) -> list[users.User]:
         """Who has something of it open; `own`: of this namespace alone."""

@@ -101,9 +101,9 @@ class Outside:
         what = found[covering]
         if what is None:
             return covering, os.open("/", os.O_PATH | os.O_CLOEXEC)
-        if isinstance(what, Mount):
+        if isinstance(what, Mount) and what.stack is None:
             return covering, await self.mounts.root(what)
-        if isinstance(what, Stacked):
+        if isinstance(what, Stacked | Mount):
             return target, await trio.to_thread.run_sync(self._look, target)
         if what < 0:
             raise MountError(errno.ENOENT, f"{os.fsdecode(target)} is hidden in this view")

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from vuosd.supervisor import stacks
 from vuosd.supervisor.mounting import options, types
 from vuosd.supervisor.mounting.errors import MountError, from_os
-from vuosd.supervisor.mounting.mount import UNREAL, Wanted
+from vuosd.supervisor.mounting.mount import KERNEL, UNREAL, Wanted
 from vuosd.supervisor.prepared import Refused
-from vuosd.supervisor.session import Placed, Resolved
+from vuosd.supervisor.session import Placed, Resolved, Stacked
 from vuosd.views import Entry, Kind, ProfileError, View, about
 from vuosd.views.errors import quote
 from vuosd.views.table import fold, host_paths, lookup
 
 if TYPE_CHECKING:
+    from vuosd.supervisor.held import Layers
     from vuosd.supervisor.mounting.mounter import Mounter
 
 _BLAMED = {errno.EINVAL: "options", errno.ENODEV: "type"}
@@ -74,7 +76,9 @@ def wanted(entry: Entry) -> Wanted:
     return Wanted(served.type, served.source, path, entry.target, True, flags, ",".join(words))
 
 
-async def mount_all(mounter: "Mounter", view: View, late: Sequence[Entry | Placed]) -> None:
+async def mount_all(
+    mounter: "Mounter", view: View, late: Sequence[Entry | Placed | Stacked], layers: "Layers | None"
+) -> None:
     """Those of a profile, and what lies in them, outermost first. Refused, with what has been mounted left to
     whoever ends the session.
     """
@@ -87,6 +91,11 @@ async def mount_all(mounter: "Mounter", view: View, late: Sequence[Entry | Place
         try:
             if isinstance(one, Placed):
                 mounter.mounts.table.mount(one)
+            elif isinstance(one, Stacked):
+                mounter.mounts.show_stack(one)
+            elif one.upon is not None:
+                assert layers is not None
+                await _mount_cow(mounter, one, layers)
             else:
                 await _mount(mounter, table, wanted(one))
                 done.append(one)
@@ -114,6 +123,30 @@ async def _mount(mounter: "Mounter", table: Mapping[bytes, Entry], wanted: Wante
         os.close(found.fd)
 
 
+async def _mount_cow(mounter: "Mounter", entry: Entry, layers: "Layers") -> None:
+    """Upon a file system. MountError, OSError."""
+    assert entry.upon is not None
+    mounts = mounter.mounts
+    below = mounts.at(entry.upon.target)
+    assert below is not None
+    if below.transport != KERNEL:
+        text = "what a file system has by wire only the engine reads"
+        raise MountError(errno.EOPNOTSUPP, f"no cow can be upon {below.place}: {text}; see `vuctl doctor`")
+    root = await mounts.root(below)
+    try:
+        path = os.path.relpath(entry.target, entry.upon.target)
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        upon = b"/proc/self/fd/%d" % fd
+        layers.stand(entry.target, upon)
+        stack = stacks.with_handles(stacks.stacked(entry, layers, (upon,)), mounts.scratch)
+        mounts.show_stack(stack, served=True)
+    finally:
+        os.close(fd)
+
+
 def _of_cow(mounter: "Mounter", path: bytes, wanted: Wanted) -> Resolved:
     """What a cow has at a path; where it will be written the copy in the layer. MountError."""
     session, env = mounter.mounts.family.engine, mounter.mounts.env
@@ -131,7 +164,9 @@ def _of_cow(mounter: "Mounter", path: bytes, wanted: Wanted) -> Resolved:
         raise from_os(error, f"{wanted.path}, as the cow has it") from None
 
 
-async def _has_place(mounter: "Mounter", view: View, one: Entry | Placed, outer: Entry) -> None:
+async def _has_place(
+    mounter: "Mounter", view: View, one: Entry | Placed | Stacked, outer: Entry
+) -> None:
     """Refused unless the directory above a target is there, in the file system that it lies in."""
     above = os.path.dirname(one.target)
     try:
