@@ -128,5 +128,12 @@ noreturn void become_command(const struct setup *setup, int sock)
 		_exit(EXIT_OURS);
 	prctl(PR_SET_PDEATHSIG, 0);
 	set_signal_mask(setup->mask);
+	/* Only now is it the view's. */
+	if (setup->directory && chdir(setup->directory) < 0) {
+		complain(errno,
+			 "cannot begin in %s, as the view shows it (it is the current directory, or the view's cwd)",
+			 setup->directory);
+		_exit(EXIT_OURS);
+	}
 	execute_command(&setup->command);
 }

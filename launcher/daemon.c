@@ -95,7 +95,7 @@ static int start_private(void)
 	return -error;
 }
 
-int connect_to_daemon(void)
+int connect_to_daemon(bool start)
 {
 	const char *directory = getenv("XDG_RUNTIME_DIR");
 	int sock = -ENOENT;
@@ -106,6 +106,10 @@ int connect_to_daemon(void)
 		return sock;
 	if (sock == -EPERM) {
 		complain(0, "the daemon at %s/vuosd/control belongs to another user", directory);
+		return sock;
+	}
+	if (!start) {
+		complain(0, "no vuosd is running, and only a view that it has started can be entered");
 		return sock;
 	}
 	sock = start_private();

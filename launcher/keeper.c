@@ -148,7 +148,7 @@ static void hear_front(struct keeper *k)
 	close(k->front);
 	k->front = -1;
 	if (!k->goodbye && !k->keep_tree)
-		kill_tree(k->setup.tag);
+		kill_tree();
 }
 
 static noreturn void watch(struct keeper *k)
@@ -183,7 +183,7 @@ static noreturn void watch(struct keeper *k)
 	_exit(0);
 }
 
-noreturn void keep(int session, int front, uint64_t mask)
+noreturn void keep(int session, int front, uint64_t mask, bool enters)
 {
 	static struct keeper k;
 	struct sigaction on_child = { .sa_handler = SIG_DFL };
@@ -191,6 +191,7 @@ noreturn void keep(int session, int front, uint64_t mask)
 
 	k.session = session;
 	k.front = front;
+	k.enters = enters;
 	k.front_pid = getppid();
 	k.setup.mask = mask;
 	k.setup.keeper = getpid();

@@ -1,5 +1,6 @@
 /*
- * vuos-run: the launcher. It gets a view's filter from the daemon, starts the command under it and stays as its ancestor.
+ * vuos-run: the launcher. It gets a view's filter from the daemon, starts the command under it and stays as its ancestor. With
+ * --enter (vuctl enter) the view is that of a session which runs; several launchers then have processes in it.
  *
  *	main.c		options; asks the daemon for a session, splits in two
  *	daemon.c	finds the daemon, or starts a private one
@@ -61,6 +62,7 @@ enum message_type {
 	MESSAGE_MEM = 8,
 	MESSAGE_REMOTE = VU_MESSAGE_REMOTE,
 	MESSAGE_WARNING = VU_MESSAGE_WARNING,
+	MESSAGE_ENTER = 11,
 };
 
 enum { MESSAGE_FDS = 4 };
@@ -115,7 +117,8 @@ struct asked {
 
 /* A memfd that says so. */
 int make_request(const struct asked *asked);
-int read_command(int fd, struct strings *command);
+/* `cwd`: where to be told the directory to go to, of a command for a session that runs; else NULL. */
+int read_command(int fd, const char **cwd, struct strings *command);
 /* What such a memfd holds, the caller's to free; NULL without memory. */
 char *request_text(const struct asked *asked, size_t *length);
 /* The answer for a nested view: the directory to go to, "" for none, and the command. They point into `text`. */
@@ -128,8 +131,8 @@ void run_nested(const struct asked *asked, bool ask);
 
 /* ---- daemon.c ---- */
 
-/* A connected socket; complains and returns < 0 if there can be none. */
-int connect_to_daemon(void);
+/* A connected socket; complains and returns < 0 if there can be none. `start`: a private one, where none is running. */
+int connect_to_daemon(bool start);
 /* Another program of ours, argv[0]: beside us, else in PATH. Returns only on failure, with errno. */
 void exec_ours(const char **argv);
 
@@ -141,6 +144,7 @@ struct setup {
 	uint32_t filter_length;
 	struct strings command;
 	int landlock, cwd; /* or -1 */
+	const char *directory; /* where to go once the filter is in place, a path in the view; or NULL */
 	pid_t keeper;
 	uint64_t mask; /* as FRONT got it */
 	struct sigaction on_child; /* likewise */
@@ -189,13 +193,13 @@ struct report {
 /* And FRONT to KEEPER: one byte each. */
 enum { NOTE_MOVED = 'm', NOTE_AWAKE = 'a', NOTE_GOODBYE = 'g' };
 
-noreturn void keep(int session, int front, uint64_t mask);
+noreturn void keep(int session, int front, uint64_t mask, bool enters);
 noreturn void be_front(int keeper_sock, pid_t keeper, struct layers *layers);
 /* Closes all descriptors but `keep`, in a table of our own from now on. */
 void close_all_but(const int *keep, int count);
 
-/* Kills every process of the session, and everything that descends from us, until nothing is left. */
-void kill_tree(uint64_t tag);
+/* Kills everything that descends from us, until nothing is left. */
+void kill_tree(void);
 
 struct broker {
 	int sock;
@@ -211,6 +215,7 @@ struct keeper {
 	int front; /* to FRONT; -1: it is gone */
 	int children; /* signalfd of SIGCHLD */
 	pid_t front_pid, command;
+	bool enters; /* a session that others have begun */
 	bool keep_tree, goodbye, exited, command_reaped, stays, broker_started;
 	int stopped; /* the signal that stopped the command, or 0 */
 	bool told_stopped; /* FRONT was told, and has not said since that it runs again */

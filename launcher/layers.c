@@ -142,20 +142,23 @@ void tell_of_layers(struct layers *l, pid_t group, bool stays)
 		join_job(l, group);
 		set_signal_mask(l->mask);
 	}
+	bool others = false;
 	while (receive_record(l->report, &r, stays ? MSG_DONTWAIT : 0)) {
 		if (!strcmp(r.what, "open")) {
 			open++;
 			continue;
 		}
 		open--;
-		if (!strcmp(r.what, "same")) {
+		if (!strcmp(r.what, "stays")) {
+			others = true;
+		} else if (!strcmp(r.what, "same")) {
 			if (l->ask)
 				dprintf(l->person, "vuos-run: nothing was changed\n");
 		} else if (!l->ask || !ask(l, &r)) {
 			dprintf(l->person, "vuos-run: %s\n", r.sentence);
 		}
 	}
-	if (open > 0 && stays)
+	if (others || (open > 0 && stays))
 		dprintf(l->person,
 			"vuos-run: processes of the view still run; what they change goes to its layer (vuctl ps, "
 			"vuctl layers)\n");

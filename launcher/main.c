@@ -18,7 +18,8 @@ extern char **environ;
 
 static const char usage[] =
 	"usage: vuos-run [-v|--view=PROFILE] [-n|--name=NAME] [--cow[=DIR]] [--on=LAYER] [--ask]\n"
-	"                [--store=DIR] [--] COMMAND [ARGUMENT...]\n";
+	"                [--store=DIR] [--] COMMAND [ARGUMENT...]\n"
+	"       vuos-run --enter=VIEW [--] COMMAND [ARGUMENT...]\n";
 static const char help[] =
 	"\n"
 	"Run COMMAND in a view: its own picture of files, made by vuosd, which is started when none is running.\n"
@@ -33,18 +34,22 @@ static const char help[] =
 	"      --ask           at the end show what was changed and ask: commit, drop, keep or a shell\n"
 	"      --store=DIR     where layers are kept; without it $XDG_STATE_HOME/vuos or ~/.local/state/vuos\n"
 	"\n"
+	"      --enter=VIEW    in a view that runs, by its name or the number of a process in it; `vuctl enter` is the "
+	"same\n"
+	"\n"
 	"      --help          print this and exit\n"
 	"      --version       print the version and exit\n"
 	"\n"
 	"Signals, job control and exit status are those of COMMAND. 125: vuos-run or vuosd failed;\n"
 	"126: COMMAND cannot be executed; 127: COMMAND is not found.\n";
 
-enum { OPTION_COW = 256, OPTION_ON, OPTION_ASK, OPTION_STORE };
+enum { OPTION_COW = 256, OPTION_ON, OPTION_ASK, OPTION_STORE, OPTION_ENTER };
 
 struct options {
 	struct asked asked;
 	int layer_count;
 	bool ask;
+	const char *enter; /* the view that is to be entered, or NULL */
 };
 
 static void add_layer(struct options *o, const char *key, const char *value)
@@ -72,6 +77,7 @@ static struct options parse(int argc, char **argv)
 		{ "cow", optional_argument, NULL, OPTION_COW },
 		{ "on", required_argument, NULL, OPTION_ON },
 		{ "ask", no_argument, NULL, OPTION_ASK },
+		{ "enter", required_argument, NULL, OPTION_ENTER },
 		{ "store", required_argument, NULL, OPTION_STORE },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
@@ -90,6 +96,7 @@ static struct options parse(int argc, char **argv)
 		case OPTION_ON: add_layer(&o, "on", optarg); break;
 		case OPTION_STORE: add_layer(&o, "store", optarg); break;
 		case OPTION_ASK: o.ask = true; break;
+		case OPTION_ENTER: o.enter = optarg; break;
 		case 'h': printf("%s%s", usage, help); exit(fflush(stdout) ? EXIT_OURS : 0);
 		case 'V': printf("vuos-run %s\n", VUOSD_VERSION); exit(fflush(stdout) ? EXIT_OURS : 0);
 		default: fputs(usage, stderr); exit(EXIT_OURS);
@@ -98,6 +105,10 @@ static struct options parse(int argc, char **argv)
 	if (optind == argc) {
 		complain(0, "a command is missing");
 		fputs(usage, stderr);
+		exit(EXIT_OURS);
+	}
+	if (o.enter && (*o.asked.profile || *o.asked.name || o.layer_count || o.ask)) {
+		complain(0, "--enter takes no other option: the view is as it was begun");
 		exit(EXIT_OURS);
 	}
 	if (!*o.asked.profile && !o.layer_count && o.ask) {
@@ -118,7 +129,10 @@ static int send_request(int sock, const struct options *o, int report)
 	if (fds[0] < 0)
 		return fds[0];
 	fds[1] = above_stdio(open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
-	int r = fds[1] < 0 ? -errno : send_message(sock, MESSAGE_RUN, NULL, 0, fds, report < 0 ? 2 : 3);
+	int r = -errno;
+	if (fds[1] >= 0)
+		r = send_message(sock, o->enter ? MESSAGE_ENTER : MESSAGE_RUN, o->enter,
+				 o->enter ? strlen(o->enter) : 0, fds, report < 0 ? 2 : 3);
 	close(fds[0]);
 	if (fds[1] >= 0)
 		close(fds[1]);
@@ -133,11 +147,12 @@ int main(int argc, char **argv)
 	};
 	int pair[2], report[2] = { -1, -1 };
 
-	run_nested(&options.asked, options.ask);
-	int session = connect_to_daemon();
+	if (!options.enter)
+		run_nested(&options.asked, options.ask);
+	int session = connect_to_daemon(!options.enter);
 	if (session < 0)
 		return EXIT_OURS;
-	bool layered = *options.asked.profile || options.layer_count;
+	bool layered = *options.asked.profile || options.layer_count || options.enter;
 	if (layered && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, report) < 0) {
 		complain(errno, "cannot make a socket");
 		return EXIT_OURS;
@@ -164,7 +179,7 @@ int main(int argc, char **argv)
 		close(pair[0]);
 		if (layers.report >= 0)
 			close(layers.report);
-		keep(session, pair[1], mask);
+		keep(session, pair[1], mask, options.enter);
 	}
 	set_signal_mask(mask);
 	if (keeper < 0) {

@@ -134,7 +134,7 @@ int read_nested(char *text, size_t size, const char **cwd, struct strings *comma
 	return key && *cwd && !strcmp(key, "cwd") ? take_command(&r, command) : -EPROTO;
 }
 
-int read_command(int fd, struct strings *command)
+int read_command(int fd, const char **cwd, struct strings *command)
 {
 	struct stat st;
 
@@ -143,6 +143,8 @@ int read_command(int fd, struct strings *command)
 	char *text = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	if (text == MAP_FAILED)
 		return -errno;
+	if (cwd)
+		return read_nested(text, st.st_size, cwd, command);
 	struct reader r = { text, text + st.st_size };
 	return take_command(&r, command);
 }

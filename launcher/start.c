@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SETUP_LANDLOCK = 1, SETUP_KEEP_TREE = 2, SETUP_CWD = 4 };
+enum { SETUP_LANDLOCK = 1, SETUP_KEEP_TREE = 2, SETUP_CWD = 4, SETUP_CHDIR = 8 };
 
 void report_to_front(const struct keeper *k, enum report_kind kind, int value)
 {
@@ -72,7 +72,8 @@ static void expect(const struct keeper *k, struct message *m, enum message_type 
 	if (r == 1 && m->header.type == type)
 		return;
 	if (r == 0)
-		complain(0, "vuosd ended before the session began");
+		complain(0,
+			 k->enters ? "the view ended before it was entered" : "vuosd ended before the session began");
 	else if (r == -EPROTO && !memcmp(m->header.magic, "VUOS", 4) && m->header.version != VU_PROTOCOL)
 		complain(0, "vuosd speaks protocol %u, vuos-run %d: they are of different versions; run `vuctl stop`",
 			 m->header.version, VU_PROTOCOL);
@@ -111,7 +112,7 @@ static void read_setup(struct keeper *k)
 		complain(errno, "cannot map the filter");
 		give_up(k, EXIT_OURS);
 	}
-	int r = read_command(m.fds[1], &s->command);
+	int r = read_command(m.fds[1], payload.flags & SETUP_CHDIR ? &s->directory : NULL, &s->command);
 	if (r < 0) {
 		complain(-r, "cannot read the command");
 		give_up(k, EXIT_OURS);

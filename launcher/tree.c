@@ -1,6 +1,6 @@
 /*
- * Kills every process of the session. Members are known by the tag in their RLIMIT_LOCKS, which the kernel lets them inherit,
- * and by descent: KEEPER is their subreaper, so an orphan becomes its child and nobody leaves.
+ * Kills every process that the command has left. They are known by descent: KEEPER is their subreaper, so an orphan becomes its child
+ * and nobody leaves. Other members of the session, started by launchers that have entered it, live on.
  */
 #include "launcher.h"
 
@@ -12,11 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define STATE_BITS 24
 
 struct process {
 	pid_t pid, parent;
@@ -44,14 +41,7 @@ static pid_t parent_of(pid_t pid, bool *dead)
 	return parent;
 }
 
-static bool tagged(pid_t pid, uint64_t tag)
-{
-	struct rlimit limit;
-
-	return prlimit(pid, RLIMIT_LOCKS, NULL, &limit) == 0 && limit.rlim_cur >> STATE_BITS == tag >> STATE_BITS;
-}
-
-static size_t list_processes(struct process **list, uint64_t tag)
+static size_t list_processes(struct process **list)
 {
 	DIR *proc = opendir("/proc");
 	size_t count = 0, room = 0;
@@ -72,7 +62,7 @@ static size_t list_processes(struct process **list, uint64_t tag)
 		}
 		struct process *p = &(*list)[count++];
 
-		*p = (struct process){ .pid = pid, .ours = tagged(pid, tag) };
+		*p = (struct process){ .pid = pid };
 		p->parent = parent_of(pid, &p->dead);
 	}
 	if (proc)
@@ -97,13 +87,13 @@ static void mark_descendants(struct process *list, size_t count)
 	} while (changed);
 }
 
-void kill_tree(uint64_t tag)
+void kill_tree(void)
 {
 	struct process *list;
 	pid_t pid;
 
 	for (;;) {
-		size_t count = list_processes(&list, tag), left = 0;
+		size_t count = list_processes(&list), left = 0;
 
 		mark_descendants(list, count);
 		for (size_t i = 0; i < count; i++) {

@@ -94,19 +94,25 @@ def test_background_jobs_and_wait(screen: Screen) -> None:
     screen.shows("waited 3")
 
 
-def test_the_launcher_stops_and_continues_with_its_command(box: Box) -> None:
-    """An outer shell's Ctrl-Z, fg and Ctrl-C on vuos-run itself are the command's."""
+@pytest.mark.parametrize("enters", [False, True], ids=["begins", "enters"])
+def test_the_launcher_stops_and_continues_with_its_command(box: Box, enters: bool) -> None:
+    """An outer shell's Ctrl-Z, fg and Ctrl-C on vuos-run itself are the command's; on `vuctl enter` too."""
+    words = box.vuos_run()
+    if enters:
+        name = box.scratch.name
+        box.popen([*box.vuos_run(None, f"--name={name}"), "sleep", "1000"])
+        words = [box.installation.bin / "vuctl", "enter", name, "--"]
     screen = Screen(box, "PS1='outer> ' bash --norc --noprofile -i")
     try:
         screen.shows("outer>")
-        screen.type(" ".join([*map(str, box.vuos_run()), READY_CAT]), "Enter")
+        screen.type(" ".join([*map(str, words), READY_CAT]), "Enter")
         screen.shows("up1")
         screen.type("one", "Enter")
         screen.shows("one\none")
         screen.type("C-z")
         screen.shows("Stopped")
         screen.type("fg", "Enter")
-        screen.shows(f"fg\n{str(box.vuos_run()[0])[:40]}")
+        screen.shows(f"fg\n{str(words[0])[:40]}")
         screen.type("two", "Enter")
         screen.shows("two\ntwo")
         screen.type("C-c")

@@ -45,8 +45,12 @@ def outside(box: Box, tree: Tree) -> Iterator[tuple[int, str]]:
         process.wait()
 
 
-def attack(box: Box, tree: Tree, *, profile: str | None, keepers: bool = False) -> dict[str, str]:
-    """What came of each attack, natively when there is no profile."""
+def attack(
+    box: Box, tree: Tree, *, profile: str | None, keepers: bool = False, enters: bool = False
+) -> dict[str, str]:
+    """What came of each attack, natively when there is no profile. `enters`: by a command that has entered
+    the view.
+    """
     directory = os.open(tree.top / "sec", os.O_RDONLY | os.O_DIRECTORY)
     path_only = os.open(tree.top / "sec", os.O_PATH | os.O_DIRECTORY)
     assert box.runtime
@@ -57,6 +61,10 @@ def attack(box: Box, tree: Tree, *, profile: str | None, keepers: bool = False) 
             env["KEEPERS"] = "1"
         argv = [program(box.programs, "reach"), tree.top, str(pid)]
         command = argv if profile is None else [*box.vuos_run(profile), *argv]
+        if enters:
+            name = box.scratch.name
+            box.popen([*box.vuos_run(profile, f"--name={name}"), "sleep", "1000"])
+            command = [box.installation.vuos_run, f"--enter={name}", "--", *argv]
         result = box.native(command, env=env, pass_fds=(directory, path_only), cwd=tree.top / "pub").check()
     os.close(directory)
     os.close(path_only)
@@ -78,8 +86,9 @@ def test_natively_each_attack_reaches_its_end(box: Box, tree: Tree) -> None:
     assert {name for name, how in got.items() if how != "GOT"} <= KERNEL
 
 
-def test_nothing_is_reached(box: Box, tree: Tree) -> None:
-    got = attack(box, tree, profile=tree.profile(), keepers=True)
+@pytest.mark.parametrize("enters", [False, True], ids=["first", "entered"])
+def test_nothing_is_reached(box: Box, tree: Tree, enters: bool) -> None:
+    got = attack(box, tree, profile=tree.profile(), keepers=True, enters=enters)
     assert {
         "names",
         "control",

@@ -7,10 +7,10 @@ is no terminal, or the layer cannot be shown.
 import argparse
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 
+from vuosd.cli import launcher
 from vuosd.cli.layer_arguments import add_store, store_argument
 from vuosd.cli.output import fail, print_text
 from vuosd.layers import LayerError, drop
@@ -94,13 +94,12 @@ def _answer(terminal: int, name: str) -> str:
 
 def _shell(arguments: argparse.Namespace, store: list[str]) -> None:
     """A shell that goes on in the layer."""
-    beside = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "vuos-run")
-    launcher = beside if os.access(beside, os.X_OK) else shutil.which("vuos-run")
-    if launcher is None:
+    path = launcher.find()
+    if path is None:
         print_text("vuctl: cannot find vuos-run beside vuctl or in PATH")
         return
     view = [] if arguments.view is None else [f"--view={arguments.view}"]
     shell = os.environ.get("SHELL") or "/bin/sh"
     with open("/dev/tty", "r+b", buffering=0) as terminal:
-        words = [launcher, *view, *store, f"--on={arguments.layer}", "--", shell]
+        words = [path, *view, *store, f"--on={arguments.layer}", "--", shell]
         subprocess.run(words, stdin=terminal, stdout=terminal, stderr=terminal, check=False)

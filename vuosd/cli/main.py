@@ -10,6 +10,7 @@ from types import ModuleType
 COMMANDS = {
     "ps": "list the views that run",
     "show": "show one view: its entries, its environment, its counts",
+    "enter": "run a command in a view that runs",
     "mount": "mount a file system in a view that runs",
     "umount": "unmount what was mounted in a view that runs",
     "mounts": "list what has been mounted in a view since it runs",
@@ -71,7 +72,12 @@ def _parsed(
         if getattr(module, "PATHS_AFTER_DASHES", False):
             at = words.index("--")
             words, paths = words[:at], words[at + 1 :]
-    arguments = parser.parse_args(words)
+    try:
+        arguments = parser.parse_args(words)
+    except SystemExit as end:
+        if end.code == 2 and chosen in COMMANDS:  # the command may have another number for it
+            raise SystemExit(getattr(_module(chosen), "USAGE_STATUS", 2)) from None
+        raise
     if paths:
         arguments.paths += paths
     return arguments, _module(arguments.command)

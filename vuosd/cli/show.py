@@ -44,6 +44,12 @@ def _print(view: dict[str, Any]) -> None:
         "view": view["name"],
         "profile": view["profile"] or ("none" if view["entries"] else "none: everything passes through"),
         "command": command_line(view["command"], 200),
+        "entered by": "; ".join(
+            f"{one['pid']} {command_line(one['command'])}"
+            + (f" (in nested view {one['namespace']})" if one["namespace"] else "")
+            for one in view["entered"]
+        )
+        or "nobody",
         "directory": view["cwd"],
         "running for": age(time.time() - view["since"]),
         "processes": f"{len(processes)}: {listed}",

@@ -43,10 +43,10 @@ def _serve() -> int:
     from vuosd.supervisor.runtime import Running, RuntimeUnavailable
 
     try:
-        from vuosd.control.server import answer
+        from vuosd.control.server import answer, find
         from vuosd.supervisor.daemon import start
 
-        return start(answer)
+        return start(answer, find)
     except (Running, RuntimeUnavailable) as error:
         print(f"vuosd: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ import trio
 
 from vuosd import __version__
 from vuosd.supervisor import members
-from vuosd.supervisor.daemon import Daemon, Worker
+from vuosd.supervisor.daemon import Daemon, Unclear, Worker
 
 Reply = dict[str, Any]
 
@@ -91,8 +91,9 @@ def _find(daemon: Daemon, wanted: object) -> Worker:
     return found[0]
 
 
-class Unclear(Exception):
-    """Which session is meant; the text is for the person."""
+def find(daemon: Daemon, wanted: str) -> tuple[Worker, int]:
+    """As supervisor.daemon.Find."""
+    return _find(daemon, wanted), _state(wanted)
 
 
 async def show(daemon: Daemon, asked: Reply) -> Reply:

@@ -4,8 +4,9 @@
                           │ "another spare"             ▲ forks, reaps
                           └──────▶ zygote.py ───────────┘
     vuos-run ──RUN──▶ private.py ──forks──▶ worker.py        (no daemon)
+    vuos-run ──ENTER──▶ daemon.py ──the connection──▶ the worker of a session that runs: entering.py
 
-    messages.py   what goes over the sockets
+    messages.py   what goes over the sockets        receive.py  how who is in trio waits for it
     runtime.py    the runtime directory: socket and lock of the daemon
     members.py    a session's processes, found by the tag that the kernel keeps on each
     request.py    what the launcher asks for, and the command it gets back
@@ -22,6 +23,7 @@
     engine/       C: answers the notifications        log.py   lines on stderr
 
 The nouns: the *daemon* is one process of a user, the *zygote* its warm child that only forks, a *worker*
-serves one *session*, which is one run of the launcher; the *spare* is a worker that waits for its session;
+serves one *session*, which a run of the launcher begins, and others may enter; the *spare* is a worker that
+waits for its session;
 the *members* of a session are the processes under its filter.
 """

@@ -22,11 +22,12 @@ import trio
 from vuosd.supervisor import members, messages, zygote
 from vuosd.supervisor.log import log
 from vuosd.supervisor.messages import Message, Type
+from vuosd.supervisor.receive import receive
 from vuosd.supervisor.runtime import Place, inherited
-from vuosd.supervisor.watch import receive
 
 _GREETING_SECONDS = 10.0
 _ANSWER_SECONDS = 1.0
+_NAME_SECONDS = 1.0
 _ENDING_SECONDS = 2.5
 _UCRED = struct.Struct("=iII")
 _SHORT_OF_RESOURCES = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
@@ -34,10 +35,19 @@ _SHORT_OF_RESOURCES = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Answer = Callable[["Daemon", bytes], Awaitable[bytes]]
+Find = Callable[["Daemon", str], "tuple[Worker, int]"]
 
 
-def start(answer: Answer) -> int:
-    """`vuosd`: take the place or say why not (Running, RuntimeUnavailable), serve until told to end."""
+class Unclear(Exception):
+    """Which session is meant; the text is for the person."""
+
+
+def start(answer: Answer, find: Find) -> int:
+    """`vuosd`: take the place or say why not (Running, RuntimeUnavailable), serve until told to end.
+
+    `answer`: to a question of vuctl. `find`: the session that a text of a person means, and the state of the
+    process by which it was named, 0 for none; Unclear.
+    """
     for number in _ENDING:
         signal.signal(number, _end_early)
     activated = inherited()
@@ -52,7 +62,7 @@ def start(answer: Answer) -> int:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        daemon = Daemon(listener, ours, answer)
+        daemon = Daemon(listener, ours, answer, find)
         log.info("listening on %s", "a socket from systemd" if activated else place.control)
         trio.run(daemon.run)
         ours.close()
@@ -133,11 +143,12 @@ class Worker:
 class Daemon:
     """The control socket, the spare and the sessions."""
 
-    def __init__(self, listener: socket.socket, zygote: socket.socket, answer: Answer) -> None:
+    def __init__(self, listener: socket.socket, zygote: socket.socket, answer: Answer, find: Find) -> None:
         self.listener = listener
         self.listener.setblocking(False)
         self.zygote = zygote
         self.answer = answer
+        self.find = find
         self.spare: Worker | None = None
         self.workers: set[Worker] = set()
         self.started = time.time()
@@ -217,7 +228,7 @@ class Daemon:
         lock.
         """
         pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid != os.geteuid() and (uid != 0 or message.type == Type.RUN):
+        if uid != os.geteuid() and (uid != 0 or message.type in (Type.RUN, Type.ENTER)):
             # root may ask, but a view's supervisor must be of the user whose processes it serves
             return f"this is the daemon of user {os.geteuid()}, not of {uid}"
         if pid and members.tag_of(pid) is not None:
@@ -242,6 +253,8 @@ class Daemon:
             connection.close()
         elif message.type == Type.RUN:
             self._hand_off(connection, message)
+        elif message.type == Type.ENTER and len(message.fds) in (2, 3):
+            self._nursery.start_soon(self._hand_on, connection, message)
         elif message.type == Type.CONTROL:
             self._nursery.start_soon(self._control, connection, messages.large(message))
         else:
@@ -268,6 +281,37 @@ class Daemon:
             message.close()
             connection.close()
         self._ask_for_spare()
+
+    async def _found(self, wanted: str) -> tuple[Worker, int]:
+        """As `find`; a session that has just begun has not told its name yet."""
+        with trio.move_on_after(_NAME_SECONDS):
+            while True:
+                try:
+                    return self.find(self, wanted)
+                except Unclear:
+                    if all(worker.about is not None for worker in self.sessions):
+                        raise
+                await trio.sleep(0.005)
+        return self.find(self, wanted)
+
+    async def _hand_on(self, connection: socket.socket, message: Message) -> None:
+        """A launcher that enters a session goes to its worker."""
+        wanted = os.fsdecode(message.payload)
+        try:
+            worker, state = await self._found(wanted)
+            fds = [connection.fileno(), *message.fds]
+            messages.send(
+                worker.channel, Type.ENTER, messages.STATE.pack(state), fds, flags=socket.MSG_DONTWAIT
+            )
+        except Unclear as error:
+            messages.send_failure(connection, f"vuosd: {error}")
+        except (BrokenPipeError, ConnectionResetError):
+            messages.send_failure(connection, f"vuosd: view {wanted} has just ended")
+        except OSError as error:
+            messages.send_failure(connection, f"vuosd: the view's worker does not answer: {error.strerror}")
+        finally:
+            message.close()
+            connection.close()
 
     def _ask_for_spare(self) -> None:
         if self.spare is None and not self._stop.is_set():

@@ -180,6 +180,14 @@ class Layers:
             _tell(report, b"open", held)
         return bool(lasting)
 
+    def leave(self, report: socket.socket, *, tell: bool) -> None:
+        """A launcher ends before the session does. `tell`: its person is told that the layers are still
+        written to.
+        """
+        for held in self._held:
+            if not held.ephemeral:
+                _tell(report, b"stays" if tell else b"same", held)
+
     def finish(self, report: socket.socket | None) -> None:
         """Nobody writes any more. Lets go of the layers, and tells the launcher what they hold."""
         for held in self._held:

@@ -10,7 +10,7 @@ import re
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 RLIMIT_LOCKS = 10
@@ -114,14 +114,41 @@ def ending(pid: int) -> int:
     return next((number for number in _ENDING if pending >> (number - 1) & 1), 0)
 
 
-def kill(session: int, *, patience: float = 10.0) -> bool:
-    """SIGKILL to every member, again until none is left; False if some outlived our patience.
+def below(pid: int, ancestors: Collection[int]) -> bool:
+    """Whether a process descends from one of these. Those are subreapers (PR_SET_CHILD_SUBREAPER), so nobody
+    leaves them while they live.
+    """
+    at = pid
+    while at > 1:
+        parent = _parent(at)
+        if parent in ancestors:
+            return True
+        if parent is None:  # it has ended while we looked, and its children have another parent now
+            if at == pid:
+                return False
+            at = pid
+        else:
+            at = parent
+    return False
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return None
+
+
+def kill(session: int, *, but: Collection[int] = (), patience: float = 10.0) -> bool:
+    """SIGKILL to every member, again until none is left; False if some outlived our patience. `but`: keepers,
+    whose descendants are spared.
 
     They fork while we look, so one pass is not enough.
     """
     deadline = time.monotonic() + patience
     pause = 0.0002
-    while found := of_session(session):
+    while found := [pid for pid in of_session(session) if not (but and below(pid, but))]:
         for pid in found:
             tag = tag_of(pid)  # again: the number may be another process's by now
             if tag and tag.session == session:

@@ -25,7 +25,7 @@ _FDS_SPACE = socket.CMSG_SPACE(_MOST_FDS * 4)
 
 
 class Type(enum.IntEnum):
-    """What a message says; the first nine are the launcher's and its keeper's."""
+    """What a message says; the first eleven are the launcher's and its keeper's."""
 
     RUN = 1
     SETUP = 2
@@ -38,6 +38,9 @@ class Type(enum.IntEnum):
     REMOTE = 9
     WARNING = 10
     """Worker to keeper: a sentence for the person."""
+    ENTER = 11
+    """As RUN, for a session that runs; launcher to daemon with the name of the view, daemon to worker with
+    STATE, and the connection before the other descriptors."""
     CONTROL = 20
     """vuctl to daemon, daemon to worker: a request in JSON."""
     REPLY = 21
@@ -57,6 +60,8 @@ class SetupFlag(enum.IntFlag):
     LANDLOCK = 1
     KEEP_TREE = 2
     CWD = 4
+    CHDIR = 8
+    """The command memfd begins with "cwd" and the path to go to once the filter is in place."""
 
 
 SETUP = struct.Struct("=IIQ")
@@ -64,6 +69,8 @@ SETUP = struct.Struct("=IIQ")
 FAIL = struct.Struct("=I")
 PAIR = struct.Struct("=II")
 """LISTENER: child, keeper. EXITED: pid, wait status."""
+STATE = struct.Struct("=I")
+"""ENTER: of the process by whose number the view is meant."""
 BIRTH = struct.Struct("=QI")
 """FORKED: session, pid."""
 SESSION = struct.Struct("=Q")

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import trio
 
 from vuosd.supervisor import members, messages
+from vuosd.supervisor.entering import Launcher, enter
 from vuosd.supervisor.log import log
 from vuosd.supervisor.messages import Message, Type
 from vuosd.supervisor.mounting.mounter import Mounter
 from vuosd.supervisor.mounting.profile import mount_all
 from vuosd.supervisor.prepared import Refused
+from vuosd.supervisor.receive import receive
+from vuosd.supervisor.request import RequestError, read
 from vuosd.supervisor.session import Placed, Stacked
 from vuosd.supervisor.stacks import system_of
 from vuosd.views import Entry
@@ -44,38 +47,33 @@ def watch(running: "Running") -> Ended:
     return trio.run(_Watch(running).run)
 
 
-async def receive(sock: socket.socket) -> Message | None:
-    """The next message of a non-blocking socket."""
-    while True:
-        try:
-            return messages.receive(sock, flags=socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            await trio.lowlevel.wait_readable(sock)
-
-
 class _Watch:
     def __init__(self, running: "Running") -> None:
         self.running = running
         self.ended = Ended("")
-        self.said_goodbye = trio.Event()
+        self.first = _first(running)
+        self.launchers = [self.first]
+        self.begun = trio.Event()
         self.scope = trio.CancelScope()
         self.mounter = Mounter(running) if running.prepared.controlled else None
 
     async def run(self) -> Ended:
         with self.scope:
             async with trio.open_nursery() as nursery:
-                tasks: list[Callable[[], Awaitable[None]]] = [
-                    self.keeper,
-                    self.listener,
-                    self.engine_log,
-                    self.signals,
-                ]
+                nursery.start_soon(self.attend, self.first)
+                tasks: list[Callable[[], Awaitable[None]]] = [self.engine_log, self.signals]
                 if self.running.channel is not None:
                     tasks.append(self.daemon)
                 if self.mounter is not None:
                     tasks.append(self.mount)
+                else:
+                    self.begun.set()
                 for task in tasks:
                     nursery.start_soon(task)
+        for launcher in self.launchers[1:]:
+            self.tell_of_layers(launcher)
+        if self.launchers:  # not of its own accord
+            self.running.report = self.launchers[0].report
         return self.ended
 
     def end(self, reason: str, *, expected: bool = False) -> None:
@@ -90,6 +88,7 @@ class _Watch:
         """What the profile mounts is there before the command is."""
         prepared = self.running.prepared
         if not prepared.late:
+            self.begun.set()
             return
         assert self.mounter is not None
         assert prepared.view is not None
@@ -99,6 +98,7 @@ class _Watch:
                 await mount_all(self.mounter, prepared.view, prepared.late, prepared.layers)
                 nursery.cancel_scope.cancel()
             messages.send(self.running.connection, Type.READY)
+            self.begun.set()
         except* Refused as group:
             refused = next(one for one in group.exceptions if isinstance(one, Refused))
             self.ended = Ended("", True, refused)
@@ -112,31 +112,127 @@ class _Watch:
             await trio.sleep(_INTERRUPT_SECONDS)
         raise Refused("vuosd: interrupted while file systems were mounted", 128 + number)
 
-    async def keeper(self) -> None:
+    async def attend(self, launcher: Launcher) -> None:
+        """Until nothing is left of what a launcher has started; the last one's end is the session's."""
+        goodbye = trio.Event()
+        ended: list[Ended] = []
+        async with trio.open_nursery() as nursery:
+
+            def end(reason: str, *, expected: bool = False) -> None:
+                ended.append(Ended(reason, expected))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(self.keeper, launcher, goodbye, end)
+            nursery.start_soon(self.listener, launcher, goodbye, end)
+        await self.left(launcher, ended[0])
+
+    async def left(self, launcher: Launcher, ended: Ended) -> None:
+        """It is one less: the end of the session, or of what the launcher had in it."""
+        self.launchers.remove(launcher)
+        running = self.running
+        if not self.launchers:
+            running.report, launcher.report = launcher.report, None
+            self.end(ended.reason, expected=ended.expected)
+            return
+        if launcher is self.first:
+            running.report = None
+        self.tell_of_layers(launcher)
+        if not ended.expected:
+            ancestors = [pid for other in self.launchers for pid in (other.front, other.keeper) if pid]
+            await trio.to_thread.run_sync(lambda: members.kill(running.number, but=ancestors))
+        launcher.close()
+        self.tell_daemon()
+        if launcher.number:  # the last: a thread may still wait for a file system, on behalf of the dead
+            unlisten = running.session.unlisten
+            await trio.to_thread.run_sync(unlisten, launcher.number, abandon_on_cancel=True)
+
+    def tell_of_layers(self, launcher: Launcher) -> None:
+        """One that ends before the layers do. Who has begun the session waits for news of them."""
+        layers = self.running.prepared.layers
+        if launcher.report is not None and layers is not None:
+            layers.leave(launcher.report, tell=launcher is self.first)
+
+    async def keeper(self, launcher: Launcher, goodbye: trio.Event, end: Callable[..., None]) -> None:
         while True:
-            message = await receive(self.running.connection)
+            message = await receive(launcher.connection)
             if message is None:
-                self.said_goodbye.set()
+                goodbye.set()
                 if not self.running.prepared.keep_tree:
-                    self.end("its launcher has died")
+                    end("its launcher has died")
                 return
             message.close()
             if message.type == Type.EXITED:
-                self.running.status = messages.PAIR.unpack(message.payload)[1]
+                launcher.status = messages.PAIR.unpack(message.payload)[1]
             elif message.type == Type.BYE:
-                self.end("its last process has ended", expected=True)
+                end("its last process has ended", expected=True)
                 return
 
-    async def listener(self) -> None:
+    async def listener(self, launcher: Launcher, goodbye: trio.Event, end: Callable[..., None]) -> None:
         """The listener hangs up when no process has the filter any more. Asking for no events leaves
         EPOLLHUP, which is always told; asking for readability would wake us for each notification.
         """
         with select.epoll() as poller:
-            poller.register(self.running.listener, 0)
+            poller.register(launcher.listener, 0)
             await trio.lowlevel.wait_readable(poller.fileno())
         with trio.move_on_after(_GOODBYE_SECONDS):
-            await self.said_goodbye.wait()  # the keeper has yet to reap the last one
-        self.end("no process is left", expected=True)
+            await goodbye.wait()  # the keeper has yet to reap the last one
+        end("no process is left", expected=True)
+
+    async def enter(self, message: Message) -> None:
+        """A launcher that the daemon sends: served to the end of what it starts."""
+        if len(message.fds) not in (3, 4):
+            message.close()
+            return
+        connection, *report = (socket.socket(fileno=fd) for fd in (*message.fds[:1], *message.fds[3:]))
+        launcher = Launcher(connection, *report)
+        self.launchers.append(launcher)
+        if await self.has_entered(launcher, message._replace(fds=message.fds[1:3])):
+            self.tell_daemon()
+            await self.attend(launcher)
+        else:
+            await self.left(launcher, Ended("its last launcher could not enter it", True))
+
+    async def has_entered(self, launcher: Launcher, message: Message) -> bool:
+        """False: it could not, and has been told why, or has gone."""
+        refusal = "vuosd: the view has just ended"
+        try:
+            (state,) = messages.STATE.unpack(message.payload)
+            request = read(*message.fds)
+            await self.begun.wait()
+            layers = self.running.prepared.layers
+            if launcher.report is not None and not (layers and layers.announce(launcher.report)):
+                launcher.report.close()
+                launcher.report = None
+            children = self.mounter.children if self.mounter is not None else None
+            await enter(self.running, children, launcher, request, state)
+            refusal = ""
+            return True
+        except Refused as refused:
+            refusal = str(refused)
+        except RequestError as error:
+            refusal = f"vuosd: bad request: {error}"
+        except OSError as error:
+            refusal = f"vuosd: the view cannot be entered: {error.strerror}"
+        except EOFError:
+            refusal = ""  # the launcher has gone
+        finally:
+            message.close()
+            if refusal:
+                messages.send_failure(launcher.connection, refusal)
+        return False
+
+    def tell_daemon(self) -> None:
+        """What it keeps of us has changed."""
+        import msgspec
+
+        channel = self.running.channel
+        if channel is None:
+            return
+        try:
+            about = msgspec.json.encode({"number": 0, "answer": self.about()})
+            messages.send_large(channel, Type.REPLY, about, flags=socket.MSG_DONTWAIT)
+        except OSError:
+            pass  # it has gone; the session goes on
 
     async def engine_log(self) -> None:
         sock = self.running.session.log
@@ -164,9 +260,11 @@ class _Watch:
         channel = self.running.channel
         assert channel is not None
         try:
-            about = msgspec.json.encode({"number": 0, "answer": self.about()})
-            messages.send_large(channel, Type.REPLY, about)
+            self.tell_daemon()
             while (message := await receive(channel)) is not None:
+                if message.type == Type.ENTER:
+                    nursery.start_soon(self.enter, message)
+                    continue
                 question = msgspec.json.decode(messages.large(message), type=dict[str, Any])
                 if question["ask"] == "end":
                     self.end("vuosd ends")
@@ -195,13 +293,13 @@ class _Watch:
     def about(self) -> dict[str, Any]:
         """What the daemon keeps."""
         running = self.running
+        oldest, *others = self.launchers or [self.first]
         return {
             "session": running.number,
             "name": _text(os.fsencode(running.prepared.name)),
-            "pid": running.child,
-            "keeper": running.keeper,
-            "command": [_text(word) for word in running.request.arguments],
+            **oldest.about(),
             "enforce": running.prepared.enforce,
+            "entered": [one.about() for one in others if one.number],
         }
 
     def show(self) -> dict[str, Any]:
@@ -212,7 +310,7 @@ class _Watch:
             "profile": _text(running.request.profile),
             "cwd": _text((view.cwd if view else None) or running.request.cwd),
             "keep_tree": running.prepared.keep_tree,
-            "status": running.status,
+            "status": self.first.status,
             "modules": running.modules.about() if running.modules is not None else [],
             "entries": [self.entry(placed) for placed in (*running.prepared.placed, *running.prepared.late)]
             + [_several(stack) for stack in running.prepared.stacked],
@@ -248,6 +346,15 @@ class _Watch:
             "source": _text(source),
             "readonly": placed.readonly,
         }
+
+
+def _first(running: "Running") -> Launcher:
+    """The one that began the session."""
+    launcher = Launcher(running.connection, running.report)
+    launcher.listener, launcher.number = running.listener, running.listener_number
+    launcher.child, launcher.keeper = running.child, running.keeper
+    launcher.arguments, launcher.status = running.request.arguments, running.status
+    return launcher
 
 
 KINDS = {1: "bind", 2: "hide", 3: "tmpfs", 4: "root"}

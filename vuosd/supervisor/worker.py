@@ -60,10 +60,12 @@ class Running:
         self.session: Session
         self.quota: Watcher | None = None
         self.listener = -1
+        self.listener_number = 0
         self.child = 0
         self.keeper = 0
         self.status: int | None = None
         self.report: socket.socket | None = None
+        """Of the launcher that ends last."""
         self.cookie = int.from_bytes(os.urandom(8), "little") | 1 << 32 | 1
         self.privileged = os.geteuid() == 0
         self.family: Family | None = None
@@ -255,7 +257,7 @@ def _establish(running: Running, message: Message) -> None:
         from vuosd.supervisor.modules.boundaries import ordinary
 
         session.announce(*ordinary(running.shape))
-    session.start(running.listener, prepared.start)
+    running.listener_number = session.start(running.listener, prepared.start)
     if running.begun:
         _load_modules(running)
     limited = [stack for stack in prepared.stacked if stack.size]
@@ -336,8 +338,11 @@ def _send_setup(running: Running, tag: int) -> None:
         payload = messages.SETUP.pack(flags, running.program_length, tag)
         messages.send(running.connection, Type.SETUP, payload, fds)
     finally:
+        # Program and floor are kept for launchers that enter later, which only a daemon can send us.
+        kept = (running.program, prepared.landlock) if running.channel is not None else ()
         for fd in fds:
-            os.close(fd)
+            if fd not in kept:
+                os.close(fd)
 
 
 def _receive_listener(running: Running) -> int:

@@ -17,7 +17,7 @@ from vuosd.supervisor.nested.prepare import Nested, prepare
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.request import Request, RequestError
 from vuosd.supervisor.session import Asked
-from vuosd.views import Entry
+from vuosd.views import Entry, View
 
 if TYPE_CHECKING:
     from vuosd.supervisor.mounting.family import Family
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 class Child:
     """One nested view."""
 
-    def __init__(self, space: int, asked: Asked, name: str, mounts: Mounts) -> None:
-        self.space, self.name, self.mounts = space, name, mounts
+    def __init__(self, space: int, asked: Asked, name: str, mounts: Mounts, view: View) -> None:
+        self.space, self.name, self.mounts, self.view = space, name, mounts, view
+        self.entering = self.entries = 0
+        """How many launchers are about to enter it, and how many ever were."""
+        self.ended = False
         self.pid, self.parent = asked.tgid, asked.space
         """The process that it was made for, and the namespace that this was in."""
 
@@ -44,6 +47,14 @@ class Children:
         self.session = running.session
         self.family = family
         self.all: dict[int, Child] = {}
+
+    def views(self, space: int) -> list[View]:
+        """Those that a process in a namespace is in, outermost first, without the session's own."""
+        found = []
+        while (child := self.all.get(space)) is not None:
+            found.append(child.view)
+            space = child.parent
+        return found[::-1]
 
     async def make(self, asked: Asked, wanted: bytes) -> bytes:
         """A nested view for the caller, who is in it from then on. What it is told: the directory to go
@@ -93,7 +104,7 @@ class Children:
             raise MountError(error.errno or errno.EIO, f"no nested view: {text}") from None
         outer, own = self.family.allow.get(asked.space), nested.view.allow
         self.family.allow[space] = own if outer is None else outer if own is None else outer & own
-        child = self.all[space] = Child(space, asked, nested.name, mounts)
+        child = self.all[space] = Child(space, asked, nested.name, mounts, nested.view)
         log.info("nested view %d (%s) for process %d", space, nested.name, asked.tgid)
         self.family.nursery.start_soon(self._until_left, child)
         return child
@@ -131,7 +142,11 @@ class Children:
                 os.close(fd)
 
     async def _until_left(self, child: Child) -> None:
-        await self.family.left(child.space)
+        entries = -1
+        while child.entering or entries != child.entries:
+            entries = child.entries  # who enters meanwhile may be nobody that `left` could have seen
+            await self.family.left(child.space)
+        child.ended = True
         log.info("nested view %d (%s) has ended", child.space, child.name)
         await child.mounts.end()
         self._forget(child.space)
