@@ -314,3 +314,114 @@ def test_cows_that_no_file_system_has(box: Box, tree: Path, options: str, type: 
     done = box.view(["echo", "ran"], disk(box, tree, options) + cow, cwd=tree, timeout=30)
     assert (done.returncode, done.stdout) == (125, "")
     assert text in done.stderr
+
+
+PREPARED = '[control]\nallow = ["mount", "umount", "cow"]\n'
+
+
+def test_a_cow_that_comes_while_the_view_runs(box: Box, tree: Path) -> None:
+    """A layer as any other; unmounted, it is let go of. What is hidden below its source stays so."""
+    bound = entry("bind", tree / "d/b", source=box.directory("bound"))
+    profile = PREPARED + entry("hide", tree / "w") + bound
+    script = """
+        ls -d $3/it 2>/dev/null || echo none
+        vumount -t cow -o layer=it . $2; cd $2
+        echo more >>f; rm -r mnt; mkdir new; cat f; ls; ls d/b; touch d/b/x 2>/dev/null || echo read-only
+        (cd new && pwd); cd new; vuumount $2 2>&1 | cut -d ' ' -f 2-5; cd ..
+        ls -d $3 2>/dev/null || echo hidden
+        vumount -t cow -o layer=it $1 $4 2>&1 | cut -d ' ' -f 2-7 || true
+        cd ..; vuumount $2; ls $2; cat $1/f
+        vumount -t cow -o layer=it $1 $2; ls $2; vuumount $2
+        vumount -t cow -o ephemeral,fsync $1 $2; rm $2/f; ls $2; vuumount $2
+        vumount -t cow $HOME $2; ls $2/.local/state; vuumount $2
+        mkdir -p $2/.local/state/vuos; ls $2/.local/state
+        vumount -t cow $1 $2; echo x >$2/x
+    """
+    at, other = box.directory("at"), box.directory("other")
+    store = box.scratch / "home/.local/state/vuos"
+    found = shell(box, profile, script, tree, at, store, other, name="view")
+    assert found == [
+        *("none", "tree", "more", "d", "f", "image", "new", "read-only", f"{at}/new"),
+        *(f"{at} is in use:", "hidden", "layer it is in use by", "tree", "d", "f", "image", "new"),
+        *("d", "image", "mnt", "vuos"),
+    ]
+    assert changed(box) == ["f", "mnt", "mnt/of the tree", "new"]
+    assert changed(box, "at-1") == ["x"]
+    assert sorted(os.listdir(store)) == ["at-1", "it"]
+    assert sorted(os.listdir(tree)) == ["d", "f", "image", "mnt", "w"]
+
+
+def test_a_cow_at_run_time_over_itself_in_a_store(box: Box, tree: Path) -> None:
+    """Who is there is in it at once; afterwards not any more."""
+    script = """
+        vumount -t cow -o store=$2,layer=it . .; echo more >>f; mkdir new; ls; cd ..
+        vuumount tree; ls tree
+        cd tree; vumount -t mincow . .; echo written >>f; cd ..; vuumount tree; cat tree/f
+    """
+    found = shell(box, PREPARED, script, tree, box.directory("store"))
+    listed = ["d", "f", "image", "mnt", "w"]
+    assert found == [*listed[:4], "new", "w", *listed, "tree", "written"]
+    assert os.listdir(box.scratch / "store") == ["it"]
+    shown = vuctl(box, "diff", f"--store={box.scratch}/store", "--name-only", "it")
+    assert shown.stdout.splitlines() == ["f", "new"]
+
+
+def test_a_cow_at_run_time_upon_a_file_system(box: Box, tree: Path) -> None:
+    script = """
+        vumount -t fuse.fuse2fs -o $2 image mnt; vumount -t cow -o layer=it mnt mnt
+        echo layer >mnt/new; cat mnt/new mnt/file; vuumount mnt; ls mnt; vuumount mnt; ls mnt
+    """
+    found = shell(box, PREPARED, script, tree, writable(box))
+    assert found == ["layer", "in the image", "file", "lost+found", "of the tree"]
+    assert (box.scratch / "home/.local/state/vuos/it/0/upper/new").read_text() == "layer\n"
+
+
+def test_a_cow_of_run_time_is_told_at_the_end(box: Box, tree: Path) -> None:
+    """With or without another from the start; one that changed nothing is gone."""
+    words = ["sh", "-ec", "vumount -t cow -o layer=end . mnt; vumount -t cow -o layer=same . w; touch mnt/x"]
+    kept = "vuos-run: changes kept in layer end: 1 change; vuctl diff end | commit end | drop end\n"
+    for profile in (PREPARED, PREPARED + entry("cow", box.directory("elsewhere"))):
+        assert box.view(words, profile, cwd=tree).check().stderr == kept
+        assert os.listdir(box.scratch / "home/.local/state/vuos") == ["end"]
+        vuctl(box, "drop", "end").check()
+
+
+def test_a_cow_from_outside(box: Box, tree: Path) -> None:
+    at = box.directory("at")
+    fifo = box.scratch / "go"
+    os.mkfifo(fifo)
+    box.give(box.scratch)
+    script = f"exec <{fifo}; read x; echo more >>{at}/f; read x; ls {at}"
+    with open(box.scratch / "said", "w+") as said:
+        process = box.popen([*box.vuos_run(PREPARED, "--name=job"), "sh", "-c", script], stdout=said)
+        with open(fifo, "w", buffering=1) as go:
+            assert processes.until(lambda: vuctl(box, "mounts", "job").returncode == 0)
+            vuctl(box, "mount", "job", "-t", "cow", "-o", "layer=it", tree, at).check()
+            go.write("\n")
+            assert processes.until((box.scratch / "home/.local/state/vuos/it/0/upper/f").exists)
+            assert vuctl(box, "mounts", "job").stdout.count("cow") == 1
+            vuctl(box, "umount", "job", at).check()
+            go.write("\n")
+        process.wait(20)
+    assert (box.scratch / "said").read_text() == ""
+    assert changed(box) == ["f"]
+
+
+NO_COW = [
+    (PREPARED, "merge", ".", 'a merge is for profiles: [[mount]] type = "merge"'),
+    (PREPARED, "cow", "f", "f is no directory"),
+    (PREPARED, "cow -o size=1M", ".", 'unknown option "size=1M" of a cow: store=DIR, layer=NAME, ephem'),
+    (PREPARED, "cow -o store=/nosuch", ".", "store /nosuch: No such file or directory"),
+    (PREPARED, "cow -o store=d", ".", "the layer would be kept in"),
+    ("", "cow", ".", "this view was started without a cow, and hears too little"),
+    ('[control]\nallow = ["mount"]\n', "cow", ".", "the profile of this view does not grant it"),
+]
+
+
+@pytest.mark.parametrize(("profile", "type", "source", "text"), NO_COW, ids=[row[3][:12] for row in NO_COW])
+def test_no_cow(box: Box, tree: Path, profile: str, type: str, source: str, text: str) -> None:
+    script = f"vumount -t {type} {source} mnt 2>&1 || true; ls mnt"
+    said, listed = shell(box, profile or '[env]\nset = { X = "1" }\n', script, tree)
+    assert said.startswith(f"vumount: {text}")
+    assert listed == "of the tree"
+    assert changed(box, "mnt-1") == []

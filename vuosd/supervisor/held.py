@@ -45,6 +45,7 @@ class Layers:
         self.env = env
         self.scratch = scratch
         self._held: list[_Held] = []
+        self._ephemerals = 0
         self._resumed: _Held | None = None
 
     def place(self, store: bytes | None) -> bytes:
@@ -86,7 +87,7 @@ class Layers:
         """The tree of the COW at a target, and the name of its layer, "" for an ephemeral one."""
         return next(
             (held.trees[target], "" if held.ephemeral else held.layer.name)
-            for held in self._held
+            for held in reversed(self._held)
             if target in held.trees
         )
 
@@ -154,7 +155,8 @@ class Layers:
         return b"/proc/self/fd/%d" % fd
 
     def _ephemeral(self, store: bytes | None, entries: Sequence[Entry]) -> None:
-        name = f"ephemeral-{self.scratch.session:010x}-{len(self._held)}"
+        self._ephemerals += 1
+        name = f"ephemeral-{self.scratch.session:010x}-{self._ephemerals}"
         self._make(name, store, entries, ephemeral=True)
         held = self._held[-1]
         path = _hidden_name(held.path)
@@ -164,6 +166,29 @@ class Layers:
             for target, tree in held.trees.items()
         }
         self._held[-1] = held._replace(path=path, trees=trees)
+
+    def add(self, entry: Entry, name: str | None) -> None:
+        """The same as `give`, for one COW that comes while the session runs."""
+        how = entry.layering or Layering()
+        if how.ephemeral:
+            self._ephemeral(how.store, [entry])
+        elif name is None:
+            self._new(how.store, [entry], os.path.basename(entry.target))
+        elif os.path.lexists(os.path.join(self.place(how.store), os.fsencode(name))):
+            self._open(name, how.store)
+            try:
+                _compare(self._held[-1], [entry])
+            except Refused:
+                self._held.pop().layer.close()
+                raise
+        else:
+            self._make(name, how.store, [entry])
+
+    def end(self, target: bytes) -> bytes:
+        """Of the last that was added there, and that nobody writes to any more. What there is to tell."""
+        held = next(held for held in reversed(self._held) if target in held.trees)
+        self._held.remove(held)
+        return _finish(held, None)
 
     def stand(self, target: bytes, below: bytes) -> None:
         """What the COW at a target is upon has been mounted: the directory `below`. OSError."""
@@ -191,18 +216,27 @@ class Layers:
     def finish(self, report: socket.socket | None) -> None:
         """Nobody writes any more. Lets go of the layers, and tells the launcher what they hold."""
         for held in self._held:
-            try:
-                changed = _Count(0, True) if held.ephemeral else _count(held.trees.values())
-                if held.ephemeral or (held.fresh and not changed.number):
-                    _remove(held)
-            except OSError as error:
-                log.warning("layer %s: %s", held.layer.name, error)
-                changed = _Count(0, False)
-            held.layer.close()
-            if report is not None and not held.ephemeral:
-                kept = changed != _Count(0, True)
-                _tell(report, b"kept" if kept else b"same", held, _sentence(held, changed))
+            _finish(held, report)
         self._held.clear()
+
+
+def _finish(held: _Held, report: socket.socket | None) -> bytes:
+    """What there is to tell of it; b"" if nothing is kept."""
+    try:
+        changed = _Count(0, True) if held.ephemeral else _count(held.trees.values())
+        if held.ephemeral or (held.fresh and not changed.number):
+            _remove(held)
+    except OSError as error:
+        log.warning("layer %s: %s", held.layer.name, error)
+        changed = _Count(0, False)
+    held.layer.close()
+    if held.ephemeral:
+        return b""
+    kept = changed != _Count(0, True)
+    sentence = _sentence(held, changed)
+    if report is not None:
+        _tell(report, b"kept" if kept else b"same", held, sentence)
+    return sentence if kept else b""
 
 
 def _compare(held: _Held, entries: Iterable[Entry]) -> None:

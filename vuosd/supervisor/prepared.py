@@ -45,9 +45,10 @@ class Prepared(NamedTuple):
     @property
     def watched(self) -> bool:
         """Whether we hear of calls that matter only where there are entries, as listings do. `allow` says so
-        for those of nested views.
+        for those of nested views, and for cows that come later.
         """
-        return bool(self.placed or self.stacked or self.enforce or (self.allow and "view" in self.allow))
+        later = self.allow is not None and not self.allow.isdisjoint({"view", "cow"})
+        return bool(self.placed or self.stacked or self.enforce or later)
 
     @property
     def controlled(self) -> bool:

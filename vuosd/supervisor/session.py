@@ -38,12 +38,13 @@ class Placed(NamedTuple):
 
 class Below(NamedTuple):
     """What comes with a mount at run time: what is mounted below `path`, of namespace `space`. `all`: also
-    what has been mounted at run time; else the entries of the view alone.
+    what has been mounted at run time; else the entries of the view alone. `frozen`: read-only, of a COW.
     """
 
     path: bytes
     space: int = 0
     all: bool = False
+    frozen: bool = False
 
 
 class Stacked(NamedTuple):
@@ -254,8 +255,10 @@ class Session:
         beneath = ffi.new("char[]", below.path) if below is not None else ffi.NULL
         how = ffi.new("struct vu_mount_options *")
         how.space, how.below = space, beneath
-        how.flags = (lib.VU_ENTRY_SERVED if served else 0) | (
-            lib.VU_ENTRY_ALL if below is not None and below.all else 0
+        how.flags = (
+            (lib.VU_ENTRY_SERVED if served else 0)
+            | (lib.VU_ENTRY_ALL if below is not None and below.all else 0)
+            | (lib.VU_ENTRY_FROZEN if below is not None and below.frozen else 0)
         )
         how.origin = below.space if below is not None else 0
         return self._call(lib.vu_session_mount_stack, options, how)

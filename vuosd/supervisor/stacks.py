@@ -73,7 +73,7 @@ def without_stores(view: View, layers: "Layers", start: bytes) -> View:
     hidden = [
         Entry(Kind.HIDE, target)
         for store in {os.path.realpath(layers.place(how.store)) for how in cows}
-        for target in _names(store, table)
+        for target in names_of(store, table)
     ]
     for entry in hidden:
         if entry.target in prefixes(start):
@@ -81,7 +81,7 @@ def without_stores(view: View, layers: "Layers", start: bytes) -> View:
     return replace(view, entries=(*view.entries, *hidden))
 
 
-def _names(store: bytes, table: dict[bytes, Entry]) -> Iterator[bytes]:
+def names_of(store: bytes, table: dict[bytes, Entry]) -> Iterator[bytes]:
     """The paths at which a view shows a directory of the host."""
     if lookup(table, store) is None:
         yield store

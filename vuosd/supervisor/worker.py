@@ -88,7 +88,7 @@ class Running:
             enforce=enforce,
             sends=enforce and not _may_duplicate(),
             entries=entries,
-            stacked=prepared.several,
+            stacked=prepared.several or bool(prepared.allow and "cow" in prepared.allow),
             carries=entries and self.privileged and not _may_trace_others(),
             mounts=prepared.controlled,
             traps=traps,
@@ -268,9 +268,11 @@ def _establish(running: Running, message: Message) -> None:
         running.quota.start()
     if running.channel is None:
         _let_go_of_stderr()
-    if running.report is not None and not (prepared.layers and prepared.layers.announce(running.report)):
-        running.report.close()
-        running.report = None
+    if running.report is not None:
+        told = bool(prepared.layers and prepared.layers.announce(running.report))
+        if not told and not running.shape.stacked:  # else there may be layers later
+            running.report.close()
+            running.report = None
     if not prepared.late:
         messages.send(connection, Type.READY)
 

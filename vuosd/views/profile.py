@@ -205,10 +205,10 @@ class ControlTable(_Table):
 
     allow: (
         Annotated[
-            list[Literal["mount", "umount", "insmod", "rmmod", "view"]],
+            list[Literal["mount", "umount", "insmod", "rmmod", "view", "cow"]],
             Meta(
                 description="What is granted: to mount, to unmount, to load and to unload modules, to start "
-                "a view inside this one. Left out: nothing with enforce = true, else everything."
+                "a view inside this one, to mount a cow. Left out: nothing with enforce = true, else everything."
             ),
         ]
         | UnsetType

@@ -106,6 +106,7 @@ enum {
 	VU_ENTRY_FIRST = 4, /* … of the view itself, before its command begins: nobody has known what it covers */
 	VU_ENTRY_COVERS = 8, /* … what is mounted at and below its target is gone */
 	VU_ENTRY_ALL = 16, /* … `below` also has what has been mounted at run time */
+	VU_ENTRY_FROZEN = 32, /* … what comes with it is read-only */
 };
 
 enum {

@@ -46,7 +46,7 @@ static int add_below(struct vu_namespace *names, const struct vu_table *now, con
 		struct vu_mount *again = vu_mount_again(names, mount, target, false);
 		if (!again)
 			return -errno;
-		again->readonly |= change->add->readonly;
+		again->readonly |= change->add->readonly || options->flags & VU_ENTRY_FROZEN;
 		again->group = change->add->index;
 		error = vu_table_add(table, again);
 	}

@@ -14,6 +14,7 @@ mount table.
     door.py       what our own commands ask inside a view, by an open that asked.py is asked about
     outside.py    what vuctl asks for
     profile.py    what a profile asks for
+    stacking.py   copy-on-write entries that come while the session runs
     inside.py     servers that are processes of the view
     options.py    words and flags of mount(2)
     sockets.py    what such servers have for a /dev/fuse, by wire

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import options, types, unreal, users
+from vuosd.supervisor.mounting import options, stacking, types, unreal, users
 from vuosd.supervisor.mounting.confined import STARTS, Confined
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError
@@ -60,7 +60,9 @@ class Answerer:
         built_in: BuiltIn,
         nest: Nest,
         enforce: bool,
+        by: stacking.Stacking,
     ) -> None:
+        self.stacking = by
         self.session = session
         self.family = family
         self.modules = modules
@@ -232,8 +234,48 @@ class Answers:
                 raise MountError(errno.EINVAL, "mounts of a view are never shared")
         elif (device := next((word[3:] for word in words if word.startswith("fd=")), "")).isdigit():
             await self._mount_device(asked, kind, source, place.view, directory, flags, words, int(device))
+        elif kind in stacking.TYPES:
+            if not directory:
+                raise MountError(errno.ENOTDIR, f"{target} is no directory")
+            await self._stack(asked, kind, source, place.view, flags, words)
         else:
             await self._serve(asked, kind, source, place.view, directory, flags, words)
+
+    async def _stack(
+        self, asked: Asked, kind: str, source: str, target: bytes, flags: int, words: list[str]
+    ) -> None:
+        """A directory that is copied on write. Who asks may write to the store that he names."""
+        self.check("cow")
+        by = self.answerer.stacking
+        by.check(kind)
+        words = [await self._store(asked, word) if word.startswith("store=") else word for word in words]
+        try:
+            found = await self._resolve(asked, os.fsencode(source))
+        except OSError as error:
+            raise MountError(error.errno or errno.EIO, f"{source}: {error.strerror}") from None
+        try:
+            if found.special or not found.view:
+                text = "lies in an entry of several trees, or by wire: a cow can be of neither"
+                raise MountError(errno.EINVAL, f"{source} {text}")
+            given = stacking.Given(source, found.fd, found.view, found.served)
+            await by.mount(self.mounts, kind, given, target, flags, words)
+        finally:
+            os.close(found.fd)
+
+    async def _store(self, asked: Asked, word: str) -> str:
+        path = word.removeprefix("store=")
+        try:
+            found = await trio.to_thread.run_sync(
+                lambda: self.session.resolve(asked.id, _AT_FDCWD, os.fsencode(path), write=True)
+            )
+        except OSError as error:
+            raise MountError(error.errno or errno.EIO, f"store {path}: {error.strerror}") from None
+        try:
+            if found.special:
+                raise MountError(errno.EINVAL, f"store {path} lies in an entry of several trees, or by wire")
+            return "store=" + os.readlink(f"/proc/self/fd/{found.fd}")
+        finally:
+            os.close(found.fd)
 
     async def _absent(self, asked: Asked, target: str) -> bytes:
         """A place in the view at which nothing need be, but in a directory."""

@@ -3,7 +3,7 @@
 import copy
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
@@ -75,6 +75,8 @@ class Mount:
         """… and it stays read-only."""
         self.stack: Stacked | None = None
         """Of several trees."""
+        self.ends: Callable[[], None] | None = None
+        """To be called when no namespace has it any more."""
         self.served = bool(path)
         """A process answers for it."""
         self.exclusive = False

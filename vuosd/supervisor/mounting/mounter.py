@@ -12,6 +12,7 @@ from vuosd.supervisor.mounting.family import Family
 from vuosd.supervisor.mounting.modules import BuiltIn
 from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.mounting.outside import Outside
+from vuosd.supervisor.mounting.stacking import Stacking
 from vuosd.supervisor.nested.children import Children
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ class Mounter:
         self.children = Children(running, family)
         built_in = BuiltIn()
         family.allow[0] = running.prepared.allow
+        by = Stacking(running)
         self.answerer = Answerer(
-            running.session, family, self.modules, built_in, self.children.make, running.prepared.enforce
+            running.session, family, self.modules, built_in, self.children.make, running.prepared.enforce, by
         )
-        self.outside = Outside(running, self.mounts, Door(self.mounts, self.modules, built_in))
+        self.outside = Outside(running, self.mounts, Door(self.mounts, self.modules, built_in), by)
 
     async def run(self, begin: Callable[[], Awaitable[None]]) -> None:
         """`begin` is run once there can be mounts."""

@@ -60,6 +60,8 @@ class Mounts:
         self._come = trio.Event()
         self._left: deque[tuple[bytes, users.Process]] = deque(maxlen=_REMEMBERED)
         """What servers of the view have served by wire, and do no more."""
+        self.hidden: set[bytes] = set(like.hidden) if like is not None else set()
+        """Where the view has shown the stores of layers."""
         family.spaces[space] = self
 
     @property
@@ -422,6 +424,8 @@ class Mounts:
                 self.table.unmount(mount.number)
                 os.close(mount.fd)
             self._mounts.remove(mount)
+            if mount.ends is not None and not self.family.has(mount):
+                await trio.to_thread.run_sync(mount.ends)
             if mount.wire and not mount.mark and mount.pid and (process := users.process(mount.pid)):
                 self._left.append((target, process))
             log.info("mount %d: %s unmounted", mount.number, name)
@@ -469,8 +473,11 @@ class Mounts:
 
     async def _unmount_stack(self, mount: Mount, stack: Stacked, lazy: bool) -> None:
         if not lazy:
+            # Of a directory that is seen at its own place too, nobody can tell by which it is used.
+            alone = stack.handles < 0 or mount.served
+            paths = (*stack.paths[:-1], stack.handles_path, stack.paths[-1] if alone else b"")
             pids = members.of_session(self.session)
-            for path in filter(None, (*stack.paths, stack.handles_path)):
+            for path in filter(None, paths):
                 if using := await trio.to_thread.run_sync(users.users_below, pids, path):
                     text = f"{os.fsdecode(mount.target)} is in use: {users.listed(using)}"
                     raise MountError(errno.EBUSY, text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from vuosd.supervisor.mounting import options, unreal
+from vuosd.supervisor.mounting import options, stacking, unreal
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import UNREAL, Mount, Wanted
@@ -25,7 +25,8 @@ _LINK = "a symbolic link is on the way: give the path that it leads to"
 class Outside:
     """Of one session."""
 
-    def __init__(self, running: "Running", mounts: Mounts, door: Door) -> None:
+    def __init__(self, running: "Running", mounts: Mounts, door: Door, by: stacking.Stacking) -> None:
+        self.stacking = by
         self.running = running
         self.mounts = mounts
         self.door = door
@@ -71,10 +72,29 @@ class Outside:
         if question["type"] == UNREAL:
             return unreal.show(self.mounts, target, flags, question["source"], ",".join(words))
         directory = await self.directory(target)
+        if question["type"] in stacking.TYPES:
+            return await self._stack(question, target, directory, flags, words)
         wanted = Wanted(
             question["type"], question["source"], question["path"], target, directory, flags, ",".join(words)
         )
         return await self.mounts.mount(wanted)
+
+    async def _stack(
+        self, question: dict[str, Any], target: bytes, directory: bool, flags: int, words: list[str]
+    ) -> Mount:
+        """A directory of the machine, copied on write."""
+        self.stacking.check(question["type"])
+        if not directory:
+            raise MountError(errno.ENOTDIR, f"{os.fsdecode(target)} is no directory")
+        try:
+            fd = os.open(question["path"], os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise from_os(error, question["source"]) from None
+        try:
+            given = stacking.Given(question["source"], fd)
+            return await self.stacking.mount(self.mounts, question["type"], given, target, flags, words)
+        finally:
+            os.close(fd)
 
     async def directory(self, target: bytes) -> bool:
         """Whether the view has a directory at a path, rather than a file; MountError when it has
