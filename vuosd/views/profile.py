@@ -208,7 +208,8 @@ class ControlTable(_Table):
             list[Literal["mount", "umount", "insmod", "rmmod", "view", "cow"]],
             Meta(
                 description="What is granted: to mount, to unmount, to load and to unload modules, to start "
-                "a view inside this one, to mount a cow. Left out: nothing with enforce = true, else everything."
+                "a view inside this one, to mount a cow. Left out: nothing with enforce = true, "
+                "else everything."
             ),
         ]
         | UnsetType
