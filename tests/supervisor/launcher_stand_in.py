@@ -75,10 +75,12 @@ class Launcher:
                 os.close(fd)
         self.listener = self.go = -1
 
-    def ask(self, arguments: Sequence[str], *, cwd: str = "/", **more: object) -> None:
+    def ask(self, arguments: Sequence[str], *, cwd: str = "/", enter: str = "", **more: object) -> None:
+        """`enter`: the session that is to be entered."""
         memfd = messages.memfd("request", request(arguments, **more))  # type: ignore[arg-type]
         directory = os.open(cwd, os.O_PATH)
-        messages.send(self.connection, Type.RUN, b"", [memfd, directory])
+        kind = Type.ENTER if enter else Type.RUN
+        messages.send(self.connection, kind, enter.encode(), [memfd, directory])
         os.close(memfd)
         os.close(directory)
 

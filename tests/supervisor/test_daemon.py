@@ -87,6 +87,42 @@ def test_a_worker_holds_no_socket_of_another_session(daemon: DaemonProcess) -> N
         launcher.die()
 
 
+def test_who_breaks_off_entering_harms_nobody(daemon: DaemonProcess) -> None:
+    with daemon.launcher() as first:
+        first.ask(["/bin/sh", "-c", "read x; exit 5"], name="here")
+        first.start()
+        for how in ("at once", "after the set-up", "nonsense", "no listener", "no descriptors"):
+            with daemon.launcher() as guest:
+                if how == "no descriptors":
+                    messages.send(guest.connection, Type.ENTER, b"here")
+                    assert "expected" in guest.failure()
+                    continue
+                guest.ask(["/bin/true"], enter="here")
+                if how == "at once":
+                    continue
+                setup = guest.receive()
+                assert setup is not None
+                assert setup.type == Type.SETUP
+                flags, _, tag = messages.SETUP.unpack(setup.payload)
+                assert (flags & messages.SetupFlag.CHDIR, tag) == (messages.SetupFlag.CHDIR, first.tag)
+                assert os.pread(setup.fds[1], 100, 0).startswith(b"cwd\0/\0argc\x001\0/bin/true\0")
+                setup.close()
+                if how == "nonsense":
+                    messages.send(guest.connection, Type.EXITED, messages.PAIR.pack(1, 0))
+                    assert "no listener" in guest.failure()
+                elif how == "no listener":
+                    null = os.open("/dev/null", os.O_RDWR)
+                    messages.send(guest.connection, Type.LISTENER, messages.PAIR.pack(1, 1), [null, null])
+                    os.close(null)
+                    assert "no listener" in guest.failure()
+        with daemon.launcher() as guest:
+            guest.ask(["/bin/true"], enter="nowhere")
+            assert "no view named 'nowhere'" in guest.failure()
+        first.release()
+        assert first.finish() == 5
+    assert processes.until(lambda: len(daemon.workers()) == 1)
+
+
 def test_second_instance_names_the_first(daemon: DaemonProcess) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "vuosd.cli.vuosd"],

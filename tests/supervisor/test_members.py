@@ -64,3 +64,37 @@ def test_session_numbers_fit() -> None:
     numbers = {members.new_session() for _ in range(1000)}
     assert len(numbers) == 1000
     assert all(0 < number < 1 << 38 for number in numbers)
+
+
+KEEPER = """
+import ctypes, os, resource, sys
+ctypes.CDLL(None).prctl(36, 1)
+if not os.fork():
+    resource.setrlimit(10, (int(sys.argv[1]), resource.RLIM_INFINITY))
+    os.system("sleep 100 &")
+    os._exit(0)
+os.wait()
+os.wait()
+"""
+
+
+def test_who_descends_from_a_keeper_is_spared(session: int) -> None:
+    tag = session << members.STATE_BITS
+    keeper = subprocess.Popen([sys.executable, "-c", KEEPER, str(tag)])
+
+    def names() -> list[str]:
+        found = [processes.look(pid) for pid in members.of_session(session)]
+        return [process.name for process in found if process is not None]
+
+    assert processes.until(lambda: names() == ["sleep"])
+    (orphan,) = members.of_session(session)
+    other = start(session, 0, "/bin/sleep", "100")
+    assert processes.until(lambda: len(members.of_session(session)) == 2)
+    assert members.below(orphan, [keeper.pid])
+    assert not members.below(other.pid, [keeper.pid])
+    assert not members.below(2**22 + 1, [keeper.pid])
+    assert members.kill(session, but=[keeper.pid])
+    assert members.of_session(session) == [orphan]
+    assert members.kill(session)
+    keeper.wait(5)
+    other.wait(5)

@@ -81,7 +81,7 @@ async def enter(
         answer = await receive(launcher.connection)
         if answer is None:
             raise EOFError  # the launcher has said itself what went wrong
-        if answer.type != Type.LISTENER or len(answer.fds) != 2:
+        if answer.type != Type.LISTENER or len(answer.fds) != 2 or not _is_listener(answer.fds[0]):
             answer.close()
             raise Refused("vuosd: the launcher sent no listener")
         launcher.child, launcher.keeper = messages.PAIR.unpack(answer.payload)
@@ -94,6 +94,11 @@ async def enter(
         finally:
             os.close(broker)
     messages.send(launcher.connection, Type.READY, flags=socket.MSG_DONTWAIT)
+
+
+def _is_listener(fd: int) -> bool:
+    """What it is not must not be waited at: the others of the session would suffer."""
+    return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:seccomp notify"
 
 
 def _nested(running: "Running", children: "Children | None", state: int) -> "Child | None":

@@ -200,9 +200,11 @@ class _Watch:
             request = read(*message.fds)
             await self.begun.wait()
             layers = self.running.prepared.layers
-            if launcher.report is not None and not (layers and layers.announce(launcher.report)):
-                launcher.report.close()
-                launcher.report = None
+            if launcher.report is not None:
+                told = bool(layers and layers.announce(launcher.report))
+                if not told and not self.running.shape.stacked:  # as in worker.py
+                    launcher.report.close()
+                    launcher.report = None
             children = self.mounter.children if self.mounter is not None else None
             await enter(self.running, children, launcher, request, state)
             refusal = ""
