@@ -284,3 +284,68 @@ def test_a_server_of_each_kind(box: Box, mnt: Path, kind: str) -> None:
     python = box.installation.python
     said = shell(box, script, source, mnt, box.programs.directory, python)
     assert said == ["1", "written", "file", "none"]
+
+
+def test_protected_links(box: Box, mnt: Path, transport: str) -> None:
+    """Also in a view that began without entries: fs.protected_hardlinks and protected_symlinks, proc(5)."""
+    source = box.directory("source")
+    (source / "sub").mkdir()
+    for name in ("file", "target"):
+        (source / name).write_text("somebody else's")
+        os.chown(source / name, 0, 0)
+    (source / "link").symlink_to("target")
+    os.lchown(source / "link", 4321, 4321)
+    os.chown(source, 0, 0)
+    source.chmod(0o1777)
+    (source / "sub").chmod(0o777)
+    program = """if True:
+        import errno, os, sys
+        if not os.geteuid():
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+        for call in "os.link('file', 'sub/new')", "os.stat('link')":
+            try:
+                eval(call)
+                print("fine")
+            except OSError as error:
+                print(errno.errorcode[error.errno])"""
+    script = f"""
+        vumount -t real -o transport={transport} $1 $2
+        (cd $2; /usr/bin/python3 -c "$3")
+        vuumount $2
+    """
+    said = box.view(["sh", "-ec", script, "sh", source, mnt, program], timeout=60).check().stdout.split()
+
+    def expected(name: str, error: str) -> str:
+        return error if int(Path(f"/proc/sys/fs/protected_{name}").read_text()) else "fine"
+
+    # Of an ordinary user's namespace the kernel's transport mounts, and there root's file has no owner.
+    there = transport == "wire" or not box.identity.uid
+    hardlink = expected("hardlinks", "EPERM") if there else "EOVERFLOW"
+    assert said == [hardlink, expected("symlinks", "EACCES")]
+
+
+def test_a_mount_is_for_all_whom_its_modes_let(box: Box, mnt: Path, transport: str) -> None:
+    """Natively a FUSE mount would be its starter's alone."""
+    source = box.directory("source")
+    (source / "open").write_text("open\n")
+    (source / "closed").write_text("closed\n")
+    (source / "closed").chmod(0o600)
+    box.give(box.scratch)
+    image = box.scratch / "image"
+    subprocess.run(["truncate", "-s", "4M", image], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext2", "-d", source, image], check=True, capture_output=True)
+    os.chown(image, box.identity.uid, box.identity.gid)
+    script = f"""
+        as=
+        test $(id -u) = 0 && as="setpriv --reuid=65534 --regid=65534 --clear-groups"
+        look() {{
+            vumount -t $1 -o transport={transport} $2 $3; $as cat $3/open $3/closed || :; vuumount $3
+        }}
+        look real $1 $2; look ext4 $3 $2
+    """
+    result = box.view(["sh", "-ec", script, "sh", source, mnt, image], timeout=60).check()
+    expected = ["open", "open"] if not box.identity.uid else ["open", "closed"] * 2
+    assert result.stdout.splitlines() == expected
+    assert result.stderr.count("closed: Permission denied") == (2 if not box.identity.uid else 0)

@@ -23,6 +23,8 @@ _MORE_PLACES = ":/usr/local/sbin:/usr/sbin:/sbin"
 HOST = (sys.executable, "-P", "-m", "vuosd.fuse.host")
 """What serves a file system in Python is started by this command."""
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)")
+KERNEL = ("default_permissions", "allow_other")
+"""Owners and modes say who may do what, whoever has mounted: nobody but the view sees it."""
 
 
 class TypeProblem(Exception):
@@ -94,7 +96,7 @@ class PythonType(FileSystemType):
         return Server(
             argv=argv,
             pass_fds=(fd,),
-            kernel=("default_permissions",),
+            kernel=KERNEL,
             readonly="ro" in text.split(","),
             name=self.name,
             source=source or self.name,
@@ -143,7 +145,7 @@ class ProgramType(FileSystemType):
         arguments: Callable[[str, str, Any], list[str]],
         *,
         options: type[MountOptions] = MountOptions,
-        kernel: tuple[str, ...] = ("default_permissions",),
+        kernel: tuple[str, ...] = KERNEL,
         readonly: bool = False,
         aliases: tuple[str, ...] = (),
         summary: str = "",

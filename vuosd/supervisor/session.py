@@ -205,7 +205,7 @@ class Session:
     ) -> None:
         """`keeper`: the socket to the launcher, which prints the engine's warnings; it must outlive us.
         `protected_links`: the sysctl fs.protected_symlinks holds for links that the engine follows;
-        `protected_hardlinks`: fs.protected_hardlinks for what it copies up to link it.
+        `protected_hardlinks`: fs.protected_hardlinks for what it copies up to link it, and in wire mounts.
         `mounts`: there is a mounter, who takes and answers what is asked. Else mount(2) and umount2(2) are
         EPERM, and /dev/fuse is the machine's. To be told to `filter.build` as well.
         `fusermount`: descriptor of a static program that is executed for any fusermount or fusermount3, the

@@ -244,8 +244,8 @@ def _establish(running: Running, message: Message) -> None:
         privileged=running.privileged,
         broker_memory=not _may_read(running.child),
         keeper=connection.fileno(),
-        protected_links=bool(prepared.view) and _is_protected("symlinks"),
-        protected_hardlinks=bool(prepared.view) and _is_protected("hardlinks"),
+        protected_links=_is_protected("symlinks"),
+        protected_hardlinks=_is_protected("hardlinks"),
         mounts=prepared.controlled,
         fusermount=_fusermount() if prepared.controlled else -1,
     )

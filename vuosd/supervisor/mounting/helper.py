@@ -13,7 +13,7 @@ descriptors by SCM_RIGHTS:
     {"id": 1, "do": "open", "flags"}            → [a /dev/fuse that can be mounted here]
     {"id": 2, "do": "mount", "path", "type", "source", "flags", "data"} + [/dev/fuse]
                                                 → {"device"} + [the root, O_PATH]
-    {"id": 3, "do": "start", "path", "mark"} + [memfd, output, …]
+    {"id": 3, "do": "start", "path", "mark", "kernel"} + [memfd, output, …]; see namespace.py, Program
                                                 → {"device", "pid", "type", "source", "flags", "options"}
                                                 + [the root], when it has mounted at `path`;
                                                 → {"pid"} at once if `path` is null: it serves a descriptor
@@ -82,6 +82,7 @@ class _Server:
         self.device = device
         """What it opens as /dev/fuse, until it has mounted that; None: a real one."""
         self.wire = device is not None
+        self.kernel: list[str] = []
         self.status: int | None = None
 
 
@@ -206,6 +207,7 @@ class _Helper:
         os.set_inheritable(listeners[0], False)
         device = os.dup(fds[-1]) if asked["socket"] else None
         server = _Server(asked["id"], asked["mark"], asked["path"], pid, listeners[0], device)
+        server.kernel = asked["kernel"]
         self.servers[asked["mark"]] = server
         self.poller.register(server.listener, select.POLLIN)
         if server.path is None:
@@ -291,7 +293,8 @@ class _Helper:
             if server.device is not None:
                 given = _socket_options(server.device, fd, wanted.data)
             else:
-                given = self.mount(fd, path, wanted.type, wanted.source, wanted.flags, wanted.data)
+                words = [wanted.data, *(os.fsencode(word) for word in server.kernel if self.kind == "root")]
+                given = self.mount(fd, path, wanted.type, wanted.source, wanted.flags, b",".join(words))
         finally:
             os.close(fd)
         mounted = {

@@ -43,6 +43,7 @@ class Program(NamedTuple):
     mark: a word by which its processes are known
     output: its stdout and stderr
     fds: descriptors, by the number that it shall have them by
+    kernel: options that its own mount(2) gets as well, where we are root
     """
 
     argv: Sequence[str]
@@ -50,6 +51,7 @@ class Program(NamedTuple):
     mark: str
     output: int
     fds: Mapping[int, int]
+    kernel: Sequence[str] = ()
 
 
 class Served(NamedTuple):
@@ -214,7 +216,9 @@ class Namespace:
         try:
             handed = [spec, program.output, *program.fds.values(), *([] if sock is None else [sock])]
             opens = sock is not None
-            return await self._ask("start", handed, path=path, mark=program.mark, socket=opens)
+            return await self._ask(
+                "start", handed, path=path, mark=program.mark, socket=opens, kernel=list(program.kernel)
+            )
         finally:
             os.close(spec)
 

@@ -90,7 +90,7 @@ class Start:
 
     def program(self, command: types.Command, fds: Mapping[int, int]) -> Program:
         env = {**_ALLOCATION, **command.env}
-        return Program(command.argv, env, self.mount.mark, self.output.write, fds)
+        return Program(command.argv, env, self.mount.mark, self.output.write, fds, command.kernel)
 
     async def and_let_mount(self) -> Root:
         mount = self.mount
