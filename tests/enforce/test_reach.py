@@ -99,3 +99,21 @@ def test_nothing_is_reached(box: Box, tree: Tree, enters: bool) -> None:
     } <= got.keys()
     assert {name for name, how in got.items() if how != "nothing"} == set()
     assert tree.changed() == []
+
+
+def test_commands_that_enter_have_domains_of_their_own(box: Box) -> None:
+    """A Landlock domain cannot be joined: what docs/entering.md says of signals."""
+    name = box.scratch.name
+    profile = '[view]\nenforce = true\n[[mount]]\ntype = "hide"\ntarget = "/srv"\n'
+    first = box.popen(
+        [*box.vuos_run(profile, f"--name={name}"), "sh", "-c", "echo $$; exec sleep 1000"],
+        stdout=subprocess.PIPE,
+    )
+    assert first.stdout
+    pid = int(first.stdout.readline())
+    script = f"kill -0 {pid} && echo theirs; sleep 1000 & kill $! && echo own; ls /srv"
+    done = box.native([box.installation.vuos_run, f"--enter={name}", "--", "sh", "-c", script])
+    assert done.stdout == "own\n"
+    assert "Operation not permitted" in done.stderr
+    assert "/srv" in done.stderr
+    os.kill(pid, 0)
