@@ -165,7 +165,7 @@ noreturn void be_front(int sock, pid_t keeper, struct layers *layers)
 	f.signals = above_stdio(syscall(SYS_signalfd4, -1, &all, sizeof(all), SFD_CLOEXEC | SFD_NONBLOCK));
 	f.in_group = setpgid(0, keeper) < 0;
 	hold_layers(layers);
-	const int ours[] = { f.sock, f.signals, layers->report, layers->person, layers->cwd };
+	const int ours[] = { f.sock, f.signals, layers->report, layers->person.fd, layers->cwd };
 	close_all_but(ours, sizeof(ours) / sizeof(*ours));
 	if (chdir("/") == 0)
 		note(&f, NOTE_MOVED);

@@ -7,7 +7,8 @@
  *	request.c	what goes to the daemon and what comes back: lists of strings in memfds
  *	wire.c		messages of the session and broker sockets
  *	front.c		FRONT, the process the shell knows: passes signals on, stops, continues and ends as the command does
- *	layers.c	FRONT: says at the end what the view's layers hold, or asks what shall become of them
+ *	layers.c	FRONT: says at the end what the view's layers hold, or asks what shall become of them; and what could not be
+ *			written to mounted file systems
  *	keeper.c	KEEPER, its child: the tree's subreaper, tells FRONT and the worker what becomes of the command
  *	start.c		KEEPER: from the worker's set-up to the running command
  *	tree.c		KEEPER: kills every member of the session
@@ -97,6 +98,8 @@ struct person {
 
 /* Takes stderr, before it is closed. */
 void find_person(struct person *person);
+/* A descriptor to write to for longer, or -1. */
+int open_person(const struct person *person);
 /* "vuos-run: " and the text of the message. */
 void warn_person(const struct person *person, const struct message *message);
 /* The command has ended, and nobody waits for our words any more. */
@@ -166,9 +169,10 @@ noreturn void execute_command(const struct strings *command);
 /* ---- layers.c ---- */
 
 struct layers {
-	int report; /* from the worker; -1: the view has no layers */
-	int person, cwd; /* our stderr; where we were started, if we may have to ask; or -1 */
-	bool ask, known; /* --ask; the worker has said that there are layers */
+	int report; /* from the worker; -1: it has nothing to tell at the end */
+	struct person person; /* our stderr; of a pipe or terminal no writer before there is something to be told */
+	int cwd; /* where we were started, if we may have to ask; or -1 */
+	bool ask, known; /* --ask; the worker has said that there are layers, or mounts */
 	const char *profile; /* "" for none */
 	uint64_t mask; /* of signals, as we got it */
 };

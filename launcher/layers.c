@@ -1,7 +1,8 @@
 /*
  * FRONT: what becomes of the view's layers. The worker tells of each over a socket of its own: before the command starts that it is
- * open, and when nobody writes to it any more what it holds. A worker without layers closes the socket at once, and FRONT then lets go
- * of stderr, as it does without a view: a reader of a pipe sees its end when the command closes it.
+ * open, and when nobody writes to it any more what it holds. So it does of what is mounted: with the first mount that there are such, and
+ * at the end what could not be written to them. Until it has told of something FRONT does not hold stderr open, as nobody does without
+ * a view: a reader of a pipe sees its end when the command closes it. And at the end it waits for nothing then.
  */
 #include "launcher.h"
 
@@ -47,14 +48,14 @@ void hold_layers(struct layers *l)
 {
 	if (l->report < 0)
 		return;
-	l->person = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	find_person(&l->person);
 	if (l->ask)
 		l->cwd = above_stdio(open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
 }
 
 static void let_go(struct layers *l)
 {
-	int *const fds[] = { &l->report, &l->person, &l->cwd };
+	int *const fds[] = { &l->report, &l->person.fd, &l->cwd };
 
 	for (int i = 0; i < 3; i++) {
 		if (*fds[i] >= 0)
@@ -68,9 +69,15 @@ void hear_of_layers(struct layers *l)
 	char c;
 	ssize_t n = recv(l->report, &c, 1, MSG_PEEK | MSG_DONTWAIT);
 
-	if (n > 0)
+	if (n > 0) {
+		int fd = l->known ? -1 : open_person(&l->person);
+
+		if (fd >= 0) {
+			close(l->person.fd);
+			l->person = (struct person){ fd, false };
+		}
 		l->known = true;
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+	} else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 		let_go(l);
 }
 
@@ -84,7 +91,7 @@ static void join_job(const struct layers *l, pid_t group)
 	if (tty < 0)
 		return;
 	if (tcgetpgrp(tty) == group && tcsetpgrp(tty, getpid()) < 0)
-		dprintf(l->person, "vuos-run: cannot take the terminal: %s\n", strerror(errno));
+		dprintf(l->person.fd, "vuos-run: cannot take the terminal: %s\n", strerror(errno));
 	close(tty);
 }
 
@@ -104,8 +111,8 @@ static noreturn void become_vuctl(const struct layers *l, const struct record *r
 	argv[n++] = r->name;
 	if (null >= 0)
 		dup2(null, STDIN_FILENO);
-	dup2(l->person, STDOUT_FILENO);
-	dup2(l->person, STDERR_FILENO);
+	dup2(l->person.fd, STDOUT_FILENO);
+	dup2(l->person.fd, STDERR_FILENO);
 	if (l->cwd < 0 || fchdir(l->cwd) < 0)
 		complain(errno, "cannot go back to the working directory");
 	signal(SIGINT, SIG_DFL);
@@ -134,9 +141,12 @@ static bool ask(const struct layers *l, const struct record *r)
 void tell_of_layers(struct layers *l, pid_t group, bool stays)
 {
 	struct record r;
+	bool mounts = false;
 	int open = 0;
 
-	if (l->report < 0 || l->person < 0)
+	if (l->report >= 0)
+		hear_of_layers(l);
+	if (l->report < 0 || l->person.fd < 0 || !l->known)
 		return;
 	if (l->ask && !stays) {
 		join_job(l, group);
@@ -148,23 +158,38 @@ void tell_of_layers(struct layers *l, pid_t group, bool stays)
 			open++;
 			continue;
 		}
+		if (!strcmp(r.what, "wait"))
+			continue;
+		if (!strcmp(r.what, "mounts") || !strcmp(r.what, "unmounted")) {
+			mounts = *r.what == 'm';
+			continue;
+		}
+		if (!strcmp(r.what, "lost")) {
+			dprintf(l->person.fd, "vuos-run: %s\n", r.sentence);
+			continue;
+		}
 		open--;
 		if (!strcmp(r.what, "stays")) {
 			others = true;
 		} else if (!strcmp(r.what, "same")) {
 			if (l->ask)
-				dprintf(l->person, "vuos-run: nothing was changed\n");
+				dprintf(l->person.fd, "vuos-run: nothing was changed\n");
 		} else if (!l->ask || !ask(l, &r)) {
-			dprintf(l->person, "vuos-run: %s\n", r.sentence);
+			dprintf(l->person.fd, "vuos-run: %s\n", r.sentence);
 		}
 	}
 	if (others || (open > 0 && stays))
-		dprintf(l->person,
+		dprintf(l->person.fd,
 			"vuos-run: processes of the view still run; what they change goes to its layer (vuctl ps, "
 			"vuctl layers)\n");
 	else if (open > 0)
-		dprintf(l->person,
+		dprintf(l->person.fd,
 			"vuos-run: vuosd ended before it could say what is in the view's layer; vuctl layers lists "
 			"it\n");
+	if (mounts && !stays)
+		dprintf(l->person.fd,
+			"vuos-run: vuosd ended before it could say whether all is there that was written to what is "
+			"mounted "
+			"in the view\n");
 	let_go(l);
 }

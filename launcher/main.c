@@ -121,7 +121,7 @@ static struct options parse(int argc, char **argv)
 	return o;
 }
 
-/* `report`: where the worker tells of the view's layers, or -1. */
+/* `report`: where the worker tells at the end of the view's layers and mounts. */
 static int send_request(int sock, const struct options *o, int report)
 {
 	int fds[3] = { make_request(&o->asked), -1, report };
@@ -132,7 +132,7 @@ static int send_request(int sock, const struct options *o, int report)
 	int r = -errno;
 	if (fds[1] >= 0)
 		r = send_message(sock, o->enter ? MESSAGE_ENTER : MESSAGE_RUN, o->enter,
-				 o->enter ? strlen(o->enter) : 0, fds, report < 0 ? 2 : 3);
+				 o->enter ? strlen(o->enter) : 0, fds, 3);
 	close(fds[0]);
 	if (fds[1] >= 0)
 		close(fds[1]);
@@ -143,7 +143,7 @@ int main(int argc, char **argv)
 {
 	struct options options = parse(argc, argv);
 	struct layers layers = {
-		.report = -1, .person = -1, .cwd = -1, .ask = options.ask, .profile = options.asked.profile
+		.report = -1, .person = { .fd = -1 }, .cwd = -1, .ask = options.ask, .profile = options.asked.profile
 	};
 	int pair[2], report[2] = { -1, -1 };
 
@@ -152,16 +152,14 @@ int main(int argc, char **argv)
 	int session = connect_to_daemon(!options.enter);
 	if (session < 0)
 		return EXIT_OURS;
-	bool layered = *options.asked.profile || options.layer_count || options.enter;
-	if (layered && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, report) < 0) {
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, report) < 0) {
 		complain(errno, "cannot make a socket");
 		return EXIT_OURS;
 	}
 	layers.report = above_stdio(report[0]);
 	report[1] = above_stdio(report[1]);
 	int r = send_request(session, &options, report[1]);
-	if (report[1] >= 0)
-		close(report[1]);
+	close(report[1]);
 	if (r < 0 && r != -EPIPE) { /* who ended at once has said why: KEEPER reads it */
 		complain(-r, "cannot ask vuosd for a session");
 		return EXIT_OURS;
@@ -177,8 +175,7 @@ int main(int argc, char **argv)
 	pid_t keeper = fork();
 	if (keeper == 0) {
 		close(pair[0]);
-		if (layers.report >= 0)
-			close(layers.report);
+		close(layers.report);
 		keep(session, pair[1], mask, options.enter);
 	}
 	set_signal_mask(mask);

@@ -45,6 +45,17 @@ void find_person(struct person *person)
 	person->fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 }
 
+int open_person(const struct person *person)
+{
+	if (!person->anew)
+		return person->fd < 0 ? -1 : fcntl(person->fd, F_DUPFD_CLOEXEC, 3);
+	int fd = above_stdio(open_anew(person->fd));
+
+	if (fd >= 0)
+		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	return fd;
+}
+
 void warn_person(const struct person *person, const struct message *message)
 {
 	char line[sizeof("vuos-run: \n") + 1024];

@@ -88,7 +88,7 @@ class Session:
     report: socket.socket | None = None
 
     def tell(self, *words: bytes) -> None:
-        """A record about a layer, as a worker sends it."""
+        """A record about a layer, or mounts, as a worker sends it."""
         if self.report is not None:
             self.report.send(b"\0".join([*words, b""]))
 
@@ -165,6 +165,9 @@ def serve(sock: socket.socket, sessions: list[Session]) -> None:
         run(sock, session)
         if name in ("layer", "same"):
             session.tell(b"kept" if name == "layer" else b"same", b"-the\nlayer", b"/a store", b"all is kept")
+        if name == "mounts":
+            session.tell(b"lost", b"", b"", b"a is lost")
+            session.tell(b"unmounted", b"", b"", b"")
     finally:
         if session.report is not None:
             session.report.close()
@@ -212,7 +215,9 @@ def run(sock: socket.socket, session: Session) -> None:
         session.listening.set()
         if name in ("layer", "same", "layer-lost"):
             session.tell(b"open", b"-the\nlayer", b"/a store", b"")
-        elif session.report is not None:
+        elif name in ("mounts", "mounts-lost"):
+            session.tell(b"mounts", b"", b"", b"")
+        elif session.report is not None and name != "silent-report":
             session.report.close()
             session.report = None
         send(sock, READY)

@@ -72,12 +72,24 @@ def test_processes_that_stay(launcher: Launcher) -> None:
     assert "processes of the view still run" in result.stderr
 
 
-def test_without_layers_the_end_of_stderr_is_the_commands(launcher: Launcher) -> None:
+def test_what_could_not_be_written_to_mounts(launcher: Launcher) -> None:
+    result = launcher.run("sh", "-c", "echo before >&2; exit 3", name="mounts")
+    assert (result.returncode, result.stderr) == (3, "before\nvuos-run: a is lost\n")
+    result = launcher.run("sh", "-c", "exit 3", name="mounts-lost")
+    assert result.returncode == 3
+    assert result.stderr.startswith("vuos-run: vuosd ended before it could say whether all is there")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["n", "silent-report"])
+def test_the_end_of_stderr_is_the_commands_where_there_is_nothing_to_tell(
+    launcher: Launcher, name: str
+) -> None:
     read, write = os.pipe()
     os.fchmod(write, 0o666)  # the keeper opens it anew for warnings, or else has to keep it
     script = "exec 2>&-; read line"
     process = launcher.popen(
-        "sh", "-c", script, name="n", more=["--view=x"], stdin=subprocess.PIPE, stderr=write
+        "sh", "-c", script, name=name, more=["--view=x"], stdin=subprocess.PIPE, stderr=write
     )
     os.close(write)
     with open(read, "rb") as file:

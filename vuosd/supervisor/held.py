@@ -323,3 +323,11 @@ def _tell(report: socket.socket, what: bytes, held: _Held, sentence: bytes = b""
         report.send(b"\0".join([what, name, held.store, sentence, b""]), socket.MSG_NOSIGNAL)
     except OSError:
         pass  # the launcher has gone
+
+
+def wait_for_layers(report: socket.socket) -> None:
+    """There may be layers later, of which the end will tell."""
+    try:
+        report.send(b"wait\0\0\0\0", socket.MSG_NOSIGNAL)
+    except OSError:
+        pass  # the launcher has gone

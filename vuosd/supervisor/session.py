@@ -15,6 +15,9 @@ THREADS = 4
 _ROWS = ffi.new("struct vu_row[]", list(engine_rows()))
 _COUNTS = [name for name, _ in ffi.typeof("struct vu_stats").fields]
 
+_LOST_ROOM = 1 << 16
+"""Bytes for the names of files that are lost."""
+
 
 class Placed(NamedTuple):
     """One entry as the engine wants it; `source` is an O_PATH descriptor that the session keeps. What a HIDE
@@ -98,6 +101,13 @@ class Wired(NamedTuple):
     type: bytes = b""
     name: bytes = b""
     options: bytes = b""
+
+
+class Lost(NamedTuple):
+    """A file of a wire mount, by its path in it, that could not be written back, and why (an errno)."""
+
+    path: bytes
+    error: int
 
 
 class Flight(NamedTuple):
@@ -375,14 +385,17 @@ class Session:
         options.space = space
         return self._call(lib.vu_session_wire, options)
 
-    def end_wire(self, number: int) -> int:
+    def end_wire(self, number: int) -> list[Lost]:
         """End the server of a wire mount that has been unmounted: what is left is written back, and the
         server told to put its things in order. Waits for that.
 
-        Returns how many files could not be written back. Raises OSError: EBUSY while calls still use the
-        mount, EINVAL. What is not ended so is when the session stops.
+        Returns the files that could not be written back, of very many the first. Raises OSError: EBUSY while
+        calls still use the mount, EINVAL. What is not ended so is when the session stops.
         """
-        return self._call(lib.vu_session_wire_end, number)
+        names = ffi.new("char[]", _LOST_ROOM)
+        self._call(lib.vu_session_wire_end, number, names, _LOST_ROOM)
+        found = [text.partition(b" ") for text in bytes(ffi.buffer(names)).split(b"\0") if text]
+        return [Lost(path, int(error)) for error, _, path in found]
 
     def flights(self, number: int) -> list[Flight]:
         """The requests of a wire mount that wait for its server, 64 at most. Raises OSError(EINVAL)."""

@@ -13,6 +13,7 @@ import trio
 
 from vuosd.supervisor import members, messages
 from vuosd.supervisor.entering import Launcher, enter
+from vuosd.supervisor.held import wait_for_layers
 from vuosd.supervisor.log import log
 from vuosd.supervisor.messages import Message, Type
 from vuosd.supervisor.mounting.mounter import Mounter
@@ -56,6 +57,8 @@ class _Watch:
         self.begun = trio.Event()
         self.scope = trio.CancelScope()
         self.mounter = Mounter(running) if running.prepared.controlled else None
+        if self.mounter is not None:
+            self.mounter.family.losses.listen(self.first.report)
 
     async def run(self) -> Ended:
         with self.scope:
@@ -151,6 +154,8 @@ class _Watch:
         layers = self.running.prepared.layers
         if launcher.report is not None and layers is not None:
             layers.leave(launcher.report, tell=launcher is self.first)
+        if self.mounter is not None:
+            self.mounter.family.losses.leave(launcher.report)
 
     async def keeper(self, launcher: Launcher, goodbye: trio.Event, end: Callable[..., None]) -> None:
         while True:
@@ -200,11 +205,14 @@ class _Watch:
             request = read(*message.fds)
             await self.begun.wait()
             layers = self.running.prepared.layers
-            if launcher.report is not None:
-                told = bool(layers and layers.announce(launcher.report))
-                if not told and not self.running.shape.stacked:  # as in worker.py
+            if launcher.report is not None and not (layers and layers.announce(launcher.report)):
+                if self.running.shape.stacked:  # as in worker.py
+                    wait_for_layers(launcher.report)
+                elif self.mounter is None:
                     launcher.report.close()
                     launcher.report = None
+            if self.mounter is not None:
+                self.mounter.family.losses.listen(launcher.report)
             children = self.mounter.children if self.mounter is not None else None
             await enter(self.running, children, launcher, request, state)
             refusal = ""

@@ -268,9 +268,12 @@ def _establish(running: Running, message: Message) -> None:
         running.quota.start()
     if running.channel is None:
         _let_go_of_stderr()
-    if running.report is not None:
-        told = bool(prepared.layers and prepared.layers.announce(running.report))
-        if not told and not running.shape.stacked:  # else there may be layers later
+    if running.report is not None and not (prepared.layers and prepared.layers.announce(running.report)):
+        if running.shape.stacked:  # there may be layers later
+            from vuosd.supervisor.held import wait_for_layers
+
+            wait_for_layers(running.report)
+        elif not prepared.controlled:
             running.report.close()
             running.report = None
     if not prepared.late:

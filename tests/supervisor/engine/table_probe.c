@@ -23,8 +23,9 @@ void vu_stack_close(struct vu_stack *stack)
 	(void)stack;
 }
 
-unsigned vu_wired_end(struct vu_wired *wired)
+unsigned vu_wired_end(struct vu_wired *wired, struct vu_wire_lost *lost)
 {
+	(void)lost;
 	(void)wired;
 	return 0;
 }

@@ -74,7 +74,7 @@ def served(
         yield number, server
     finally:
         session.unmount(number)
-        assert session.end_wire(number) == 0
+        assert session.end_wire(number) == []
         server.wait(10)
 
 

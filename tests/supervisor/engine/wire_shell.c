@@ -121,7 +121,7 @@ static int run(char **w)
 	if (IS("kill"))
 		return kill(server, (int)n[1]);
 	if (IS("unmount")) {
-		printf(", \"failed\": %u", vu_wire_unmount(wire));
+		printf(", \"failed\": %u", vu_wire_unmount(wire, NULL));
 		wire = NULL;
 		return 0;
 	}
@@ -187,7 +187,7 @@ int main(int argc, char **argv)
 		fflush(stdout);
 	}
 	if (wire)
-		vu_wire_unmount(wire);
+		vu_wire_unmount(wire, NULL);
 	if (server > 0)
 		waitpid(server, NULL, 0);
 	return 0;

@@ -255,7 +255,7 @@ int main(int argc, char **argv)
 		pthread_create(&users[i], NULL, use, (void *)(i + 1));
 	for (int i = 0; i < 4; i++)
 		pthread_join(users[i], NULL);
-	printf("lost %u\n", vu_wire_unmount(wire));
+	printf("lost %u\n", vu_wire_unmount(wire, NULL));
 	pthread_join(server, NULL);
 	close(pair[1]);
 	DIR *left = fdopendir(cache);

@@ -190,7 +190,7 @@ void vu_namespace_free(struct vu_namespace *names)
 		next = mount->next;
 		vu_close(&mount->fd);
 		if (mount->wired && !mount->origin)
-			vu_wired_end(mount->wired);
+			vu_wired_end(mount->wired, NULL);
 		if (!mount->origin)
 			vu_stack_free(mount->stack);
 		free(mount->trees);

@@ -47,8 +47,13 @@ enum {
  */
 int vu_wire_mount(int socket, int cache, const struct vu_wire_options *options, const struct vu_fuse_caller *caller,
 		  struct vu_wire **wire, int *tree);
+/* The names of files that could not be written back, each as "ERRNO PATH", one after the other, as many as there is room for. */
+struct vu_wire_lost {
+	char *text;
+	size_t room, used;
+};
 /* Writes back what is left, ends the server's work, empties the cache. The number of files that could not be written back. */
-unsigned vu_wire_unmount(struct vu_wire *wire);
+unsigned vu_wire_unmount(struct vu_wire *wire, struct vu_wire_lost *lost);
 struct vu_fuse *vu_wire_fuse(struct vu_wire *wire);
 
 /*

@@ -126,9 +126,9 @@ static int write_changes(VU_WIRE_WHO, struct vu_wire_node *node, const struct st
 	if (!error && end < size)
 		error = vu_fuse_setattr(wire->fuse, caller, node->nodeid, &data->file, FATTR_SIZE, &set, &attr, &until);
 	free(block);
+	/* A server that sets no times has the data all the same. */
 	if (!error && (st->st_mtim.tv_sec != data->mtime.tv_sec || st->st_mtim.tv_nsec != data->mtime.tv_nsec))
-		error = vu_fuse_setattr(wire->fuse, caller, node->nodeid, &data->file, FATTR_MTIME, &set, &attr,
-					&until);
+		vu_fuse_setattr(wire->fuse, caller, node->nodeid, &data->file, FATTR_MTIME, &set, &attr, &until);
 	int flushed = vu_fuse_flush(wire->fuse, caller, &data->file);
 	return error ? error : flushed;
 }
@@ -301,7 +301,19 @@ void vu_wire_stop(struct vu_wire *wire)
 	wire->threaded = false;
 }
 
-unsigned vu_wire_write_all(struct vu_wire *wire, bool anyhow)
+/* What has no name any more is nobody's loss. */
+static void note_lost(const struct vu_wire *wire, const struct vu_wire_node *node, int error, struct vu_wire_lost *lost)
+{
+	char path[PATH_MAX];
+	if (!lost || vu_wire_node_path(wire, node, path) < 0)
+		return;
+	size_t room = lost->room - lost->used;
+	int length = snprintf(lost->text + lost->used, room, "%d %s", -error, path);
+	if (length >= 0 && (size_t)length < room)
+		lost->used += (size_t)length + 1;
+}
+
+unsigned vu_wire_write_all(struct vu_wire *wire, bool anyhow, struct vu_wire_lost *lost)
 {
 	unsigned failed = 0, count = 0, i = 0;
 	vu_wire_lock(wire);
@@ -315,10 +327,15 @@ unsigned vu_wire_write_all(struct vu_wire *wire, bool anyhow)
 	for (count = i, i = 0; i < count; i++) {
 		struct vu_wire_node *node = nodes[i];
 		const struct vu_fuse_caller writer = node->data->writer;
-		if (!vu_wire_take_data(wire, &writer, node)) {
-			failed += (anyhow ? vu_wire_end_writing(wire, &writer, node, true)
-					  : vu_wire_write_back(wire, &writer, node)) < 0;
+		int error = vu_wire_take_data(wire, &writer, node);
+		if (!error) {
+			error = anyhow ? vu_wire_end_writing(wire, &writer, node, true)
+				       : vu_wire_write_back(wire, &writer, node);
 			vu_wire_give_data(wire, node);
+		}
+		if (error < 0) {
+			failed++;
+			note_lost(wire, node, error, lost);
 		}
 		vu_wire_unpin(wire, node);
 	}
@@ -329,7 +346,7 @@ unsigned vu_wire_write_all(struct vu_wire *wire, bool anyhow)
 
 int vu_wire_sync_all(struct vu_wire *wire)
 {
-	return vu_wire_write_all(wire, false) ? -EIO : 0;
+	return vu_wire_write_all(wire, false, NULL) ? -EIO : 0;
 }
 
 int vu_wire_sync(VU_WIRE_WHO, const char *path, bool data_only)

@@ -170,6 +170,6 @@ void vu_wire_stop(struct vu_wire *wire);
 /* The mount ends: from now on its own requests wait for a hung server no longer than this allows, whatever the deadline. */
 void vu_wire_be_impatient(struct vu_wire *wire);
 /* Everything; with `anyhow` nothing is left to be written afterwards. How many could not be. */
-unsigned vu_wire_write_all(struct vu_wire *wire, bool anyhow);
+unsigned vu_wire_write_all(struct vu_wire *wire, bool anyhow, struct vu_wire_lost *lost);
 
 #endif

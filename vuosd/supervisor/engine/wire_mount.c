@@ -91,7 +91,7 @@ int vu_wire_mount(int socket, int cache, const struct vu_wire_options *options, 
 	if (!error)
 		error = begin(wire, caller);
 	if (error < 0) {
-		vu_wire_unmount(wire);
+		vu_wire_unmount(wire, NULL);
 		return error;
 	}
 	*out = wire;
@@ -99,11 +99,11 @@ int vu_wire_mount(int socket, int cache, const struct vu_wire_options *options, 
 	return 0;
 }
 
-unsigned vu_wire_unmount(struct vu_wire *wire)
+unsigned vu_wire_unmount(struct vu_wire *wire, struct vu_wire_lost *lost)
 {
 	vu_wire_be_impatient(wire);
 	vu_wire_stop(wire);
-	unsigned failed = wire->fuse ? vu_wire_write_all(wire, true) : 0;
+	unsigned failed = wire->fuse ? vu_wire_write_all(wire, true, lost) : 0;
 	if (wire->fuse && wire->root) {
 		vu_wire_lock(wire);
 		struct vu_wire_node *root = wire->root;

@@ -26,7 +26,7 @@ struct vu_wired;
 int vu_wired_defer(struct vu_call *call);
 struct vu_wire *vu_wired_wire(struct vu_wired *wired);
 /* No call uses it any more. How many files could not be written back. */
-unsigned vu_wired_end(struct vu_wired *wired);
+unsigned vu_wired_end(struct vu_wired *wired, struct vu_wire_lost *lost);
 
 /* wired.c. `place` is in such a mount, and has its path in place->view; with VU_WANT_PARENT its name in place->name. */
 /* The anchors on the way to a spot, up to the first that is no directory. `want`: VU_WIRE_* */

@@ -133,7 +133,7 @@ static void say(void *argument, const char *line)
 	vu_log(wired->session, "file system: %s", line);
 }
 
-unsigned vu_wired_end(struct vu_wired *wired)
+unsigned vu_wired_end(struct vu_wired *wired, struct vu_wire_lost *lost)
 {
 	pthread_mutex_lock(&wired->lock);
 	wired->ending = true;
@@ -141,11 +141,11 @@ unsigned vu_wired_end(struct vu_wired *wired)
 	pthread_mutex_unlock(&wired->lock);
 	for (unsigned i = 0; i < wired->count; i++)
 		pthread_join(wired->threads[i], NULL);
-	unsigned lost = wired->wire ? vu_wire_unmount(wired->wire) : 0;
+	unsigned count = wired->wire ? vu_wire_unmount(wired->wire, lost) : 0;
 	pthread_mutex_destroy(&wired->lock);
 	pthread_cond_destroy(&wired->come);
 	free(wired);
-	return lost;
+	return count;
 }
 
 static int begin(struct vu_session *session, const struct vu_wire_mount *options, struct vu_wired **out, int *tree)
@@ -171,7 +171,7 @@ static int begin(struct vu_session *session, const struct vu_wire_mount *options
 	if (!error && (*tree = fcntl(*tree, F_DUPFD_CLOEXEC, 0)) < 0)
 		error = -errno;
 	if (error < 0)
-		vu_wired_end(wired);
+		vu_wired_end(wired, NULL);
 	else
 		*out = wired;
 	return error;
@@ -199,15 +199,16 @@ int vu_session_wire(struct vu_session *session, const struct vu_wire_mount *opti
 	if (number >= 0)
 		return number;
 	close(tree);
-	vu_wired_end(wired);
+	vu_wired_end(wired, NULL);
 	return number;
 }
 
-int vu_session_wire_end(struct vu_session *session, int number)
+int vu_session_wire_end(struct vu_session *session, int number, char *lost, size_t room)
 {
+	struct vu_wire_lost names = { .text = lost, .room = room };
 	struct vu_wired *wired = NULL;
 	int error = vu_namespace_take_wired(&session->names, number, &wired);
-	return error < 0 ? error : wired ? (int)vu_wired_end(wired) : 0;
+	return error < 0 ? error : wired ? (int)vu_wired_end(wired, &names) : 0;
 }
 
 int vu_session_wire_flights(struct vu_session *session, int number, struct vu_wire_flight *out, uint32_t room)

@@ -472,11 +472,12 @@ class Answers:
             target = os.path.normpath(path)
             if error.errno not in _DEAD or self.mounts.at(target) is None:
                 raise
-        for pid in (asked.tgid, users.parent(asked.tgid)):  # fusermount is asked by the server
+        by = (asked.tgid, users.parent(asked.tgid))  # fusermount is asked by the server
+        for pid in by:
             if self.mounts.is_left(target, pid):
                 text = f"{os.fsdecode(target)} is not mounted by this server any more"
                 raise MountError(errno.EINVAL, text)
-        await self.mounts.unmount(target, flags)
+        await self.mounts.unmount(target, flags, by)
 
 
 def _has_open(pid: int, fd: int) -> bool:

@@ -16,9 +16,10 @@ import trio
 
 from vuosd.supervisor import members
 from vuosd.supervisor.mounting.errors import MountError
+from vuosd.supervisor.mounting.losses import Losses
 from vuosd.supervisor.mounting.mount import Mount
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable
-from vuosd.supervisor.session import Below, Flight, Placed, Resolved, Stacked, Wired
+from vuosd.supervisor.session import Below, Flight, Lost, Placed, Resolved, Stacked, Wired
 
 if TYPE_CHECKING:
     from vuosd.supervisor.modules.loaded import Modules
@@ -37,7 +38,7 @@ class Engine(Protocol):
     ) -> int: ...
     def unmount(self, number: int, space: int = 0) -> bool: ...
     def mount_wire(self, wire: Wired, space: int = 0) -> int: ...
-    def end_wire(self, number: int) -> int: ...
+    def end_wire(self, number: int) -> list[Lost]: ...
     def flights(self, number: int) -> list[Flight]: ...
     def space_of(self, state: int) -> int: ...
     def look(self, path: bytes, space: int = 0, *, write: bool = False) -> Resolved: ...
@@ -80,6 +81,9 @@ class Family:
         self.engine = engine
         self.modules = modules
         self.zygote = zygote
+        self.losses = Losses()
+        self.ending: list[Mount] = []
+        """By wire, unmounted, but somebody still uses them or something has yet to be written back."""
         self.nursery: trio.Nursery
         self.spaces: dict[int, Mounts] = {}
         self.allow: dict[int, frozenset[str] | None] = {}

@@ -9,13 +9,13 @@ import os
 import secrets
 import signal
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import trio
 
 from vuosd.supervisor import members
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import options, types, unreal, users
+from vuosd.supervisor.mounting import losses, options, types, unreal, users
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.family import Family, Table
 from vuosd.supervisor.mounting.mount import KERNEL, NONE, UNREAL, WIRE, Mount, Wanted
@@ -36,6 +36,8 @@ _REQUEST_SECONDS = 60.0
 """For a wire server's answer."""
 _BUSY_PATIENCE = 0.2
 """Seconds for calls in flight to let go of a mount that has left the table."""
+_LOOK_AGAIN_SECONDS = 0.02
+"""… of one by wire."""
 
 
 class Mounts:
@@ -78,6 +80,8 @@ class Mounts:
 
     def entered(self, mount: Mount) -> None:
         """It is in the engine's table."""
+        if mount.path and not mount.flags & options.MS_RDONLY:
+            self.family.losses.announce()
         self._mounts.append(mount)
         self._come.set()
         self._come = trio.Event()
@@ -320,6 +324,8 @@ class Mounts:
                 raise from_os(error, os.fsdecode(target)) from None
         fd = await self.root(mount)
         before, mount.flags = mount.number, flags
+        if mount.path and not flags & options.MS_RDONLY:
+            self.family.losses.announce()
         self._show(mount, fd, mount.below)
         self.table.unmount(before)
 
@@ -394,8 +400,13 @@ class Mounts:
             return False
         return all(mount.pid != pid for mount in self._mounts if mount.target == target)
 
-    async def unmount(self, target: bytes, flags: int) -> None:
-        """The uppermost mount at a place; MountError: EINVAL if there is none, EBUSY while it is used."""
+    async def unmount(self, target: bytes, flags: int, by: Sequence[int] = ()) -> None:
+        """The uppermost mount at a place; MountError: EINVAL if there is none, EBUSY while it is used. It has
+        gone all the same when what was written to it could not all be kept, which is another errno.
+
+        `by`: who asks. A server that unmounts itself answers nothing meanwhile, so it is not waited for.
+        """
+        ends = None
         async with self._changing:
             mount = self._found(target)
             name = os.fsdecode(target)
@@ -416,6 +427,10 @@ class Mounts:
                 await self._leave(mount, flags)
             elif mount.path:
                 await self._unmount(mount, flags)
+                if mount.transport == WIRE:
+                    quietly = flags & (MNT_DETACH | MNT_FORCE) or mount.dead or mount.pid in by
+                    ends = _Ending(self, mount, heard=not quietly)
+                    self.nursery.start_soon(ends.run)
             elif mount.stack is not None:
                 await self._unmount_stack(mount, mount.stack, lazy)
             else:
@@ -429,10 +444,15 @@ class Mounts:
             if mount.wire and not mount.mark and mount.pid and (process := users.process(mount.pid)):
                 self._left.append((target, process))
             log.info("mount %d: %s unmounted", mount.number, name)
+        lost = ""
+        if ends is not None and ends.heard:
+            lost = await ends.outcome()
         if mount.mark and not lazy and not shared:
             await self._flushed(mount)
         if mount.started and not lazy and not shared:
             await self._ended(mount)
+        if lost and ends is not None:
+            raise MountError(ends.error, lost)
 
     async def _leave(self, mount: Mount, flags: int) -> None:
         """Another namespace has it mounted too, and goes on with it."""
@@ -454,7 +474,6 @@ class Mounts:
             raise MountError(errno.EBUSY, f"{name} is in use: {users.listed(using)}")
         if mount.transport == WIRE:
             self.table.unmount(mount.number)
-            self.nursery.start_soon(self._end_wire, mount)
             return
         namespace = await self.namespace()
         self.table.unmount(mount.number)
@@ -489,18 +508,6 @@ class Mounts:
         if mount.transport == WIRE:
             return await trio.to_thread.run_sync(users.users_below, pids, mount.path)
         return await trio.to_thread.run_sync(users.users, pids, mount.mount_id, mount.device)
-
-    async def _end_wire(self, mount: Mount) -> None:
-        """When nobody uses it any more: what has been written goes to the server, which then ends."""
-        while True:
-            try:
-                lost = await trio.to_thread.run_sync(self.table.end_wire, mount.wire)
-                break
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                await trio.sleep(_BUSY_PATIENCE)
-        _tell_lost(mount, lost)
 
     async def _flushed(self, mount: Mount) -> None:
         """A server of ours ends when it has written what there is to write."""
@@ -564,11 +571,47 @@ class Mounts:
         for mount in reversed(self._mounts):
             self.table.unmount(mount.number)
             if mount.transport == WIRE and not self.family.has(mount, but=self):
-                try:
-                    _tell_lost(mount, self.table.end_wire(mount.wire))
-                except OSError as error:
-                    log.warning("%s: what was written may be lost: %s", mount.place, error.strerror)
+                _end_wire(self.family, mount)
         self._mounts.clear()
+
+
+class _Ending:
+    """Of a wire mount that has been unmounted: when nobody uses it any more what has been written goes to the
+    server, which then ends.
+    """
+
+    def __init__(self, mounts: Mounts, mount: Mount, *, heard: bool) -> None:
+        """`heard`: somebody waits for the outcome."""
+        self.mounts, self.mount, self.heard = mounts, mount, heard
+        self.error = 0
+        self._text = ""
+        self._over = trio.Event()
+
+    async def run(self) -> None:
+        self.mounts.family.ending.append(self.mount)
+        while True:
+            try:
+                lost = await trio.to_thread.run_sync(self.mounts.table.end_wire, self.mount.wire)
+                break
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                await trio.sleep(_LOOK_AGAIN_SECONDS)
+        self.mounts.family.ending.remove(self.mount)
+        if lost:
+            self.error, self._text = lost[0].error, losses.sentence(self.mount, lost)
+            if not self.heard:
+                self.mounts.family.losses.add(self._text)
+        self._over.set()
+
+    async def outcome(self) -> str:
+        """What has been lost; "" for nothing. Whoever gives up waiting is not told."""
+        try:
+            await self._over.wait()
+        except trio.Cancelled:
+            self.heard = False
+            raise
+        return self._text
 
 
 def _check_flags(transport: str, flags: int, target: bytes) -> None:
@@ -578,19 +621,26 @@ def _check_flags(transport: str, flags: int, target: bytes) -> None:
         raise MountError(errno.EOPNOTSUPP, f"{os.fsdecode(target)}: {text}")
 
 
+def _end_wire(family: Family, mount: Mount) -> None:
+    """Nobody can use it any more. Blocks."""
+    try:
+        if lost := family.engine.end_wire(mount.wire):
+            family.losses.add(losses.sentence(mount, lost))
+    except OSError as error:
+        family.losses.add(f"{mount.place}: what was written may be lost: {error.strerror}")
+
+
 def finish(family: Family) -> None:
     """The session has ended, its members are dead. Blocks until the servers have written what they
     had.
     """
     # A server that has yet to begin has nothing to write.
     begun = any(True for _ in family.each()) or any(mount.number for mount in family.served.values())
+    for mount in family.ending:
+        _end_wire(family, mount)
     for mounts in family.spaces.values():
         mounts.leave_all()
     seconds = _END_SECONDS if begun else _NOTHING_SECONDS
     if family.helper is not None and not family.helper.finish(seconds) and begun:
-        log.warning("servers of file systems were killed: what they had not written is lost")
-
-
-def _tell_lost(mount: Mount, lost: int) -> None:
-    if lost:
-        log.warning("%s: %d files could not be written back to the server", mount.place, lost)
+        family.losses.add("servers of file systems were killed: what they had not written is lost")
+    family.losses.tell()
