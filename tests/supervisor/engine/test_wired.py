@@ -20,6 +20,8 @@ from supervisor.engine.driver import USERS, View, directory, errno_of, run
 from supervisor.engine.fuse_shell import HERE
 from supervisor.engine.wire_shell import wait_for
 
+from vuosd.supervisor import members
+from vuosd.supervisor.scratch import Scratch, Sized
 from vuosd.supervisor.session import Session, Wired
 
 pytestmark = pytest.mark.kernel
@@ -586,3 +588,60 @@ def test_image(place: Place, user: Any) -> None:
         check=True,
     ).stdout
     assert (names, out.split(), error) == (10, [*expected.split(), "300"], errno.EROFS)
+
+
+def test_a_cache_that_is_full(mirror: Path) -> None:
+    """A file that does not fit is ENOSPC, with a sentence in the log, and leaves room for others; holes take
+    none, at the second time neither.
+    """
+    place = Place(None)
+    scratch = Scratch(members.new_session())
+    (full,) = scratch.mount([Sized(scratch.make(0o700), 4 << 20, 0o700)])
+    place.cache = Path(f"/proc/self/fd/{full}")
+    (place.source / "big").write_bytes(b"x" * (6 << 20))
+    (place.source / "small").write_bytes(b"y" * (3 << 20))
+    with open(place.source / "sparse", "wb") as file:
+        file.truncate(200 << 20)
+    there, done = os.pipe(), os.pipe()
+
+    def attend(session: Session) -> None:
+        with served(session, mirror, place):
+            os.write(there[1], b"x")
+            os.read(done[0], 1)
+            lines = session.log.recv(4096)
+        assert b"big: its 6144 KiB cannot be opened: the cache has room for 409" in lines, lines
+
+    def end(path: Path) -> bytes:
+        with open(path, "rb") as file:
+            file.seek(-3, os.SEEK_END)
+            return file.read()
+
+    def target() -> Any:
+        os.read(there[0], 1)
+        said: list[object] = []
+        try:
+            for name in ("big", "small", "big"):
+                try:
+                    said.append(end(place.target / name))
+                except OSError as error:
+                    said.append(error.errno)
+            os.unlink(place.target / "small")
+            for text in (b"one", b"two"):
+                with open(place.source / "sparse", "r+b") as file:
+                    file.seek(-3, os.SEEK_END)
+                    file.write(text)
+                os.utime(place.source / "sparse", (1, 1 if text == b"one" else 2))
+                time.sleep(1.1)  # the server's time-out for attributes
+                said.append(end(place.target / "sparse"))
+        finally:
+            os.write(done[1], b"x")
+        return said
+
+    try:
+        result = run(target, View(mounts=True), attend=attend)
+        assert result == [errno.ENOSPC, b"yyy", errno.ENOSPC, b"one", b"two"]
+    finally:
+        os.close(full)
+        scratch.remove()
+        for fd in (*there, *done):
+            os.close(fd)

@@ -5,7 +5,10 @@
  */
 #include "wire_inside.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
 
 /* As wyhash, in small: fast, and nobody outside knows the seed. Two blocks that differ are the same with 2^-64. */
 static uint64_t mix(uint64_t a, uint64_t b)
@@ -73,6 +76,20 @@ void vu_wire_give_data(struct vu_wire *wire, struct vu_wire_node *node)
 	pthread_cond_broadcast(&wire->changed);
 }
 
+/* The cache is full. What has come of a file that had nothing before gives its room back. */
+static void give_up(struct vu_wire *wire, const char *path, int fd, uint64_t size, bool empty)
+{
+	char line[PATH_MAX + 160];
+	struct statvfs st;
+	if (empty && (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0))
+		return;
+	if (!wire->options.log || fstatvfs(wire->cache, &st) < 0)
+		return;
+	snprintf(line, sizeof line, "%s: its %llu KiB cannot be opened: the cache has room for %llu KiB", path,
+		 (unsigned long long)size / 1024, (unsigned long long)st.f_bavail * st.f_frsize / 1024);
+	wire->options.log(wire->options.data, line);
+}
+
 /* `busy` is ours, the lock is held. */
 static int fill(VU_WIRE_WHO, struct vu_wire_node *node, const struct vu_fuse_file *file)
 {
@@ -85,6 +102,8 @@ static int fill(VU_WIRE_WHO, struct vu_wire_node *node, const struct vu_fuse_fil
 	int error = vu_wire_node_path(wire, node, path);
 	int fd = error < 0 ? error : vu_wire_open_anchor(wire, path, O_WRONLY);
 	uint64_t *sums = calloc(count + 1, sizeof *sums), got = 0;
+	struct stat st;
+	bool empty = fd >= 0 && !fstat(fd, &st) && !st.st_blocks;
 	if (fd >= 0 && !sums)
 		error = -ENOMEM;
 	vu_wire_unlock(wire);
@@ -94,6 +113,10 @@ static int fill(VU_WIRE_WHO, struct vu_wire_node *node, const struct vu_fuse_fil
 				: vu_wire_fetch(wire, caller, file, fd, attr.size, sums, &got);
 	if (fd >= 0 && !error && got != attr.size && ftruncate(fd, (off_t)got) < 0)
 		error = -errno;
+	if (error == -ENOSPC || error == -EDQUOT) {
+		error = -ENOSPC;
+		give_up(wire, path, fd, attr.size, empty);
+	}
 	if (fd >= 0) {
 		struct timespec times[] = { attr.atime, attr.mtime };
 		futimens(fd, times);

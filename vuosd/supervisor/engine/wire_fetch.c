@@ -17,6 +17,12 @@ static int write_block(int fd, const char *block, size_t size, off_t offset)
 	return 0;
 }
 
+/* A hole, where the file system of the cache makes such. */
+static bool dig(int fd, size_t size, off_t offset)
+{
+	return !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, (off_t)size);
+}
+
 /* Blocks that have been asked for, in their order: the server reads the next while we store one. */
 struct ahead {
 	struct {
@@ -73,7 +79,7 @@ int vu_wire_fetch(VU_WIRE_WHO, const struct vu_fuse_file *file, int fd, uint64_t
 	uint64_t offset = 0;
 	int error = 0;
 	struct stat st;
-	/* Of what had data before, a zero block is written as well. */
+	/* What had data before may have had some where there are zeros now. */
 	bool empty = !fstat(fd, &st) && !st.st_blocks;
 	while (!error && offset < size) {
 		size_t want = size - offset < VU_WIRE_BLOCK ? (size_t)(size - offset) : VU_WIRE_BLOCK;
@@ -85,7 +91,7 @@ int vu_wire_fetch(VU_WIRE_WHO, const struct vu_fuse_file *file, int fd, uint64_t
 			break;
 		}
 		sums[offset / VU_WIRE_BLOCK] = vu_wire_sum(wire, block, (size_t)have);
-		if (have && !(empty && is_zero(block, (size_t)have)))
+		if (have && !(is_zero(block, (size_t)have) && (empty || dig(fd, (size_t)have, (off_t)offset))))
 			error = write_block(fd, block, (size_t)have, (off_t)offset);
 		offset += (uint64_t)have;
 		if ((size_t)have < want)
