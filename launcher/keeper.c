@@ -81,6 +81,7 @@ static void command_exited(struct keeper *k, const siginfo_t *info)
 	while (k->session >= 0 && poll(&(struct pollfd){ k->session, POLLIN, 0 }, 1, 0) == 1)
 		hear_worker(k);
 	k->exited = true;
+	k->stopped = 0; /* whether it was, or went on without our having seen it: FRONT does not stay stopped */
 	report_to_front(k, REPORT_EXITED, status);
 	if (k->session >= 0)
 		send_message(k->session, MESSAGE_EXITED, payload, sizeof(payload), NULL, 0);

@@ -95,6 +95,17 @@ def test_stop_and_continue(launcher: Launcher) -> None:
     assert process.wait(10) == -signal.SIGTERM
 
 
+def test_killed_while_it_is_stopped(launcher: Launcher) -> None:
+    process = launcher.popen("sh", "-c", LOOP, stdout=-1, process_group=0)
+    wait_line(process, "ready")
+    child = launcher.session.child
+    os.kill(child, signal.SIGSTOP)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    os.kill(child, signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL
+
+
 def test_stop_and_continue_as_fast_as_they_come(launcher: Launcher) -> None:
     process = launcher.popen("sh", "-c", LOOP, stdout=-1, process_group=0)
     wait_line(process, "ready")
