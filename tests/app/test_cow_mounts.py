@@ -425,3 +425,60 @@ def test_no_cow(box: Box, tree: Path, profile: str, type: str, source: str, text
     assert said.startswith(f"vumount: {text}")
     assert listed == "of the tree"
     assert changed(box, "mnt-1") == []
+
+
+def test_binds_of_what_lies_in_a_cow(box: Box, tree: Path) -> None:
+    """Directories and files, of the tree below and of the layer; changes go to the layer by either name."""
+    (box.directory("tree/below/deep") / "file").write_text("deep\n")
+    box.give(tree)
+    for name in ("at", "ro", "at2"):
+        box.directory(name)
+    box.file("file")
+    script = """
+        mkdir made; vumount -B d ../at; vumount -B -o ro d ../ro; vumount -B f ../file; cd ..
+        echo new >at/new; cat tree/d/new ro/new; echo more >>"at/of the tree"; cat "tree/d/of the tree"
+        echo more >>file; cat tree/f; echo again >>tree/f; tail -1 file; chmod 600 file; stat -c %a tree/f
+        touch ro/x 2>/dev/null || echo read-only; rm file 2>/dev/null || echo busy
+        mkdir at/x at/z; (cd at/x; pwd; cd ..; pwd; ls); mv at/x/ at/y; ls -R tree/d
+        test "$(stat -c %d:%i tree/d)" = "$(stat -c %d:%i at)"
+        rm at/new; rmdir at/z; ls at; mv at/y at2/y 2>/dev/null && ls at2; ls tree/d
+        vuumount at; ls at; vumount -B tree/made at; mkdir at/in; (cd at/in; pwd); (cd tree/made/in; pwd)
+        vumount -B at at2; touch at2/in/it; ls tree/made/in; vuumount at2
+        vumount -B tree/below at2; cat at2/deep/file; rm -r at2/deep; ls at2 tree/below; vuumount at2
+        vumount -B . at2; cat at2/tree/f; echo end >>at2/tree/f; tail -1 tree/f; vuumount at2
+    """
+    found = shell(box, entry("cow", tree), f"cd {tree}\n{script}", tree)
+    at = box.scratch / "at"
+    assert found == [
+        *("new", "new", "tree", "more", "tree", "more", "again", "600", "read-only", "busy"),
+        *(f"{at}/x", f"{at}", "new", "of the tree", "x", "z"),
+        *("tree/d:", "new", "of the tree", "y", "z", "", "tree/d/y:", "", "tree/d/z:"),
+        *("of the tree", "y", "y", "of the tree"),
+        *(f"{at}/in", f"{tree}/made/in", "it", "deep", "at2:", "", "tree/below:"),
+        *("tree", "more", "again", "end"),
+    ]
+    expected = ["below/deep", "below/deep/file", "d/of the tree", "f", "made", "made/in", "made/in/it"]
+    assert changed(box) == expected
+    assert (tree / "f").read_text() == "tree\n"
+
+
+def test_binds_of_a_cow_that_came_at_run_time(box: Box, tree: Path) -> None:
+    script = """
+        vumount -t cow -o layer=it . $2; vumount -B $2/d $3; echo x >$3/new; ls $2/d
+        vuumount $2 2>&1 || true; vumount -o remount,ro none $3 2>&1 || true
+        vuumount $3; vuumount $2
+    """
+    one, two = box.directory("one"), box.directory("two")
+    assert shell(box, PREPARED, script, tree, one, two) == [
+        *("new", "of the tree", f"vuumount: {one} is in use: {two} is bound from it"),
+        f"vumount: {two}: what lies in a cow or merge cannot be remounted",
+    ]
+    assert changed(box) == ["d/new"]
+
+
+def test_a_bind_in_a_merge(box: Box, tree: Path) -> None:
+    upper = box.file("upper/d/above", "above\n").parent.parent
+    merge = entry("merge", "/m", source="X").replace('"X"', f'["{upper}", "{tree}"]')
+    script = "vumount -B /m/d $2; ls $2; cat $2/above; touch $2/x 2>/dev/null || echo read-only; ls /m/d"
+    found = shell(box, merge, script, tree, box.directory("at"))
+    assert found == ["above", "of the tree", "above", "read-only", "above", "of the tree"]

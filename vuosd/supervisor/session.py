@@ -297,6 +297,7 @@ class Session:
         *,
         first: bool = False,
         wire: int = 0,
+        within: bytes = b"",
     ) -> int:
         """Show `entry` on top of what is at its target, to all members at once, while the session runs.
 
@@ -307,12 +308,13 @@ class Session:
         space: the mount namespace, whose members they are. below: what comes with it, and goes with it.
         first: it is an entry of the namespace's view, made before there is a member: it covers what is
         mounted at and below its target, and nobody has been beneath it.
+        within: what it shows lies in an entry of several trees, at this view path of namespace below.space;
+        entry.kind: COW, and no source.
         wire: the number of a wire mount that this is too, elsewhere or in another way; entry.kind: WIRE, and
         the source its root.
 
         Returns the mount's number, > 0 and never used again. Raises OSError: EINVAL, ENOMEM, ESRCH (no such
-        namespace), EXDEV (an entry of several trees, or a wire mount, lies below the source, and cannot be
-        shown elsewhere).
+        namespace), EXDEV (below the source lies a wire mount, which cannot be shown elsewhere).
         """
         texts = [ffi.new("char[]", text) if text else ffi.NULL for text in entry[4:8]]
         target = ffi.new("char[]", entry.target)
@@ -326,6 +328,8 @@ class Session:
         )
         options.source_path, options.type, options.name, options.options = texts
         options.space, options.wire = space, wire
+        inside = ffi.new("char[]", within) if within else ffi.NULL
+        options.within = inside
         beneath = ffi.new("char[]", below.path) if below is not None else ffi.NULL
         options.below = beneath
         options.origin = below.space if below is not None else 0

@@ -145,6 +145,8 @@ struct vu_mount_options {
 	/* What is mounted below this view path of namespace `origin` comes with it, read-only if it is; NULL: nothing. */
 	const char *below;
 	uint32_t origin;
+	/* Of VU_COW: what is at this view path of namespace `origin`, in an entry of several trees. */
+	const char *within;
 	uint32_t wire; /* of VU_WIRE: the number of the wire mount that this shows, elsewhere or in another way */
 };
 
@@ -251,7 +253,7 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
  */
 int vu_session_usage(vu_session *session, uint32_t number, uint64_t *bytes);
 /* While the session runs: on top of what is at the target now. Returns the mount's number, > 0; the source is the session's then.
- * -EXDEV: what lies below the source has a mount of several trees, or by wire, that cannot be shown elsewhere. */
+ * -EXDEV: below the source lies a mount by wire, which cannot be shown elsewhere. */
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options);
 /*
  * The same of several trees, whose descriptors are the session's then, also after an error. Of `how` these count: flags, type,

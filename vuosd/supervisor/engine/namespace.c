@@ -49,8 +49,7 @@ struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonl
 
 struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target, bool anywhere)
 {
-	bool special = from->stack || from->wired;
-	if (special && !anywhere && strcmp(from->target, target)) {
+	if (from->wired && !anywhere && strcmp(from->target, target)) {
 		errno = EXDEV;
 		return NULL;
 	}
@@ -65,6 +64,7 @@ struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *fro
 	mount->fd = from->fd < 0 ? -1 : fcntl(from->fd, F_DUPFD_CLOEXEC, 0);
 	mount->target = strdup(target);
 	mount->source = strdup(from->source);
+	mount->base = from->base ? strdup(from->base) : NULL;
 	mount->type = from->type ? strdup(from->type) : NULL;
 	mount->name = from->name ? strdup(from->name) : NULL;
 	mount->options = from->options ? strdup(from->options) : NULL;
@@ -72,8 +72,9 @@ struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *fro
 		mount->target_length = strcmp(target, "/") ? strlen(target) : 0;
 	mount->identity = from->kind != VU_HIDE && !strcmp(target, from->source);
 	enlist(names, mount); /* frees it, whatever is missing */
-	bool whole = mount->target && mount->source && (mount->fd >= 0 || from->fd < 0) &&
-		     (!from->type || mount->type) && (!from->name || mount->name) && (!from->options || mount->options);
+	bool whole = mount->target && mount->source && (!from->base || mount->base) &&
+		     (mount->fd >= 0 || from->fd < 0) && (!from->type || mount->type) && (!from->name || mount->name) &&
+		     (!from->options || mount->options);
 	if (!whole || (mount->stack && vu_mount_add_trees(mount) < 0)) {
 		errno = ENOMEM;
 		return NULL;
@@ -103,11 +104,15 @@ int vu_mount_add_trees(struct vu_mount *whole)
 		const struct vu_tree *tree = i == lowest ? &stack->handles : &stack->trees[i];
 		struct vu_mount *mount = &whole->trees[i];
 		*mount = *whole;
+		mount->trees = NULL;
+		mount->tree_count = 0;
 		mount->whole = whole;
 		mount->tree = (int8_t)(i == lowest ? stack->count : i);
 		mount->identity = false;
 		mount->source = tree->path;
 		mount->source_length = tree->length;
+		if (whole->base && !(mount->source = vu_tree_path(tree, whole->base, &mount->source_length)))
+			return -ENOMEM;
 	}
 	return 0;
 }
@@ -193,7 +198,10 @@ void vu_namespace_free(struct vu_namespace *names)
 			vu_wired_end(mount->wired, NULL);
 		if (!mount->origin)
 			vu_stack_free(mount->stack);
+		for (unsigned i = 0; mount->base && i < mount->tree_count; i++)
+			free(mount->trees[i].source);
 		free(mount->trees);
+		free(mount->base);
 		free(mount->target);
 		free(mount->source);
 		free(mount->type);

@@ -181,8 +181,41 @@ static int mount_unreal(struct vu_session *session, const struct vu_mount_option
 	return table ? (int)mount->index : error;
 }
 
+/* A bind of what lies in a stack. */
+static int mount_within(struct vu_session *session, const struct vu_mount_options *options)
+{
+	struct vu_namespace *names = &session->names;
+	if (!options->within || options->space >= VU_SPACES || options->origin >= VU_SPACES ||
+	    !is_canonical(options->target) || !is_canonical(options->within))
+		return -EINVAL;
+	pthread_mutex_lock(&names->lock);
+	const struct vu_table *from = atomic_load(&names->tables[options->origin]);
+	struct vu_table *table = NULL;
+	struct vu_mount *mount = NULL;
+	struct vu_spot spot = {};
+	int error = from && atomic_load(&names->tables[options->space]) ? 0 : -ESRCH;
+	if (!error)
+		vu_table_find(from, options->within, &spot);
+	if (!error && !spot.mount->stack)
+		error = -EINVAL;
+	if (!error && !(mount = vu_mount_within(names, &spot, options->target)))
+		error = -ENOMEM;
+	if (mount) {
+		mount->late = true;
+		mount->readonly |= !!(options->flags & VU_ENTRY_READONLY);
+		if (!(table = changed(names, options->space, &(struct change){ .add = mount, .options = options })))
+			error = -errno;
+	}
+	if (table)
+		vu_namespace_publish(names, options->space, table);
+	pthread_mutex_unlock(&names->lock);
+	return table ? (int)mount->index : error;
+}
+
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options)
 {
+	if (options->kind == VU_COW)
+		return mount_within(session, options);
 	if (options->kind == VU_UNREAL)
 		return mount_unreal(session, options);
 	bool known = options->kind == VU_BIND || options->kind == VU_TMPFS || options->kind == VU_HIDE;

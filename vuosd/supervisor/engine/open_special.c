@@ -72,10 +72,12 @@ int vu_open_by_name(struct vu_call *call, const struct vu_place *place, int flag
 	struct stat here, there;
 	vu_table_find(call->table, *place->view ? place->view : "/", &spot);
 	VU_CLOSE int fd = -1;
+	char text[VU_TEXT];
+	const char *path = spot.mount->stack ? vu_stack_path(&spot, text) : spot.rest;
 	if (!place->magic) /* a mount's own root may be a file: then "." fails, and the descriptor does */
 		fd = (int)syscall(SYS_openat2,
 				  spot.mount->stack ? spot.mount->stack->trees[place->seen.tree].fd : spot.mount->fd,
-				  *spot.rest ? spot.rest : ".", &how, sizeof how);
+				  *path ? path : ".", &how, sizeof how);
 	if (fd < 0 || fstat(fd, &here) < 0 || fstat(place->fd, &there) < 0 || here.st_dev != there.st_dev ||
 	    here.st_ino != there.st_ino)
 		return vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));

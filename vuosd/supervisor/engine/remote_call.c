@@ -110,6 +110,8 @@ int vu_open_parent(struct vu_call *call, const struct vu_place *place)
 	if (spot.mount->kind == VU_HIDE)
 		return -ENOENT;
 	int base = spot.mount->stack ? spot.mount->stack->trees[place->seen.tree].fd : spot.mount->fd;
-	int fd = openat(base, *spot.rest ? spot.rest : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char text[VU_TEXT];
+	const char *path = spot.mount->stack ? vu_stack_path(&spot, text) : spot.rest;
+	int fd = openat(base, *path ? path : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }

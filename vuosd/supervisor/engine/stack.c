@@ -11,10 +11,46 @@
 
 enum { COVERED = -1000 }; /* a whiteout: nothing is there, whatever the trees below have */
 
+static const char *join(const struct vu_mount *mount, const char *rest, char buffer[VU_TEXT])
+{
+	if (!mount->base || !*rest)
+		return mount->base ? mount->base : rest;
+	size_t length = strlen(mount->base);
+	if (length + strlen(rest) + 2 > VU_TEXT) { /* a name that no file system has: ENAMETOOLONG */
+		memset(buffer, 'x', NAME_MAX + 2);
+		buffer[NAME_MAX + 2] = 0;
+		return buffer;
+	}
+	memcpy(buffer, mount->base, length);
+	buffer[length] = '/';
+	strcpy(buffer + length + 1, rest);
+	return buffer;
+}
+
+const char *vu_stack_path(const struct vu_spot *spot, char buffer[VU_TEXT])
+{
+	return join(spot->mount, spot->rest, buffer);
+}
+
 const char *vu_stack_rest(const struct vu_place *place)
 {
+	enum { PLACES = 4 };
+	static _Thread_local struct {
+		const struct vu_place *of;
+		char text[VU_TEXT];
+	} kept[PLACES];
+	static _Thread_local unsigned next;
 	const char *rest = place->view + place->mount->target_length;
-	return rest + strspn(rest, "/");
+	unsigned at = 0;
+	rest += strspn(rest, "/");
+	if (!place->mount->base)
+		return rest;
+	while (at < PLACES && kept[at].of != place)
+		at++;
+	if (at == PLACES)
+		at = next++ % PLACES;
+	kept[at].of = place;
+	return join(place->mount, rest, kept[at].text);
 }
 
 /* Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories". */

@@ -172,8 +172,10 @@ int vu_stack_open_tree(struct vu_stack *stack, unsigned index, const char *path,
 		       char below[VU_TEXT]);
 /* To read an O_PATH directory, which takes no right to search it. Returns a descriptor, or -1 and errno. */
 int vu_stack_read_directory(int fd);
-/* The path below the stack's target of a place. */
+/* The path below the stack of a place: good until the thread has asked about four others. */
 const char *vu_stack_rest(const struct vu_place *place);
+/* The same of a spot; `buffer` may be used. */
+const char *vu_stack_path(const struct vu_spot *spot, char buffer[VU_TEXT]);
 /* The stack's bottom shows the object, and nothing above changes what it is: the host's own. */
 static inline bool vu_stack_is_bottom(const struct vu_stack *stack, const struct vu_seen *seen)
 {

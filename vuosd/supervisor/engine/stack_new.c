@@ -2,6 +2,7 @@
 #include "stack.h"
 
 #include <dirent.h>
+#include <stdio.h>
 
 /* No call uses it any more, and none will. */
 void vu_stack_close(struct vu_stack *stack)
@@ -144,4 +145,31 @@ int vu_session_mount_stack(vu_session *session, const struct vu_stack_options *o
 		vu_stack_free(stack);
 	}
 	return number;
+}
+
+char *vu_tree_path(const struct vu_tree *tree, const char *base, size_t *length)
+{
+	char *path = NULL;
+	if (asprintf(&path, "%.*s/%s", (int)tree->length, tree->path, base) < 0)
+		return NULL;
+	*length = strlen(path);
+	return path;
+}
+
+struct vu_mount *vu_mount_within(struct vu_namespace *names, const struct vu_spot *spot, const char *target)
+{
+	char text[VU_TEXT];
+	const char *path = vu_stack_path(spot, text);
+	struct vu_mount from = *spot->mount, *mount;
+	const struct vu_tree *lowest = &from.stack->trees[from.stack->count - 1];
+	from.origin = spot->mount->origin ? spot->mount->origin : (struct vu_mount *)spot->mount;
+	from.base = *path ? (char *)path : NULL;
+	if (from.base && !(from.source = vu_tree_path(lowest, path, &from.source_length)))
+		return NULL;
+	mount = vu_mount_again(names, &from, target, true);
+	if (from.base)
+		free(from.source);
+	if (mount)
+		mount->group = 0;
+	return mount;
 }

@@ -221,7 +221,7 @@ static int rank_of(const struct vu_mount *mount, const struct vu_mount *prefer)
 {
 	bool preferred = mount == prefer || (prefer && mount->whole == prefer);
 	if (mount->wired || (mount->whole && (mount->stack->layered || mount->tree == (int)mount->stack->count)))
-		return 4 + preferred;
+		return preferred ? 6 : mount->base ? 4 : 5; /* a bind of it comes after the stack itself */
 	if (preferred)
 		return 3;
 	return mount->identity ? 2 : 1;

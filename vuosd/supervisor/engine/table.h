@@ -61,6 +61,7 @@ struct vu_mount {
 	char *type, *name, *options; /* as mountinfo is to tell them; NULL: what it says of the source */
 	struct vu_wired *wired; /* its anchors are made to follow what a FUSE server says: wired.h */
 	struct vu_stack *stack; /* of several trees; `fd` and `source` are then the lowest's */
+	char *base; /* NULL, or the path below the stack of what is shown: a bind of something in it */
 	struct vu_mount *trees; /* the others, there to be found by their paths on the host: */
 	unsigned tree_count;
 	struct vu_mount *whole; /* of such a one: the entry; it is none itself */
@@ -205,10 +206,15 @@ const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struc
 					 const struct vu_mount *hint);
 
 /*
- * The same as `from`, shown at `target`: of several trees or by wire only where that is the same, unless `anywhere`. NULL with
+ * The same as `from`, shown at `target`: by wire only where that is the same, unless `anywhere`. NULL with
  * errno: EXDEV if it is not. The lock is held.
  */
 struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target, bool anywhere);
+struct vu_tree;
+/* A path in it, allocated; NULL without memory. */
+char *vu_tree_path(const struct vu_tree *tree, const char *base, size_t *length);
+/* The same as the stack at `spot` has, shown at `target`. NULL with errno. The lock is held. */
+struct vu_mount *vu_mount_within(struct vu_namespace *names, const struct vu_spot *spot, const char *target);
 /* unreal.c. A version that is made from `now` and has `add` has its copies as well, or those for it. The lock is held. */
 int vu_unreal_follow(struct vu_namespace *names, struct vu_table *table, const struct vu_table *now,
 		     struct vu_mount *add);

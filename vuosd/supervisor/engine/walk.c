@@ -62,9 +62,10 @@ int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags
 		return -ENOENT;
 	vu_notify_comes_to(call, spot->mount);
 	if (spot->mount->stack) {
-		int error = vu_rights_search(spot->mount->stack, spot->rest);
-		return error < 0 ? error
-				 : vu_stack_open_joined(call, spot->mount->stack, spot->rest, flags, &spot->seen);
+		char text[VU_TEXT];
+		const char *path = vu_stack_path(spot, text);
+		int error = vu_rights_search(spot->mount->stack, path);
+		return error < 0 ? error : vu_stack_open_joined(call, spot->mount->stack, path, flags, &spot->seen);
 	}
 	if (spot->mount->wired) {
 		int error = vu_wired_prepare(call, spot->mount, spot->rest, 0);
@@ -277,8 +278,9 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 /* Where the walk ends. */
 static int open_end(const struct vu_walk *walk, struct vu_spot *spot, uint64_t flags)
 {
+	char text[VU_TEXT];
 	return walk->shallow && spot->mount->stack
-		       ? vu_stack_open_first(spot->mount->stack, spot->rest, flags, &spot->seen)
+		       ? vu_stack_open_first(spot->mount->stack, vu_stack_path(spot, text), flags, &spot->seen)
 		       : vu_walk_open_spot(walk->call, spot, flags);
 }
 

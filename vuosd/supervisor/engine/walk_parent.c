@@ -63,8 +63,10 @@ int vu_walk_judge(struct vu_walk *walk, int fd)
 	int n = vu_own_link(walk->call->session, fd, work->host, sizeof work->host);
 	if (n < 0)
 		return n;
-	if (spot.mount->stack)
-		return vu_stack_judge(spot.mount->stack, spot.rest, &walk->seen, work->host) ? 0 : -EAGAIN;
+	if (spot.mount->stack) {
+		const char *path = vu_stack_path(&spot, work->text);
+		return vu_stack_judge(spot.mount->stack, path, &walk->seen, work->host) ? 0 : -EAGAIN;
+	}
 	size_t head = spot.mount->source_length;
 	bool same = (size_t)n >= head && !memcmp(work->host, spot.mount->source, head) &&
 		    !strcmp(work->host + head + strspn(work->host + head, "/"), spot.rest);

@@ -433,9 +433,6 @@ class Answers:
             if stat.S_ISDIR(os.stat(found.fd).st_mode) != directory:
                 raise MountError(errno.ENOTDIR, f"one of {source} and {os.fsdecode(target)} is no directory")
             self._check(source, os.readlink(b"/proc/self/fd/%d" % found.fd))
-            if found.special:
-                text = "lies in an entry of several trees (cow, merge), which cannot be bound"
-                raise MountError(errno.EINVAL, f"{source} {text}")
             fd = os.dup(found.fd)
         finally:
             os.close(found.fd)

@@ -32,7 +32,15 @@ _LOOK_AGAIN_SECONDS = 0.01
 class Engine(Protocol):
     """What of the engine's session is needed here."""
 
-    def mount(self, entry: Placed, space: int = 0, below: Below | None = None, *, wire: int = 0) -> int: ...
+    def mount(
+        self,
+        entry: Placed,
+        space: int = 0,
+        below: Below | None = None,
+        *,
+        wire: int = 0,
+        within: bytes = b"",
+    ) -> int: ...
     def mount_stack(
         self, stack: Stacked, space: int = 0, below: Below | None = None, *, served: bool = False
     ) -> int: ...
@@ -53,8 +61,10 @@ class Table:
         self.end_wire = engine.end_wire
         self.flights = engine.flights
 
-    def mount(self, entry: Placed, below: Below | None = None, *, wire: int = 0) -> int:
-        return self._engine.mount(entry, self._space, below, wire=wire)
+    def mount(
+        self, entry: Placed, below: Below | None = None, *, wire: int = 0, within: bytes = b""
+    ) -> int:
+        return self._engine.mount(entry, self._space, below, wire=wire, within=within)
 
     def mount_stack(self, stack: Stacked, below: Below | None = None, *, served: bool = False) -> int:
         return self._engine.mount_stack(stack, self._space, below, served=served)

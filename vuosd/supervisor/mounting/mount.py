@@ -75,6 +75,9 @@ class Mount:
         """… and it stays read-only."""
         self.stack: Stacked | None = None
         """Of several trees."""
+        self.within_stack = False
+        """A bind of what lies in an entry of several trees; and of which that was mounted at run time: """
+        self.upon: Mount | None = None
         self.ends: Callable[[], None] | None = None
         """To be called when no namespace has it any more."""
         self.served = bool(path)

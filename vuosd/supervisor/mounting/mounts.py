@@ -27,7 +27,7 @@ from vuosd.supervisor.session import Below, Placed, Resolved, Stacked, Wired
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
-_BIND, _WIRE = 1, 8
+_BIND, _COW, _WIRE = 1, 6, 8
 _REMEMBERED = 64
 _FLUSH_SECONDS = 15.0
 _END_SECONDS = 10.0
@@ -280,17 +280,28 @@ class Mounts:
         mount.fd, mount.below, mount.served, mount.locked = fd, below, found.served, found.readonly
         mount.flags |= options.MS_RDONLY if found.readonly else 0
         try:
-            self._show(mount, os.dup(fd), below)
+            if found.special:  # a descriptor is not all of it
+                mount.within_stack, mount.upon = True, self._stack_at(found.view)
+                entry = Placed(_COW, bool(mount.flags & options.MS_RDONLY), target)
+                mount.number = self.table.mount(entry, below, within=found.view)
+            else:
+                self._show(mount, os.dup(fd), below)
         except OSError as error:
             os.close(fd)
             if error.errno != errno.EXDEV:
                 raise
             text = (
-                f"an entry of several trees, or a wire mount, lies in {source}, and can be shown nowhere else"
+                f"a wire mount lies in {source}, and can be shown nowhere else"
             )
             raise MountError(errno.EINVAL, text) from None
         self.entered(mount)
         return mount
+
+    def _stack_at(self, path: bytes) -> Mount | None:
+        """The cow of run time that shows what is at a path."""
+        above = [mount for mount in self._mounts if _lies_at(path, mount.target)]
+        top = max(reversed(above), key=lambda mount: len(mount.target), default=None)
+        return top if top is None or top.stack is not None else top.upon
 
     def show_stack(self, stack: Stacked, below: Below | None = None, *, served: bool = False) -> Mount:
         """Several trees as one; the descriptors are taken. `served`: one of them is a file system that a
@@ -310,8 +321,9 @@ class Mounts:
         something there is open for writing.
         """
         mount = self._own(self._found(target))
-        if mount.type == UNREAL or mount.stack is not None:
-            raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: type {mount.type} cannot be remounted")
+        if mount.type == UNREAL or mount.stack is not None or mount.within_stack:
+            what = "what lies in a cow or merge" if mount.within_stack else f"type {mount.type}"
+            raise MountError(errno.EINVAL, f"{os.fsdecode(target)}: {what} cannot be remounted")
         if mount.locked and not flags & options.MS_RDONLY:  # MNT_LOCK_READONLY
             raise MountError(errno.EPERM, f"{os.fsdecode(target)}: the view shows its source read-only")
         flags &= options.KEPT
@@ -332,8 +344,9 @@ class Mounts:
     async def move(self, source: bytes, target: bytes) -> None:
         """The uppermost mount at `source` is seen at `target` from now on, and only there."""
         mount = self._own(self._found(source))
-        if mount.type == UNREAL or mount.stack is not None:
-            raise MountError(errno.EINVAL, f"{os.fsdecode(source)}: type {mount.type} cannot be moved")
+        if mount.type == UNREAL or mount.stack is not None or mount.within_stack:
+            what = "what lies in a cow or merge" if mount.within_stack else f"type {mount.type}"
+            raise MountError(errno.EINVAL, f"{os.fsdecode(source)}: {what} cannot be moved")
         if target.startswith(source.rstrip(b"/") + b"/"):
             raise MountError(errno.ELOOP, "a mount cannot be moved into itself")
         fd = await self.root(mount)
@@ -366,7 +379,7 @@ class Mounts:
 
     async def root(self, mount: Mount) -> int:
         """A descriptor of what a mount shows; it makes the mount busy."""
-        if mount.stack is not None:
+        if mount.stack is not None or mount.within_stack:
             return (await trio.to_thread.run_sync(self.family.engine.look, mount.target, self.space)).fd
         if mount.wire:
             return os.open(mount.path + b"/tree", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -422,6 +435,9 @@ class Mounts:
                 if served:
                     text = f"{name} is in use: {served[0].place} is mounted from a file in it"
                     raise MountError(errno.EBUSY, text)
+            bound = [other for other in self.family.each() if mount.stack is not None and other.upon is mount]
+            if bound:
+                raise MountError(errno.EBUSY, f"{name} is in use: {bound[0].place} is bound from it")
             shared = self.family.has(mount, but=self)
             if shared:
                 await self._leave(mount, flags)
@@ -612,6 +628,10 @@ class _Ending:
             self.heard = False
             raise
         return self._text
+
+
+def _lies_at(path: bytes, place: bytes) -> bool:
+    return path == place or path.startswith(place.rstrip(b"/") + b"/")
 
 
 def _check_flags(transport: str, flags: int, target: bytes) -> None:

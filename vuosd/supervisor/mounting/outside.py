@@ -121,7 +121,7 @@ class Outside:
         what = found[covering]
         if what is None:
             return covering, os.open("/", os.O_PATH | os.O_CLOEXEC)
-        if isinstance(what, Mount) and what.stack is None:
+        if isinstance(what, Mount) and what.stack is None and not what.within_stack:
             return covering, await self.mounts.root(what)
         if isinstance(what, Stacked | Mount):
             return target, await trio.to_thread.run_sync(self._look, target)

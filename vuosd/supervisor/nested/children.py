@@ -98,7 +98,7 @@ class Children:
             if space:
                 self._forget(space)
             if error.errno == errno.EXDEV:
-                text = "it would show an entry of several trees, or a wire mount, at another place"
+                text = "it would show a wire mount at another place"
                 raise MountError(errno.EINVAL, f"no nested view: {text}") from None
             text = "there are too many" if error.errno == errno.ENOSPC else error.strerror or str(error)
             raise MountError(error.errno or errno.EIO, f"no nested view: {text}") from None
