@@ -12,7 +12,8 @@ import pytest
 
 from vuosd.supervisor import members
 from vuosd.supervisor.quota import Watcher, writes_to
-from vuosd.supervisor.session import Session, Stacked
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Stacked
 
 pytestmark = pytest.mark.kernel
 

@@ -19,7 +19,8 @@
     mounting/     what is mounted while the session runs
     modules/      plugins that answer its system calls
     nested/       views inside the view        eyes.py  by whose eyes a profile is read
-    session.py    the engine's session        filter.py, floor.py   BPF program, Landlock ruleset
+    session.py    the engine's session        values.py   what it is told, and tells
+    filter.py     the BPF program             floor.py    the Landlock ruleset
     engine/       C: answers the notifications        log.py   lines on stderr
 
 The nouns: the *daemon* is one process of a user, the *zygote* its warm child that only forks, a *worker*

@@ -8,7 +8,8 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from vuosd.supervisor.session import Resolved, Session
+    from vuosd.supervisor.session import Session
+    from vuosd.supervisor.values import Resolved
 
 _AT_FDCWD = -100
 _LARGEST = 16 << 20

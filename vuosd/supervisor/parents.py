@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from vuosd.supervisor.scratch import Scratch
-from vuosd.supervisor.session import Placed
+from vuosd.supervisor.values import Placed
 from vuosd.views.model import Entry, Kind
 from vuosd.views.table import host_paths, lookup, prefixes
 

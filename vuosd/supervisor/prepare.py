@@ -20,8 +20,8 @@ from vuosd.supervisor.prepared import Prepared, Refused
 from vuosd.supervisor.request import Request, command, pairs
 from vuosd.supervisor.runtime import RuntimeUnavailable, control_path
 from vuosd.supervisor.scratch import Scratch, Sized, SizeUnavailable, parent
-from vuosd.supervisor.session import Placed, Stacked
 from vuosd.supervisor.stacks import STACKS
+from vuosd.supervisor.values import Placed, Stacked
 from vuosd.supervisor.view import view_of
 from vuosd.views import (
     Entry,

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vuosd.supervisor.held import Layers
-    from vuosd.supervisor.session import Placed, Stacked
+    from vuosd.supervisor.values import Placed, Stacked
     from vuosd.views import Entry, View
 
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from vuosd.supervisor import members
 from vuosd.supervisor.log import log
-from vuosd.supervisor.session import Session, Stacked
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Stacked
 
 _PAUSE = 0.02
 """Seconds between two questions."""

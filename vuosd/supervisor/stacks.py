@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.request import Request
 from vuosd.supervisor.scratch import Scratch
-from vuosd.supervisor.session import Stacked
+from vuosd.supervisor.values import Stacked
 from vuosd.views import Entry, Kind, Layering, NoCow, View, covered, flatten, resolved
 from vuosd.views.compile import normal
 from vuosd.views.errors import quote

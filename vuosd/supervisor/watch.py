@@ -21,8 +21,8 @@ from vuosd.supervisor.mounting.profile import mount_all
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.receive import receive
 from vuosd.supervisor.request import RequestError, read
-from vuosd.supervisor.session import Placed, Stacked
 from vuosd.supervisor.stacks import system_of
+from vuosd.supervisor.values import Placed, Stacked
 from vuosd.views import Entry
 
 if TYPE_CHECKING:

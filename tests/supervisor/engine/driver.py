@@ -24,7 +24,8 @@ from typing import Any
 from vuosd.supervisor.engine._engine import lib
 
 from vuosd.supervisor.filter import Shape, build
-from vuosd.supervisor.session import Placed, Session
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Placed
 
 COOKIE = 0x5EED_0000_C0DE_0001
 TAG = 77 << 24

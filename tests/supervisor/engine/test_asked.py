@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from supervisor.engine.driver import USERS, Attend, View, bind, directory, errno_of, hide, run, syscall
 
-from vuosd.supervisor.session import Asked, Session
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Asked
 
 pytestmark = pytest.mark.kernel
 

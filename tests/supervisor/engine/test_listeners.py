@@ -15,7 +15,8 @@ from supervisor.engine.driver import USERS, View, bind, directory, errno_of, hid
 from supervisor.engine.test_asked import mount, take
 from supervisor.engine.test_threads import hung_server
 
-from vuosd.supervisor.session import Asked, Placed, Session
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Asked, Placed
 
 pytestmark = pytest.mark.kernel
 

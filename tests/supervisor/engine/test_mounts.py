@@ -14,7 +14,8 @@ import pytest
 from supervisor.engine.driver import Attend, View, bind, directory, errno_of, hide, lib, run, syscall
 
 from vuosd.supervisor.scratch import Scratch, Sized
-from vuosd.supervisor.session import Placed, Session
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Placed
 
 pytestmark = pytest.mark.kernel
 

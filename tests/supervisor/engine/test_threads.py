@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from supervisor.engine.driver import View, directory, errno_of, hide, lib, run
 
-from vuosd.supervisor.session import Placed, Session
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Placed
 
 pytestmark = pytest.mark.kernel
 

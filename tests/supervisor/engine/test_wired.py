@@ -22,7 +22,8 @@ from supervisor.engine.wire_shell import wait_for
 
 from vuosd.supervisor import members
 from vuosd.supervisor.scratch import Scratch, Sized
-from vuosd.supervisor.session import Session, Wired
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Wired
 
 pytestmark = pytest.mark.kernel
 

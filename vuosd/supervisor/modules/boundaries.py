@@ -6,7 +6,7 @@ from vuosd.abi.rows import WORD, Level
 from vuosd.abi.syscalls import ROWS
 from vuosd.api.boundaries import OPERATIONS, Boundary, Calls, Families, Ioctls, Paths
 from vuosd.supervisor.filter import Shape, Trap
-from vuosd.supervisor.session import Claim, Ordinary
+from vuosd.supervisor.values import Claim, Ordinary
 
 NAMES = {row.nr: row.name for row in ROWS}
 _NUMBERS = {row.name: row.nr for row in ROWS}

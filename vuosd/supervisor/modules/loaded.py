@@ -15,12 +15,13 @@ import trio
 
 from vuosd.api.boundaries import Types
 from vuosd.modules.messages import Answer, Asked, Done, FromModule, Memory, Mounted, Used, Uses, Wanted
-from vuosd.supervisor import session as engine
+from vuosd.supervisor import values
 from vuosd.supervisor.filter import Shape
 from vuosd.supervisor.log import log
 from vuosd.supervisor.modules.boundaries import NAMES, claims, untrapped
 from vuosd.supervisor.modules.errors import ModuleError
 from vuosd.supervisor.modules.process import Process, closed
+from vuosd.supervisor.session import Session
 
 if TYPE_CHECKING:
     from vuosd.supervisor.mounting import mount
@@ -71,7 +72,7 @@ class Module:
 class Modules:
     """Those of one session. All but `add` and `finish` in trio."""
 
-    def __init__(self, number: int, session: engine.Session, shape: Shape, env: Mapping[str, str]) -> None:
+    def __init__(self, number: int, session: Session, shape: Shape, env: Mapping[str, str]) -> None:
         self.number, self.session, self.shape, self.env = number, session, shape, env
         self.nursery: trio.Nursery
         self._modules: list[Module] = []
@@ -224,7 +225,7 @@ class Modules:
 
     # Answers
 
-    async def answer(self, asked: engine.Asked) -> None:
+    async def answer(self, asked: values.Asked) -> None:
         """A call that is claimed. OSError(ESRCH) when its caller has gone."""
         module = next((one for one in (*self._modules, *self._leaving) if one.id == asked.claim), None)
         if module is None:  # unloaded since

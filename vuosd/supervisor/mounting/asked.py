@@ -27,7 +27,8 @@ from vuosd.supervisor.mounting.modules import BuiltIn
 from vuosd.supervisor.mounting.mount import UNREAL, WIRE, Mount, Wanted
 from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, Mounts
 from vuosd.supervisor.mounting.sockets import Sockets
-from vuosd.supervisor.session import Asked, Below, Resolved, Session
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Asked, Below, Resolved
 
 if TYPE_CHECKING:
     from vuosd.supervisor.modules.loaded import Modules

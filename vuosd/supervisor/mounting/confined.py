@@ -24,7 +24,8 @@ from vuosd.supervisor.mounting.family import Family
 from vuosd.supervisor.mounting.mount import Mount
 from vuosd.supervisor.mounting.mounts import MNT_DETACH, Mounts
 from vuosd.supervisor.mounting.output import Output
-from vuosd.supervisor.session import Asked, Placed, Resolved, Session
+from vuosd.supervisor.session import Session
+from vuosd.supervisor.values import Asked, Placed, Resolved
 from vuosd.views import Kind
 
 DEVICE = "/dev/fd/9"

@@ -19,7 +19,7 @@ from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.losses import Losses
 from vuosd.supervisor.mounting.mount import Mount
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable
-from vuosd.supervisor.session import Below, Flight, Lost, Placed, Resolved, Stacked, Wired
+from vuosd.supervisor.values import Below, Flight, Lost, Placed, Resolved, Stacked, Wired
 
 if TYPE_CHECKING:
     from vuosd.supervisor.modules.loaded import Modules

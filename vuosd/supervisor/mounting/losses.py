@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting.mount import Mount
-from vuosd.supervisor.session import Lost
+from vuosd.supervisor.values import Lost
 
 _NAMED = 3
 _LONGEST = 4000

@@ -10,7 +10,7 @@ import trio
 
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options
-from vuosd.supervisor.session import Below, Stacked
+from vuosd.supervisor.values import Below, Stacked
 
 if TYPE_CHECKING:
     from vuosd.supervisor.mounting.types import Type

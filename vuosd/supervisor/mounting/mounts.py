@@ -23,7 +23,7 @@ from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable,
 from vuosd.supervisor.mounting.output import Output
 from vuosd.supervisor.mounting.starting import Start
 from vuosd.supervisor.scratch import Scratch
-from vuosd.supervisor.session import Below, Placed, Resolved, Stacked, Wired
+from vuosd.supervisor.values import Below, Placed, Resolved, Stacked, Wired
 
 MNT_FORCE, MNT_DETACH = 1, 2
 

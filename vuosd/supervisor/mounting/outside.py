@@ -14,7 +14,7 @@ from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import UNREAL, Mount, Wanted
 from vuosd.supervisor.mounting.mounts import Mounts
-from vuosd.supervisor.session import Placed, Stacked
+from vuosd.supervisor.values import Placed, Stacked
 
 if TYPE_CHECKING:
     from vuosd.supervisor.worker import Running

@@ -17,7 +17,7 @@ from vuosd.supervisor.mounting import options, types
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import KERNEL, UNREAL, Wanted
 from vuosd.supervisor.prepared import Refused
-from vuosd.supervisor.session import Placed, Resolved, Stacked
+from vuosd.supervisor.values import Placed, Resolved, Stacked
 from vuosd.views import Entry, Kind, ProfileError, View, about
 from vuosd.views.errors import quote
 from vuosd.views.table import fold, host_paths, lookup

@@ -18,7 +18,7 @@ from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import KERNEL, Mount
 from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.prepared import Refused
-from vuosd.supervisor.session import Below, Placed
+from vuosd.supervisor.values import Below, Placed
 from vuosd.views import Entry, Kind, Layering, Served
 from vuosd.views.table import fold
 

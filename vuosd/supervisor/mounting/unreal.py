@@ -8,7 +8,7 @@ from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import NONE, UNREAL, Mount
-from vuosd.supervisor.session import Placed
+from vuosd.supervisor.values import Placed
 
 if TYPE_CHECKING:
     from vuosd.supervisor.mounting.mounts import Mounts

@@ -16,7 +16,7 @@ from vuosd.supervisor.mounting.profile import wanted
 from vuosd.supervisor.nested.prepare import Nested, prepare
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.request import Request, RequestError
-from vuosd.supervisor.session import Asked
+from vuosd.supervisor.values import Asked
 from vuosd.views import Entry, View
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from vuosd.supervisor.prepare import Placer
 from vuosd.supervisor.prepared import Prepared, Refused
 from vuosd.supervisor.request import Request, command, pairs
 from vuosd.supervisor.scratch import Scratch
-from vuosd.supervisor.session import Below, Placed
+from vuosd.supervisor.values import Below, Placed
 from vuosd.supervisor.view import view_of
 from vuosd.views import Entry, Kind, ProfileErrors, View, about, hidden_cwd
 from vuosd.views.table import fold, lookup
