@@ -314,6 +314,12 @@ def test_cows_that_no_file_system_has(box: Box, tree: Path, options: str, type: 
     done = box.view(["echo", "ran"], disk(box, tree, options) + cow, cwd=tree, timeout=30)
     assert (done.returncode, done.stdout) == (125, "")
     assert text in done.stderr
+    if type == "cow":
+        words = [*box.vuos_run(disk(box, tree, options), "--cow=/v", "--name=it"), "echo", "ran"]
+        done = box.native(words, cwd=tree)
+        assert (done.returncode, done.stdout) == (125, "")
+        assert text in done.stderr
+        assert "view-" in done.stderr.partition(":")[0]  # the profile's file system is blamed
 
 
 PREPARED = '[control]\nallow = ["mount", "umount", "cow"]\n'
