@@ -101,7 +101,7 @@ async def mount_all(
                 done.append(one)
         except MountError as error:
             assert isinstance(one, Entry)
-            blamed = one if one.where.path or one.upon is None else one.upon  # the command line's has no place
+            blamed = one if one.where.path else one.upon or one  # the command line's has no place
             raise Refused(str(_told(view, blamed, error))) from None
         except OSError as error:
             raise Refused(f"vuosd: {quote(one.target)}: {from_os(error)}") from None
