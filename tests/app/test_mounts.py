@@ -397,6 +397,66 @@ def test_the_transport_can_be_chosen(box: Box, mnt: Path) -> None:
     assert shell(box, script, source, mnt) == ["by wire", said]
 
 
+ONE_FILE = """
+from vuosd.api import Filesystem, MemFile, Stat
+
+TEXT = bytearray(b"served\\n")
+
+class OneFile(Filesystem):
+    def lstat(self, path):
+        return Stat.file(size=len(TEXT), mode=0o666)
+
+    def open(self, path, flags, mode):
+        return MemFile(TEXT)
+
+    def truncate(self, path, size):
+        del TEXT[size:]
+"""
+
+
+@pytest.mark.parametrize("transport", ["kernel", "wire"])
+def test_on_a_file(box: Box, transport: str) -> None:
+    """By both transports; a root of another type than the target's is refused, or cannot be used."""
+    plugin, target = box.file("one.py", ONE_FILE), box.file("target", "beneath\n")
+    script = """
+        vumount -t $1 -o transport=$3 none $2; cat $2
+        echo written >$2; cat $2
+        (exec <$2; vuumount $2 2>/dev/null) || echo in use
+        vuumount $2; cat $2
+    """
+    said = ["served", "written", "in use", "beneath"]
+    assert shell(box, script, plugin, target, transport) == said
+    script = "vumount -t memory -o transport=$2 none $1 2>/dev/null && ls $1/. 2>/dev/null || echo refused"
+    assert shell(box, script, target, transport) == ["refused"]
+
+
+@pytest.mark.parametrize("transport", ["kernel", "wire"])
+def test_flags_are_shown_and_hold(box: Box, mnt: Path, transport: str) -> None:
+    """A set-id file gives nothing in a view (no_new_privs), a device cannot be opened, and times of access
+    are the server's."""
+    source = box.directory("source")
+    (source / "file").write_text("x")
+    os.utime(source / "file", (1, 1))
+    shutil.copy("/usr/bin/id", source / "id")
+    (source / "id").chmod(0o4755)
+    box.give(source)
+    if box.identity.uid == 0:
+        os.mknod(source / "null", 0o20666, os.makedev(1, 3))
+    script = """
+        vumount -t real -o nosuid,nodev,noatime,transport=$3 $1 $2
+        grep " $2 " /proc/self/mountinfo | cut -d" " -f6
+        cat $2/file >/dev/null; stat -c %X $2/file
+        test ! -e $2/null || { cat $2/null 2>&1 | sed "s|.*: ||"; stat -c %F $2/null
+            setpriv --reuid=65534 --clear-groups $2/id -u; }
+        python3 -c "import os, sys; print(os.statvfs(sys.argv[1]).f_flag & 1030)" $2
+    """
+    said = shell(box, script, source, mnt, transport)
+    device = ["Permission denied", "character special file", "65534"] if box.identity.uid == 0 else []
+    assert {"rw", "nosuid", "nodev", "noatime"} <= set(said[0].split(","))
+    assert said[2:] == [*device, "1030"]
+    assert said[1] == "1" or transport == "kernel"  # as `real` reads it
+
+
 NAMES = """
 from vuosd.api import Filesystem, MemFile, Stat
 

@@ -220,7 +220,7 @@ class Session:
         options.target, options.socket, options.cache = target, wire.socket, wire.cache
         options.flags = lib.VU_ENTRY_READONLY if wire.readonly else 0
         options.deadline_ms, options.largest = int(wire.deadline * 1000), wire.largest
-        options.fixed = wire.fixed
+        options.fixed, options.file, options.no_devices = wire.fixed, wire.file, wire.no_devices
         options.type, options.name, options.options = texts
         options.space = space
         return self._call(lib.vu_session_wire, options)

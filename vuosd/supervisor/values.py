@@ -72,6 +72,8 @@ class Wired(NamedTuple):
     deadline: seconds for one request, 0: none
     largest: bytes of a file that can be opened, 0: no limit
     fixed: nothing of it changes, so that the server need not be asked twice
+    file: its root is a regular file, no directory
+    no_devices: its device files are none here, and cannot be opened
     type, name, options: as in Placed
     """
 
@@ -82,6 +84,8 @@ class Wired(NamedTuple):
     deadline: float = 0
     largest: int = 0
     fixed: bool = False
+    file: bool = False
+    no_devices: bool = False
     type: bytes = b""
     name: bytes = b""
     options: bytes = b""

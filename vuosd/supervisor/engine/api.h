@@ -159,6 +159,8 @@ struct vu_wire_mount {
 	uint32_t deadline_ms; /* of one request; 0: none */
 	uint64_t largest; /* file that can be opened, in bytes; 0: no limit */
 	uint32_t fixed; /* nothing of it changes: what the server has said once stays true */
+	uint32_t file; /* its root is a regular file */
+	uint32_t no_devices; /* none of its device files is one */
 	const char *type, *name, *options; /* as in struct vu_mount_options */
 	uint32_t space;
 };

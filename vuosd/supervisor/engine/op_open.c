@@ -156,6 +156,8 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 	if (stack && stack->has_owners && S_ISREG(st.st_mode) && (error = may_open(call, place, flags)) < 0)
 		return error;
 	bool device = S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode);
+	if (device && vu_is_wired(place) && (error = vu_wired_may_open_device(place)) < 0)
+		return error;
 	/* Under enforcement not with flags that lie in memory: they could become O_PATH. */
 	bool fixed = !call->session->enforce || call->row->op == VU_OP_OPEN;
 	/* The Landlock floor governs opens. These may wait, make a controlling terminal, or (/proc/sys/net) mean the opener. */

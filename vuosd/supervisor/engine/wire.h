@@ -28,6 +28,8 @@ struct vu_wire_options {
 	uint64_t largest; /* file that is fetched; above it open(2) is EFBIG. 0: no limit */
 	bool fixed; /* nothing of it changes */
 	bool gives_owners; /* we are root: anchors get the owner that the server says, and devices are made */
+	bool no_devices; /* … but these */
+	bool file; /* the root is a regular file */
 	void (*log)(void *data, const char *line);
 	void *data;
 };

@@ -146,8 +146,9 @@ int vu_wire_make(struct vu_wire *wire, struct vu_wire_name *name, const struct v
 	case S_IFBLK:
 		/* What no user may make is told by a device that any may: to open it is ENXIO. */
 		result = IN_DIRECTORY(wire, path,
-				      wire->options.gives_owners ? mknodat(wire->tree, path, type | 0600, attr->rdev)
-								 : mknodat(wire->tree, path, S_IFCHR | 0600, 0));
+				      wire->options.gives_owners && !wire->options.no_devices
+					      ? mknodat(wire->tree, path, type | 0600, attr->rdev)
+					      : mknodat(wire->tree, path, S_IFCHR | 0600, 0));
 		break;
 	default: result = IN_DIRECTORY(wire, path, mknodat(wire->tree, path, type | 0600, 0)); break;
 	}
@@ -234,7 +235,7 @@ static void match_links(struct vu_wire *wire, struct vu_wire_node *node, const c
 {
 	char spare[64];
 	unsigned names = 0, wanted = 0;
-	if (S_ISDIR(node->attr.mode))
+	if (S_ISDIR(node->attr.mode) || node == wire->root)
 		return;
 	for (const struct vu_wire_name *name = node->names; name; name = name->other)
 		names += name->type != 0;

@@ -2,6 +2,8 @@
 #include "wire_inside.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 
 /* The server has changed something, and says so. Nothing is asked now: what is out of date is not believed any more. */
@@ -44,12 +46,27 @@ static int try_lease(int tree)
 	return error;
 }
 
+/* Times of access are the server's (fuse_iget makes each inode S_NOATIME): what is made in the cache inherits that, if it has such a flag. */
+static void keep_times(int cache)
+{
+	int flags;
+	if (ioctl(cache, FS_IOC_GETFLAGS, &flags) < 0)
+		return;
+	flags |= FS_NOATIME_FL;
+	ioctl(cache, FS_IOC_SETFLAGS, &flags);
+}
+
 static int open_tree(struct vu_wire *wire)
 {
-	if (mkdirat(wire->cache, "tree", 0700) < 0)
+	keep_times(wire->cache);
+	int made = wire->options.file ? openat(wire->cache, "tree", O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600)
+				      : mkdirat(wire->cache, "tree", 0700);
+	if (made < 0)
 		return -errno;
-	wire->tree = openat(wire->cache, "tree", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return wire->tree < 0 ? -errno : try_lease(wire->tree);
+	if (wire->options.file)
+		close(made);
+	wire->tree = openat(wire->cache, "tree", O_PATH | O_CLOEXEC);
+	return wire->tree < 0 ? -errno : try_lease(wire->cache);
 }
 
 static int begin(struct vu_wire *wire, const struct vu_fuse_caller *caller)
@@ -60,11 +77,11 @@ static int begin(struct vu_wire *wire, const struct vu_fuse_caller *caller)
 	wire->root = vu_wire_node_new(wire, FUSE_ROOT_ID, 0);
 	if (!wire->root)
 		return -ENOMEM;
-	wire->root->attr.mode = S_IFDIR;
+	const mode_t type = wire->root->attr.mode = wire->options.file ? S_IFREG : S_IFDIR;
 	vu_wire_lock(wire);
 	error = vu_wire_refresh(wire, caller, wire->root);
 	vu_wire_unlock(wire);
-	return !error && !S_ISDIR(wire->root->attr.mode) ? -EIO : error;
+	return !error && (wire->root->attr.mode & S_IFMT) != type ? -EIO : error;
 }
 
 int vu_wire_mount(int socket, int cache, const struct vu_wire_options *options, const struct vu_fuse_caller *caller,
@@ -115,6 +132,7 @@ unsigned vu_wire_unmount(struct vu_wire *wire, struct vu_wire_lost *lost)
 			}
 		vu_wire_unlock(wire);
 		vu_wire_unhash(wire, root);
+		vu_wire_free_data(wire, root);
 		free(root->buckets);
 		free(root);
 	}
@@ -123,7 +141,7 @@ unsigned vu_wire_unmount(struct vu_wire *wire, struct vu_wire_lost *lost)
 		vu_fuse_free(wire->fuse, wire->root && !failed);
 	if (wire->tree >= 0) {
 		close(wire->tree);
-		unlinkat(wire->cache, "tree", AT_REMOVEDIR);
+		unlinkat(wire->cache, "tree", wire->options.file ? 0 : AT_REMOVEDIR);
 	}
 	for (int i = 0; i < 2; i++)
 		if (wire->wake[i] >= 0)

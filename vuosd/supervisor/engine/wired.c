@@ -278,6 +278,30 @@ int vu_wired_truncate(struct vu_call *call, const struct vu_place *place, off_t 
 	return set(call, place, FATTR_SIZE, &(struct vu_fuse_attr){ .size = (uint64_t)size });
 }
 
+/* The flags of a mount as statfs(2) tells them: include/linux/statfs.h. */
+static long flags_of(const struct vu_mount *mount)
+{
+	static const struct {
+		const char *name;
+		long flag;
+	} known[] = { { "nosuid", 2 },        { "nodev", 4 },       { "sync", 16 },         { "noatime", 1024 },
+		      { "nodiratime", 2048 }, { "relatime", 4096 }, { "nosymfollow", 8192 } };
+	long flags = mount->readonly;
+	for (const char *text = mount->options ? mount->options : ""; *text; text += *text == ',') {
+		size_t length = strcspn(text, ",");
+		for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+			if (length == strlen(known[i].name) && !memcmp(text, known[i].name, length))
+				flags |= known[i].flag;
+		text += length;
+	}
+	return flags;
+}
+
+int vu_wired_may_open_device(const struct vu_place *place)
+{
+	return flags_of(place->mount) & 4 ? -EACCES : 0;
+}
+
 int vu_wired_statfs(struct vu_call *call, const struct vu_place *place, struct statfs *out)
 {
 	struct fuse_kstatfs st;
@@ -300,7 +324,7 @@ int vu_wired_statfs(struct vu_call *call, const struct vu_place *place, struct s
 				.f_files = st.files,
 				.f_ffree = st.ffree,
 				.f_namelen = st.namelen,
-				.f_flags = 0x20 /* ST_VALID */ };
+				.f_flags = 0x20 /* ST_VALID */ | flags_of(place->mount) };
 	return 0;
 }
 

@@ -51,6 +51,8 @@ int vu_wired_chmod(struct vu_call *call, const struct vu_place *place, mode_t mo
 int vu_wired_chown(struct vu_call *call, const struct vu_place *place, uid_t uid, gid_t gid);
 int vu_wired_times(struct vu_call *call, const struct vu_place *place, const struct timespec *times);
 int vu_wired_truncate(struct vu_call *call, const struct vu_place *place, off_t size);
+/* 0 or -EACCES: it is mounted nodev. */
+int vu_wired_may_open_device(const struct vu_place *place);
 struct statfs;
 int vu_wired_statfs(struct vu_call *call, const struct vu_place *place, struct statfs *out);
 /* As the calls of these names; the result goes to `value`. */

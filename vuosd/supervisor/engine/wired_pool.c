@@ -159,6 +159,8 @@ static int begin(struct vu_session *session, const struct vu_wire_mount *options
 	struct vu_wire_options wire = { .deadline = (int64_t)options->deadline_ms * 1000000,
 					.largest = options->largest,
 					.fixed = options->fixed,
+					.file = options->file,
+					.no_devices = options->no_devices,
 					.gives_owners = session->privileged,
 					.log = say,
 					.data = wired };

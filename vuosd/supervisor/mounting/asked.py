@@ -318,7 +318,7 @@ class Answers:
             mount.device, mount.pid = name, asked.tgid
             if not (asked.op == "door" and asked.args[3] & STARTS):
                 self._say(asked)  # it speaks only when it has mounted
-            await self.mounts.mount_socket(mount, sock)
+            await self.mounts.mount_socket(mount, sock, directory)
             self.mounts.nursery.start_soon(self.inside.watch, mount)
             return
         device = _device(asked.tgid, number)

@@ -136,7 +136,7 @@ class Mounts:
             _check_flags(transport, wanted.flags, wanted.target)
             data = ",".join(word for word in words if not word.startswith("transport="))
             wanted = wanted._replace(data=data)
-            place = self._place(wanted.directory)
+            place = self._place(wanted.directory or transport == WIRE)
             mount = Mount(
                 wanted.type, wanted.source, wanted.target, wanted.flags, data, transport=transport, path=place
             )
@@ -151,7 +151,7 @@ class Mounts:
             try:
                 if transport == WIRE:
                     try:
-                        await self.enter_wire(mount, await start.run_wire())
+                        await self.enter_wire(mount, await start.run_wire(), wanted.directory)
                     except OSError as error:
                         raise await start.failed(error) from None
                 else:
@@ -166,9 +166,9 @@ class Mounts:
         except NamespaceUnavailable as error:
             raise MountError(errno.EIO, str(error)) from None
 
-    async def enter_wire(self, mount: Mount, sock: int) -> None:
+    async def enter_wire(self, mount: Mount, sock: int, directory: bool) -> None:
         """Into the engine's table, when the server at the other end of a socket has begun. OSError; the
-        socket is the engine's.
+        socket is the engine's. `directory`: it is mounted on one.
         """
         cache = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         readonly = bool(mount.flags & options.MS_RDONLY)
@@ -179,6 +179,8 @@ class Mounts:
             readonly,
             _REQUEST_SECONDS,
             fixed=readonly and mount.exclusive,
+            file=not directory,
+            no_devices=bool(mount.flags & options.MS_NODEV),
             type=os.fsencode(mount.shown_type),
             name=os.fsencode(mount.source or mount.type),
             options=os.fsencode(mount.options),
@@ -252,7 +254,7 @@ class Mounts:
         finally:
             os.close(device)
 
-    async def mount_socket(self, mount: Mount, sock: int) -> None:
+    async def mount_socket(self, mount: Mount, sock: int, directory: bool) -> None:
         """The same by wire: `sock` is the other end of what the server has for a /dev/fuse.
         MountError.
         """
@@ -263,7 +265,7 @@ class Mounts:
             os.close(sock)
             raise
         try:
-            await self.enter_wire(mount, sock)
+            await self.enter_wire(mount, sock, directory)
         except OSError as error:
             raise from_os(error) from None
 
@@ -382,7 +384,7 @@ class Mounts:
         if mount.stack is not None or mount.within_stack:
             return (await trio.to_thread.run_sync(self.family.engine.look, mount.target, self.space)).fd
         if mount.wire:
-            return os.open(mount.path + b"/tree", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return os.open(mount.path + b"/tree", os.O_PATH | os.O_CLOEXEC)
         return await (await self.namespace()).root(mount.path) if mount.path else os.dup(mount.fd)
 
     def _found(self, target: bytes) -> Mount:
