@@ -18,6 +18,7 @@
 
 #include <linux/futex.h>
 #include <poll.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -361,6 +362,9 @@ int vu_session_start(vu_session *session, int listener)
 {
 	struct sigaction action = { .sa_handler = wake }, children;
 	umask(0); /* creating calls apply the caller's */
+	/* What threads had goes back when they end: struct vu_work is mapped for itself, and not in an arena of theirs. */
+	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+	mallopt(M_ARENA_MAX, 2);
 	sigaction(WAKE_SIGNAL, &action, NULL);
 	/* Each stop of a thread that is traced for a remote call would be one. */
 	if (!sigaction(SIGCHLD, NULL, &children) && !(children.sa_flags & SA_NOCLDSTOP)) {
