@@ -75,14 +75,25 @@ class Launcher:
                 os.close(fd)
         self.listener = self.go = -1
 
-    def ask(self, arguments: Sequence[str], *, cwd: str = "/", enter: str = "", **more: object) -> None:
-        """`enter`: the session that is to be entered."""
+    def ask(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: str = "/",
+        enter: str = "",
+        report: str | None = None,
+        **more: object,
+    ) -> None:
+        """`enter`: the session that is to be entered. `report`: a file to be told at."""
         memfd = messages.memfd("request", request(arguments, **more))  # type: ignore[arg-type]
         directory = os.open(cwd, os.O_PATH)
         kind = Type.ENTER if enter else Type.RUN
-        messages.send(self.connection, kind, enter.encode(), [memfd, directory])
-        os.close(memfd)
-        os.close(directory)
+        fds = [memfd, directory]
+        if report is not None:
+            fds.append(os.open(report, os.O_RDWR))
+        messages.send(self.connection, kind, enter.encode(), fds)
+        for fd in fds:
+            os.close(fd)
 
     def receive(self) -> Message | None:
         return messages.receive(self.connection)
@@ -105,6 +116,8 @@ class Launcher:
         program = os.pread(setup.fds[0], 1 << 20, 0)
         assert len(program) == 8 * count
         words = os.pread(setup.fds[1], 1 << 20, 0).split(b"\0")
+        if self.flags & messages.SetupFlag.CHDIR:
+            del words[:2]
         argc = int(words[1])
         self.arguments = words[2 : 2 + argc]
         self.environment = words[4 + argc : -1]

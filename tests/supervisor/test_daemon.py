@@ -87,18 +87,24 @@ def test_a_worker_holds_no_socket_of_another_session(daemon: DaemonProcess) -> N
         launcher.die()
 
 
+_BROKEN = ("no message", "short listener", "no report")
+
+
 def test_who_breaks_off_entering_harms_nobody(daemon: DaemonProcess) -> None:
     with daemon.launcher() as first:
         first.ask(["/bin/sh", "-c", "read x; exit 5"], name="here")
         first.start()
-        for how in ("at once", "after the set-up", "nonsense", "no listener", "no descriptors"):
+        for how in ("at once", "after the set-up", "nonsense", "no listener", "no descriptors", *_BROKEN):
             with daemon.launcher() as guest:
                 if how == "no descriptors":
                     messages.send(guest.connection, Type.ENTER, b"here")
                     assert "expected" in guest.failure()
                     continue
-                guest.ask(["/bin/true"], enter="here")
+                guest.ask(["/bin/true"], enter="here", report=os.devnull if how == "no report" else None)
                 if how == "at once":
+                    continue
+                if how == "no report":
+                    assert "no socket" in guest.failure()
                     continue
                 setup = guest.receive()
                 assert setup is not None
@@ -115,9 +121,33 @@ def test_who_breaks_off_entering_harms_nobody(daemon: DaemonProcess) -> None:
                     messages.send(guest.connection, Type.LISTENER, messages.PAIR.pack(1, 1), [null, null])
                     os.close(null)
                     assert "no listener" in guest.failure()
+                elif how == "no message":
+                    guest.connection.send(b"x")
+                    assert "too short" in guest.failure()
+                elif how == "short listener":
+                    null = os.open("/dev/null", os.O_RDWR)
+                    messages.send(guest.connection, Type.LISTENER, b"x", [null, null])
+                    os.close(null)
+                    assert "no listener" in guest.failure()
         with daemon.launcher() as guest:
             guest.ask(["/bin/true"], enter="nowhere")
             assert "no view named 'nowhere'" in guest.failure()
+        first.release()
+        assert first.finish() == 5
+    assert processes.until(lambda: len(daemon.workers()) == 1)
+
+
+def test_who_has_entered_and_speaks_no_protocol_any_more_harms_nobody(daemon: DaemonProcess) -> None:
+    with daemon.launcher() as first:
+        first.ask(["/bin/sh", "-c", "read x; exit 5"], name="here")
+        first.start()
+        with daemon.launcher() as guest:
+            guest.ask(["/bin/true"], enter="here")
+            guest.start()
+            messages.send(guest.connection, Type.EXITED, b"x")
+            guest.connection.send(b"x")
+            assert guest.receive() is None
+            os.kill(guest.child, signal.SIGKILL)
         first.release()
         assert first.finish() == 5
     assert processes.until(lambda: len(daemon.workers()) == 1)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vuosd.supervisor import members, messages
-from vuosd.supervisor.messages import SetupFlag, Type
+from vuosd.supervisor.messages import Message, SetupFlag, Type
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.receive import receive
 from vuosd.supervisor.request import Request, command, pairs
@@ -72,7 +72,9 @@ class Launcher:
 async def enter(
     running: "Running", children: "Children | None", launcher: Launcher, request: Request, state: int
 ) -> None:
-    """The handshake, to the start of the command. Refused; OSError and EOFError: the launcher has gone."""
+    """The handshake, to the start of the command. Refused, ProtocolError; OSError and EOFError: the launcher
+    has gone.
+    """
     launcher.arguments = request.arguments
     child = _nested(running, children, state)
     launcher.space = child.space if child is not None else 0
@@ -81,7 +83,7 @@ async def enter(
         answer = await receive(launcher.connection)
         if answer is None:
             raise EOFError  # the launcher has said itself what went wrong
-        if answer.type != Type.LISTENER or len(answer.fds) != 2 or not _is_listener(answer.fds[0]):
+        if not _is_answer(answer):
             answer.close()
             raise Refused("vuosd: the launcher sent no listener")
         launcher.child, launcher.keeper = messages.PAIR.unpack(answer.payload)
@@ -94,6 +96,11 @@ async def enter(
         finally:
             os.close(broker)
     messages.send(launcher.connection, Type.READY, flags=socket.MSG_DONTWAIT)
+
+
+def _is_answer(message: Message) -> bool:
+    sizes = len(message.payload), len(message.fds)
+    return message.type == Type.LISTENER and sizes == (messages.PAIR.size, 2) and _is_listener(message.fds[0])
 
 
 def _is_listener(fd: int) -> bool:

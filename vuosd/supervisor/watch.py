@@ -159,14 +159,18 @@ class _Watch:
 
     async def keeper(self, launcher: Launcher, goodbye: trio.Event, end: Callable[..., None]) -> None:
         while True:
-            message = await receive(launcher.connection)
+            try:
+                message = await receive(launcher.connection)
+            except messages.ProtocolError as error:
+                log.warning("launcher %d: %s", launcher.keeper, error)
+                message = None  # what it says further has no meaning
             if message is None:
                 goodbye.set()
                 if not self.running.prepared.keep_tree:
                     end("its launcher has died")
                 return
             message.close()
-            if message.type == Type.EXITED:
+            if message.type == Type.EXITED and len(message.payload) == messages.PAIR.size:
                 launcher.status = messages.PAIR.unpack(message.payload)[1]
             elif message.type == Type.BYE:
                 end("its last process has ended", expected=True)
@@ -188,7 +192,15 @@ class _Watch:
         if len(message.fds) not in (3, 4):
             message.close()
             return
-        connection, *report = (socket.socket(fileno=fd) for fd in (*message.fds[:1], *message.fds[3:]))
+        connection = socket.socket(fileno=message.fds[0])  # the daemon's: it has come by it
+        try:
+            report = [socket.socket(fileno=fd) for fd in message.fds[3:]]
+        except OSError as error:
+            text = f"vuosd: where the launcher wants to be told is no socket: {error.strerror}"
+            messages.send_failure(connection, text)
+            connection.close()
+            message._replace(fds=message.fds[1:]).close()
+            return
         launcher = Launcher(connection, *report)
         self.launchers.append(launcher)
         if await self.has_entered(launcher, message._replace(fds=message.fds[1:3])):
@@ -221,6 +233,8 @@ class _Watch:
             refusal = str(refused)
         except RequestError as error:
             refusal = f"vuosd: bad request: {error}"
+        except messages.ProtocolError as error:
+            refusal = f"vuosd: the launcher sent what is no message: {error}"
         except OSError as error:
             refusal = f"vuosd: the view cannot be entered: {error.strerror}"
         except EOFError:

@@ -116,7 +116,13 @@ class _Zygote:
     def spare(self, channel: int) -> None:
         session = members.new_session()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # the daemon finds the worker's channel closed; the sessions go on
+            log.error("a worker cannot be started: %s", error.strerror)
+            ours.close()
+            theirs.close()
+            return
         if not pid:
             ours.close()
             self.become_worker(session, channel, theirs)
@@ -137,8 +143,11 @@ class _Zygote:
             del self.asking[asking.fileno()]
             asking.close()
             return
-        if message.type == Type.HELPER and len(message.fds) == 1 and not os.fork():
-            self.become_helper(messages.SESSION.unpack(message.payload)[0], message.fds[0])
+        try:
+            if message.type == Type.HELPER and len(message.fds) == 1 and not os.fork():
+                self.become_helper(messages.SESSION.unpack(message.payload)[0], message.fds[0])
+        except OSError as error:  # of fork(2): who asks finds the socket closed; the others go on
+            log.error("the process that mounts cannot be started: %s", error.strerror)
         message.close()
 
     def become_helper(self, session: int, fd: int) -> NoReturn:
