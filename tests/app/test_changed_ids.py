@@ -170,3 +170,17 @@ def test_they_end_with_the_session(box: Box) -> None:
 
 def test_the_user_is_nobody() -> None:
     assert USER not in {entry.pw_uid for entry in pwd.getpwall()}
+
+
+def test_who_has_given_up_root_has_nothing_started_as_root(box: Box) -> None:
+    """A plugin of its own would give the rights back to it."""
+    os.chmod(box.scratch, 0o711)
+    plugin = box.file("plugin.py", "from vuosd.api import Filesystem\nclass Own(Filesystem): pass\n")
+    script = f"""
+        as="setpriv --reuid={USER} --regid={USER} --clear-groups"
+        for transport in kernel wire; do $as vumount -t $1 -o transport=$transport none $2 2>&1 || true; done
+        $as vu_insmod $1 2>&1 || true
+    """
+    done = box.view(["sh", "-ec", script, "sh", plugin, box.directory("mnt")], timeout=30).check()
+    text = f"it would run with the rights of user 0, to whom the view belongs, not of {USER}"
+    assert done.stdout.splitlines() == [f"vumount: {text}"] * 2 + [f"vu_insmod: {text}"]

@@ -189,6 +189,7 @@ class Answers:
         elif kind.startswith("vuos:"):
             if kind != "vuos:lsmod":
                 self.check(kind.removeprefix("vuos:"))
+                _is_ours(asked)
             module, own = (os.fsdecode(self._string(asked, number)) for number in (0, 4))
             said = await self.door.command(kind.removeprefix("vuos:"), module, options.split(own))
             self._say(asked, said=said)
@@ -371,6 +372,7 @@ class Answers:
                     asked, said=await plan(asked, self.mounts, kind, found, source, target, flags, words)
                 )
                 return
+            _is_ours(asked)
             if found is not None:
                 real = os.readlink(b"/proc/self/fd/%d" % fd)
                 if not self.mounts.readable_outside(real):
@@ -509,3 +511,14 @@ def _device(pid: int, number: int) -> int:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     os.set_inheritable(fd, False)
     return fd
+
+
+def _is_ours(asked: Asked) -> None:
+    """MountError (EPERM) unless the caller is of our user, with whose rights servers and modules run that we
+    start: a member that has given up root's must not get them back by a plugin of its own.
+    """
+    with open(f"/proc/{asked.tid}/status", "rb") as file:
+        euid = next(int(line.split()[2]) for line in file if line.startswith(b"Uid:"))
+    if euid != os.geteuid():
+        text = f"it would run with the rights of user {os.geteuid()}, to whom the view belongs, not of {euid}"
+        raise MountError(errno.EPERM, text)
