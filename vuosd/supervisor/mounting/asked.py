@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import options, stacking, types, unreal, users
+from vuosd.supervisor.mounting import options, rights, stacking, types, unreal, users
 from vuosd.supervisor.mounting.confined import STARTS, Confined
 from vuosd.supervisor.mounting.door import Door
 from vuosd.supervisor.mounting.errors import MountError
@@ -179,6 +179,7 @@ class Answers:
             await self._unmount(asked, self._string(asked, 1), asked.args[3])
         elif kind == "vuos:run":
             self.check("view")
+            rights.check_user(asked)
             if flags > _LARGEST_REQUEST:
                 raise MountError(errno.E2BIG, "the command and its environment are too long")
             wanted = await trio.to_thread.run_sync(self.session.read, asked.tid, asked.id, source, flags)
@@ -189,7 +190,7 @@ class Answers:
         elif kind.startswith("vuos:"):
             if kind != "vuos:lsmod":
                 self.check(kind.removeprefix("vuos:"))
-                _is_ours(asked)
+                rights.check_user(asked)
             module, own = (os.fsdecode(self._string(asked, number)) for number in (0, 4))
             said = await self.door.command(kind.removeprefix("vuos:"), module, options.split(own))
             self._say(asked, said=said)
@@ -212,6 +213,10 @@ class Answers:
     async def _do_mount(
         self, asked: Asked, kind: str, source: str, target: str, flags: int, words: list[str]
     ) -> None:
+        device = next((word[3:] for word in words if word.startswith("fd=")), "")
+        changes = options.MS_REMOUNT | options.MS_BIND | options.MS_MOVE | options.PROPAGATION
+        if flags & changes or kind == UNREAL or kind in stacking.TYPES:
+            rights.check_user(asked)
         if kind == UNREAL:
             at = await self._absent(asked, target)
             unreal.show(self.mounts, at, flags, source, ",".join(words))
@@ -222,7 +227,8 @@ class Answers:
             hint = " (vumount -o create makes it)" if error.errno == errno.ENOENT else ""
             raise MountError(error.errno or errno.EIO, f"{target}: {error.strerror}{hint}") from None
         try:
-            directory = stat.S_ISDIR(await trio.to_thread.run_sync(lambda: os.stat(place.fd).st_mode))
+            there = await trio.to_thread.run_sync(os.stat, place.fd)
+            directory = stat.S_ISDIR(there.st_mode)
         finally:
             os.close(place.fd)
         if flags & options.MS_REMOUNT:
@@ -234,7 +240,8 @@ class Answers:
         elif flags & options.PROPAGATION:
             if flags & options.MS_SHARED:
                 raise MountError(errno.EINVAL, "mounts of a view are never shared")
-        elif (device := next((word[3:] for word in words if word.startswith("fd=")), "")).isdigit():
+        elif device.isdigit():
+            rights.check_directory(asked, there.st_uid, place.view)
             await self._mount_device(asked, kind, source, place.view, directory, flags, words, int(device))
         elif kind in stacking.TYPES:
             if not directory:
@@ -316,7 +323,7 @@ class Answers:
         name = os.readlink(f"/proc/{asked.tgid}/fd/{number}")
         if (sock := self.sockets.take(name)) >= 0:
             mount = Mount(kind, source, target, flags & options.KEPT, "", transport=WIRE, path=b"")
-            mount.device, mount.pid = name, asked.tgid
+            mount.device, mount.pid, mount.user = name, asked.tgid, rights.user_of(asked)
             if not (asked.op == "door" and asked.args[3] & STARTS):
                 self._say(asked)  # it speaks only when it has mounted
             await self.mounts.mount_socket(mount, sock, directory)
@@ -325,7 +332,7 @@ class Answers:
         device = _device(asked.tgid, number)
         data = ",".join(word for word in words if not word.startswith("fd="))
         mount = await self.mounts.mount_device(kind, source, target, directory, flags, data, device)
-        mount.pid = asked.tgid
+        mount.pid, mount.user = asked.tgid, rights.user_of(asked)
         self.mounts.nursery.start_soon(self.inside.watch, mount)
 
     def _confines(self, kind: str, found: Resolved | None, words: list[str]) -> bool:
@@ -372,7 +379,7 @@ class Answers:
                     asked, said=await plan(asked, self.mounts, kind, found, source, target, flags, words)
                 )
                 return
-            _is_ours(asked)
+            rights.check_user(asked)
             if found is not None:
                 real = os.readlink(b"/proc/self/fd/%d" % fd)
                 if not self.mounts.readable_outside(real):
@@ -472,6 +479,7 @@ class Answers:
             target = os.path.normpath(path)
             if error.errno not in _DEAD or self.mounts.at(target) is None:
                 raise
+        rights.check_mount(asked, self.mounts.at(target))
         by = (asked.tgid, users.parent(asked.tgid))  # fusermount is asked by the server
         for pid in by:
             if self.mounts.is_left(target, pid):
@@ -511,14 +519,3 @@ def _device(pid: int, number: int) -> int:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     os.set_inheritable(fd, False)
     return fd
-
-
-def _is_ours(asked: Asked) -> None:
-    """MountError (EPERM) unless the caller is of our user, with whose rights servers and modules run that we
-    start: a member that has given up root's must not get them back by a plugin of its own.
-    """
-    with open(f"/proc/{asked.tid}/status", "rb") as file:
-        euid = next(int(line.split()[2]) for line in file if line.startswith(b"Uid:"))
-    if euid != os.geteuid():
-        text = f"it would run with the rights of user {os.geteuid()}, to whom the view belongs, not of {euid}"
-        raise MountError(errno.EPERM, text)

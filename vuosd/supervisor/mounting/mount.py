@@ -101,6 +101,8 @@ class Mount:
         self.kind: Type | None = None
         """… of which type, of one with a server of ours."""
         self.pid: int | None = None
+        self.user: int | None = None
+        """Who has started its server, of one that does so inside."""
         self.dead = ""
         """Why its server serves no more."""
         self.since = time.time()
