@@ -57,7 +57,7 @@ def test_python_type() -> None:
     assert server.pass_fds == (7,)
     assert server.argv[4:] == ("my.module:Hello", "--fd", "7", "--source", "/a", "-o", "greeting=hi,ro")
     assert server.readonly
-    assert server.kernel == ("default_permissions",)
+    assert server.kernel == ("default_permissions", "allow_other")
     with pytest.raises(TypeProblem, match="name module:Class"):
         find("python").command("", "/dev/fd/7")
     with pytest.raises(TypeProblem, match="takes a descriptor"):
