@@ -153,6 +153,26 @@ def test_who_has_entered_and_speaks_no_protocol_any_more_harms_nobody(daemon: Da
     assert processes.until(lambda: len(daemon.workers()) == 1)
 
 
+def test_who_has_connected_and_ended_is_not_spoken_for(daemon: DaemonProcess) -> None:
+    """Else a member could hand its connection on, and be known for one no more."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = os.fork()
+        if not child:
+            with daemon.launcher() as launcher:
+                socket.send_fds(theirs, [b"x"], [launcher.connection.fileno()])
+                os._exit(0)
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+        os.waitpid(child, 0)
+    with socket.socket(fileno=fds[0]) as connection:
+        connection.settimeout(10)
+        messages.send(connection, Type.CONTROL, b'{"ask": "ps"}')
+        answer = messages.receive(connection)
+    assert answer is not None
+    assert answer.type == Type.FAIL
+    assert b"the process that connected has ended" in answer.payload
+
+
 def test_second_instance_names_the_first(daemon: DaemonProcess) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "vuosd.cli.vuosd"],

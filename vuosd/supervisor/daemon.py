@@ -234,6 +234,9 @@ class Daemon:
         if pid and members.tag_of(pid) is not None:
             # A member, or the worker that connects in its name.
             return "no view can be controlled from inside a view, nor started where [control] grants none"
+        if pid and not os.path.exists(f"/proc/{pid}"):
+            # Whether it was a member cannot be known; a child of its may still speak for it.
+            return "the process that connected has ended"
         return ""
 
     def _reject(self, connection: socket.socket, error: Exception) -> None:
