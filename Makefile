@@ -1,6 +1,8 @@
 # make run | test | race | check | bench | docs | build | venv | clean. Everything but system packages stays in .venv and build.
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# The tests run in as many processes as there are processors where each can have a mount namespace to itself (tests/harness/parallel.py).
+PYTEST_PROCESSES ?= $(shell unshare --mount true 2>/dev/null && nproc || echo 0)
 export PYTHON
 
 .PHONY: run test race check bench docs build venv clean format cpython git-tests ltp pjdfstest fuse-foreign
@@ -14,7 +16,7 @@ run: .venv/.ready
 test: .venv/.ready
 	@tools/system-packages test
 	@tools/build
-	@.venv/bin/pytest $(PYTEST_ARGS)
+	@.venv/bin/pytest -n $(PYTEST_PROCESSES) --dist=worksteal $(PYTEST_ARGS)
 
 # A million tries of each call that a race could win in an enforcing view: hours. RACE_CALLS=open,stat and RACE_ARGS for less.
 RACE_TRIES ?= 1000000

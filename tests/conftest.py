@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import identities, installation, places, processes
+from harness import identities, installation, parallel, places, processes
 from harness.box import Box, Result
 from harness.programs import Programs
 
@@ -42,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "private: no daemon; each run starts its own")
     config.addinivalue_line("markers", "only(identity): run as this identity alone")
     config.addinivalue_line("markers", "tmpfs: the box is on a tmpfs, where many small files cost little")
+    if hasattr(config, "workerinput"):
+        parallel.live_alone()
     processes.become_subreaper()
     os.umask(0o022)
 
