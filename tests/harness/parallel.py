@@ -1,8 +1,8 @@
 """Tests in several processes at once (pytest-xdist), each of which sees only what is its own.
 
-What a test leaves is found by looking at what there is before and after it: processes below us, but also mounts
-and the names in /dev/shm, which are everybody's. So a process of several has a mount namespace to itself, and
-shared memory. That takes CAP_SYS_ADMIN: others run the tests one after another.
+What a test leaves is found by looking at what there is before and after it: processes below us, but also
+mounts and the names in /dev/shm, which are everybody's. So a process of several has a mount namespace to
+itself, and shared memory. That takes CAP_SYS_ADMIN: others run the tests one after another.
 """
 
 import ctypes
