@@ -225,15 +225,25 @@ class Session:
         options.space = space
         return self._call(lib.vu_session_wire, options)
 
-    def end_wire(self, number: int) -> list[Lost]:
-        """End the server of a wire mount that has been unmounted: what is left is written back, and the
-        server told to put its things in order. Waits for that.
+    def settle_wire(self, number: int) -> list[Lost]:
+        """Write back what is left of a wire mount that has been unmounted. Waits for its server, but asks
+        nothing where nothing is to be written.
 
         Returns the files that could not be written back, of very many the first. Raises OSError: EBUSY while
-        calls still use the mount, EINVAL. What is not ended so is when the session stops.
+        calls still use the mount, or another thread does the same; EINVAL.
         """
+        return self._lost(lib.vu_session_wire_settle, number)
+
+    def end_wire(self, number: int) -> list[Lost]:
+        """The same, and then end its server, which is told to put its things in order. Waits for that.
+
+        Returns and raises the same. What is not ended so is when the session stops.
+        """
+        return self._lost(lib.vu_session_wire_end, number)
+
+    def _lost(self, call: Callable[..., int], number: int) -> list[Lost]:
         names = ffi.new("char[]", _LOST_ROOM)
-        self._call(lib.vu_session_wire_end, number, names, _LOST_ROOM)
+        self._call(call, number, names, _LOST_ROOM)
         found = [text.partition(b" ") for text in bytes(ffi.buffer(names)).split(b"\0") if text]
         return [Lost(path, int(error)) for error, _, path in found]
 

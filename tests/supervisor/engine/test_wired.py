@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,10 +62,10 @@ def place(user: Any) -> Place:
     return Place(user)
 
 
-@contextmanager
-def served(
+def begin(
     session: Session, mirror: Path, place: Place, *options: str, deadline: float = 20
-) -> Iterator[Any]:
+) -> tuple[int, subprocess.Popen[bytes]]:
+    """The number of a mount, and its server."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [mirror, place.source, f"/dev/fd/{theirs.fileno()}", "-f", *options]
     server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL)
@@ -73,6 +74,14 @@ def served(
     number = session.mount_wire(
         Wired(os.fsencode(place.target), ours.detach(), cache, deadline=deadline, type=b"fuse.mirror")
     )
+    return number, server
+
+
+@contextmanager
+def served(
+    session: Session, mirror: Path, place: Place, *options: str, deadline: float = 20
+) -> Iterator[Any]:
+    number, server = begin(session, mirror, place, *options, deadline=deadline)
     try:
         yield number, server
     finally:
@@ -362,6 +371,51 @@ def test_hung(mirror: Path, place: Place, user: Any) -> None:
     assert quick < 1
     assert killed == -signal.SIGKILL
     assert error in (errno.EIO, errno.ENOTCONN)
+
+
+@pytest.mark.parametrize("writes", [False, True], ids=["reads", "writes"])
+def test_the_end_of_a_stopped_server(mirror: Path, place: Place, user: Any, writes: bool) -> None:
+    """What is left to be written is waited for, and nothing else: that the server ends is another matter."""
+    (place.source / "f").write_text("data")
+    told, done = os.pipe(), os.pipe()
+    place.own()
+
+    def attend(session: Session) -> None:
+        number, server = begin(session, mirror, place)
+        os.write(told[1], b"x")
+        os.read(done[0], 1)
+        server.send_signal(signal.SIGSTOP)
+        wait_for(lambda: Path(f"/proc/{server.pid}/stat").read_text().split()[2] == "T")
+        session.unmount(number)
+        if writes:
+            lost: list[object] = ["nothing yet"]
+            settling = threading.Thread(target=lambda: lost.__setitem__(0, session.settle_wire(number)))
+            settling.start()
+            wait_for(lambda: [flight.opcode for flight in session.flights(number)] == [16])  # WRITE
+            assert errno_of(session.settle_wire, number) == errno.EBUSY
+            assert errno_of(session.end_wire, number) == errno.EBUSY
+            server.send_signal(signal.SIGCONT)
+            settling.join()
+            assert lost == [[]]
+            assert (place.source / "f").read_text() == "DATA"
+        assert session.settle_wire(number) == []
+        ending = threading.Thread(target=session.end_wire, args=(number,))
+        ending.start()
+        server.send_signal(signal.SIGCONT)
+        ending.join()
+        server.wait(10)
+        os.write(told[1], b"x")
+
+    def body() -> None:
+        os.read(told[0], 1)
+        fd = os.open(place.target / "f", os.O_RDWR if writes else os.O_RDONLY)
+        os.read(fd, 4)
+        if writes:
+            os.pwrite(fd, b"DATA", 0)
+        os.write(done[1], b"x")
+        os.read(told[0], 1)
+
+    run(body, View(user=user, mounts=True), attend=attend)
 
 
 def test_death(mirror: Path, place: Place, user: Any) -> None:

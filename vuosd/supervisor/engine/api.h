@@ -286,10 +286,12 @@ int vu_session_state(vu_session *session, uint32_t space);
  */
 int vu_session_wire(vu_session *session, const struct vu_wire_mount *options);
 /*
- * Of one that has been unmounted: writes back what is left, and ends the server's work. How many files could not be written
- * back; `lost` gets "ERRNO PATH" of each, one string after the other, as far as there is room. -EBUSY while calls still use it.
- * The session's end does the same.
+ * Of one that has been unmounted: writes back what is left. How many files could not be written back; `lost` gets "ERRNO PATH" of
+ * each, one string after the other, as far as there is room. The server is asked nothing if nothing is to be written. -EBUSY while
+ * calls still use it, or another thread does the same.
  */
+int vu_session_wire_settle(vu_session *session, int number, char *lost, size_t room);
+/* The same, and ends the server's work, which may take it a while. The session's end does so too. */
 int vu_session_wire_end(vu_session *session, int number, char *lost, size_t room);
 /* The requests under way, up to `room` of them; returns how many there are. */
 int vu_session_wire_flights(vu_session *session, int number, struct vu_wire_flight *out, uint32_t room);

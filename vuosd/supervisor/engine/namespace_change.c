@@ -329,16 +329,46 @@ void vu_namespace_release_wired(struct vu_namespace *names)
 	pthread_mutex_unlock(&names->lock);
 }
 
+/* One that nobody uses. NULL with errno. The lock is held. */
+static struct vu_mount *find_unused(struct vu_namespace *names, int number)
+{
+	vu_namespace_sweep(names);
+	struct vu_mount *found = find_wired(names, (uint32_t)number);
+	errno = found ? EBUSY : EINVAL;
+	if (!found || *vu_wired_settling(found->wired))
+		return NULL;
+	for (const struct vu_mount *mount = names->all; mount; mount = mount->next)
+		if ((mount == found || mount->origin == found) && mount->versions)
+			return NULL;
+	return found;
+}
+
+int vu_namespace_settle_wired(struct vu_namespace *names, int number, struct vu_wired **wired)
+{
+	pthread_mutex_lock(&names->lock);
+	struct vu_mount *found = find_unused(names, number);
+	int error = found ? 0 : -errno;
+	if (found) {
+		*wired = found->wired;
+		*vu_wired_settling(*wired) = true;
+	}
+	pthread_mutex_unlock(&names->lock);
+	return error;
+}
+
+void vu_namespace_settled_wired(struct vu_namespace *names, struct vu_wired *wired)
+{
+	pthread_mutex_lock(&names->lock);
+	*vu_wired_settling(wired) = false;
+	pthread_mutex_unlock(&names->lock);
+}
+
 int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired)
 {
 	pthread_mutex_lock(&names->lock);
-	vu_namespace_sweep(names);
-	struct vu_mount *found = find_wired(names, (uint32_t)number);
-	int error = found ? 0 : -EINVAL;
-	for (const struct vu_mount *mount = names->all; !error && mount; mount = mount->next)
-		if ((mount == found || mount->origin == found) && mount->versions)
-			error = -EBUSY;
-	if (!error) {
+	struct vu_mount *found = find_unused(names, number);
+	int error = found ? 0 : -errno;
+	if (found) {
 		*wired = found->wired;
 		for (struct vu_mount *mount = names->all; mount; mount = mount->next)
 			if (mount == found || mount->origin == found)

@@ -183,7 +183,10 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 		       struct vu_stack *stack);
 /* The trees of a stack but its lowest: found by their paths on the host, and by nothing else. */
 int vu_mount_add_trees(struct vu_mount *whole);
-/* From a mount that is in no version any more; -EBUSY while it is in one, -EINVAL: no such mount. NULL: it has none. */
+/* Of a mount that is in no version any more; -EBUSY while it is in one, -EINVAL: no such mount. It stays, until: */
+int vu_namespace_settle_wired(struct vu_namespace *names, int number, struct vu_wired **wired);
+void vu_namespace_settled_wired(struct vu_namespace *names, struct vu_wired *wired);
+/* The same, and from the mount; -EBUSY also while it is being settled. */
 int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired);
 /* claims.c: a version with these claims in place of others; they are the namespace's then. */
 int vu_namespace_claim(struct vu_namespace *names, struct vu_claims *claims);

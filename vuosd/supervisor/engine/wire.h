@@ -54,7 +54,12 @@ struct vu_wire_lost {
 	char *text;
 	size_t room, used;
 };
-/* Writes back what is left, ends the server's work, empties the cache. The number of files that could not be written back. */
+/*
+ * It is in use no more: writes back what is left. The number of files for which that failed. Asks the server nothing where
+ * nothing has been written.
+ */
+unsigned vu_wire_settle(struct vu_wire *wire, struct vu_wire_lost *lost);
+/* The same, then ends the server's work, and empties the cache. */
 unsigned vu_wire_unmount(struct vu_wire *wire, struct vu_wire_lost *lost);
 struct vu_fuse *vu_wire_fuse(struct vu_wire *wire);
 

@@ -76,6 +76,7 @@ struct vu_wire {
 	bool threaded;
 	atomic_bool ending;
 	_Atomic(int64_t) patience; /* … until when the server may take for a request of ours */
+	bool refused; /* something that was written, at the end */
 	uint64_t seed; /* of the sums */
 };
 

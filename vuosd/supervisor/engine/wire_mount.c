@@ -116,11 +116,18 @@ int vu_wire_mount(int socket, int cache, const struct vu_wire_options *options, 
 	return 0;
 }
 
-unsigned vu_wire_unmount(struct vu_wire *wire, struct vu_wire_lost *lost)
+unsigned vu_wire_settle(struct vu_wire *wire, struct vu_wire_lost *lost)
 {
 	vu_wire_be_impatient(wire);
 	vu_wire_stop(wire);
 	unsigned failed = wire->fuse ? vu_wire_write_all(wire, true, lost) : 0;
+	wire->refused |= failed > 0;
+	return failed;
+}
+
+unsigned vu_wire_unmount(struct vu_wire *wire, struct vu_wire_lost *lost)
+{
+	unsigned failed = vu_wire_settle(wire, lost);
 	if (wire->fuse && wire->root) {
 		vu_wire_lock(wire);
 		struct vu_wire_node *root = wire->root;
@@ -138,7 +145,7 @@ unsigned vu_wire_unmount(struct vu_wire *wire, struct vu_wire_lost *lost)
 	}
 	/* Who has not taken what was written is not asked for more. */
 	if (wire->fuse)
-		vu_fuse_free(wire->fuse, wire->root && !failed);
+		vu_fuse_free(wire->fuse, wire->root && !wire->refused);
 	if (wire->tree >= 0) {
 		close(wire->tree);
 		unlinkat(wire->cache, "tree", wire->options.file ? 0 : AT_REMOVEDIR);

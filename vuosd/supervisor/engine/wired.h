@@ -25,6 +25,8 @@ struct vu_wired;
 /* The call is made anew by a thread of `call->waits`. VU_SENT or -errno. */
 int vu_wired_defer(struct vu_call *call);
 struct vu_wire *vu_wired_wire(struct vu_wired *wired);
+/* Whether what is left is being written back, and so it does not end: guarded by the namespace's lock. */
+bool *vu_wired_settling(struct vu_wired *wired);
 /* No call uses it any more. How many files could not be written back. */
 unsigned vu_wired_end(struct vu_wired *wired, struct vu_wire_lost *lost);
 

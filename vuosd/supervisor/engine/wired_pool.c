@@ -25,6 +25,7 @@ struct vu_wired {
 	struct deferred *first, **last;
 	unsigned waiting, idle, count; /* calls, free threads, threads */
 	bool ending;
+	bool settling; /* under the namespace's lock: somebody writes back what is left */
 	pthread_t threads[MOST_THREADS];
 };
 
@@ -203,6 +204,23 @@ int vu_session_wire(struct vu_session *session, const struct vu_wire_mount *opti
 	close(tree);
 	vu_wired_end(wired, NULL);
 	return number;
+}
+
+bool *vu_wired_settling(struct vu_wired *wired)
+{
+	return &wired->settling;
+}
+
+int vu_session_wire_settle(struct vu_session *session, int number, char *lost, size_t room)
+{
+	struct vu_wire_lost names = { .text = lost, .room = room };
+	struct vu_wired *wired = NULL;
+	int error = vu_namespace_settle_wired(&session->names, number, &wired);
+	if (error < 0)
+		return error;
+	int count = (int)vu_wire_settle(wired->wire, &names);
+	vu_namespace_settled_wired(&session->names, wired);
+	return count;
 }
 
 int vu_session_wire_end(struct vu_session *session, int number, char *lost, size_t room)

@@ -595,7 +595,8 @@ class Mounts:
 
 class _Ending:
     """Of a wire mount that has been unmounted: when nobody uses it any more what has been written goes to the
-    server, which then ends.
+    server. That is what `outcome` tells; then the server ends, for which nobody waits: as after umount(2) of
+    a FUSE file system.
     """
 
     def __init__(self, mounts: Mounts, mount: Mount, *, heard: bool) -> None:
@@ -606,21 +607,23 @@ class _Ending:
         self._over = trio.Event()
 
     async def run(self) -> None:
-        self.mounts.family.ending.append(self.mount)
+        family, table, wire = self.mounts.family, self.mounts.table, self.mount.wire
+        family.ending.append(self.mount)
         while True:
             try:
-                lost = await trio.to_thread.run_sync(self.mounts.table.end_wire, self.mount.wire)
+                lost = await trio.to_thread.run_sync(table.settle_wire, wire)
                 break
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
                 await trio.sleep(_LOOK_AGAIN_SECONDS)
-        self.mounts.family.ending.remove(self.mount)
         if lost:
             self.error, self._text = lost[0].error, losses.sentence(self.mount, lost)
             if not self.heard:
-                self.mounts.family.losses.add(self._text)
+                family.losses.add(self._text)
         self._over.set()
+        await trio.to_thread.run_sync(table.end_wire, wire)
+        family.ending.remove(self.mount)
 
     async def outcome(self) -> str:
         """What has been lost; "" for nothing. Whoever gives up waiting is not told."""
