@@ -656,7 +656,7 @@ def test_outside_of_a_view(box: Box, mnt: Path, command: str) -> None:
 
 def test_a_file_system_in_another(box: Box, image: Path, mnt: Path) -> None:
     """What the inner one lies in cannot be unmounted under it. By wire vumount has the content of a file
-    fetched that is a source; who serves a directory is in the view, and nothing can be bound.
+    fetched that is a source; who serves a directory is in the view.
     """
     script = """
         vumount -t fuse.bindfs $1 $2/outer
@@ -669,7 +669,7 @@ def test_a_file_system_in_another(box: Box, image: Path, mnt: Path) -> None:
         touch $2/inner/new 2>/dev/null || echo read-only
         vuumount $2/outer 2>&1 && exit 1
         vuumount $2/inner
-        vumount -B $2/outer $2/inner 2>&1 && exit 1
+        vumount -B $2/outer $2/inner; ls $2/inner | grep image; vuumount $2/inner
         vumount -t fuse.bindfs $2/outer $2/inner; ls $2/inner | grep image; vuumount $2/inner
         vuumount $2/outer; ls $2/outer
     """
@@ -683,6 +683,6 @@ def test_a_file_system_in_another(box: Box, image: Path, mnt: Path) -> None:
         "in the image",
         "read-only",
         f"vuumount: {outer} is in use: {mnt}/inner is mounted from a file in it",
-        f"vumount: {outer} lies in a wire mount, which only processes of the view can read",
+        "image",
         "image",
     ]

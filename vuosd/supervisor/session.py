@@ -146,11 +146,11 @@ class Session:
         mounted at and below its target, and nobody has been beneath it.
         within: what it shows lies in an entry of several trees, at this view path of namespace below.space;
         entry.kind: COW, and no source.
-        wire: the number of a wire mount that this is too, elsewhere or in another way; entry.kind: WIRE, and
-        the source its root.
+        wire: the number of a wire mount of which this shows all or a part, elsewhere or in another way;
+        entry.kind: WIRE, and the source the anchor of its root. The server can be ended when all have gone.
 
         Returns the mount's number, > 0 and never used again. Raises OSError: EINVAL, ENOMEM, ESRCH (no such
-        namespace), EXDEV (below the source lies a wire mount, which cannot be shown elsewhere).
+        namespace, or wire mount), ENOENT (the anchor is none any more).
         """
         texts = [ffi.new("char[]", text) if text else ffi.NULL for text in entry[4:8]]
         target = ffi.new("char[]", entry.target)
@@ -194,6 +194,13 @@ class Session:
     def space_of(self, state: int) -> int:
         """The namespace of members with this state in their tag. Raises OSError(ESRCH)."""
         return self._call(lib.vu_session_space_of, state)
+
+    def came_by(self, state: int, cwd: bool) -> int:
+        """By which mount (its number) members with this state in their tag have come to their working
+        directory, or to what they have open, where the view shows that at several places; 0 where that is
+        not known. Raises OSError(ESRCH).
+        """
+        return self._call(lib.vu_session_came_by, state, cwd)
 
     def state_in(self, space: int) -> int:
         """The state of a process that begins in a namespace, for its tag. Raises OSError: ESRCH (no such

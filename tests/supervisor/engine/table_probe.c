@@ -35,6 +35,37 @@ void vu_stack_close(struct vu_stack *stack)
 	(void)stack;
 }
 
+bool *vu_wired_settling(struct vu_wired *wired)
+{
+	static bool never;
+	(void)wired;
+	return &never;
+}
+
+struct vu_wire *vu_wired_wire(struct vu_wired *wired)
+{
+	(void)wired;
+	return NULL;
+}
+
+int vu_wired_root(struct vu_namespace *names, struct vu_mount *mount)
+{
+	(void)names;
+	(void)mount;
+	return -ENOENT;
+}
+
+void vu_wired_leave(struct vu_mount *mount)
+{
+	(void)mount;
+}
+
+void vu_wire_hold_again(struct vu_wire *wire, struct vu_wire_node *node)
+{
+	(void)wire;
+	(void)node;
+}
+
 unsigned vu_wired_end(struct vu_wired *wired, struct vu_wire_lost *lost)
 {
 	(void)lost;
@@ -53,6 +84,12 @@ const struct vu_state *vu_state_of(struct vu_call *call)
 {
 	(void)call;
 	return NULL;
+}
+
+const struct vu_mount *vu_state_meant(const struct vu_state *state, bool cwd)
+{
+	(void)cwd;
+	return state->cwd_mount;
 }
 
 static struct vu_session session;

@@ -147,7 +147,8 @@ struct vu_mount_options {
 	uint32_t origin;
 	/* Of VU_COW: what is at this view path of namespace `origin`, in an entry of several trees. */
 	const char *within;
-	uint32_t wire; /* of VU_WIRE: the number of the wire mount that this shows, elsewhere or in another way */
+	uint32_t
+		wire; /* of VU_WIRE: the number of the wire mount that this shows, or what of it `source` is the anchor of */
 };
 
 /* A FUSE server that is spoken to directly: wire.h. */
@@ -254,8 +255,7 @@ int vu_session_stack(vu_session *session, const struct vu_stack_options *options
  * size, in the order in which they were added. -ENOENT: there is none.
  */
 int vu_session_usage(vu_session *session, uint32_t number, uint64_t *bytes);
-/* While the session runs: on top of what is at the target now. Returns the mount's number, > 0; the source is the session's then.
- * -EXDEV: below the source lies a mount by wire, which cannot be shown elsewhere. */
+/* While the session runs: on top of what is at the target now. Returns the mount's number, > 0; the source is the session's then. */
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options);
 /*
  * The same of several trees, whose descriptors are the session's then, also after an error. Of `how` these count: flags, type,
@@ -278,6 +278,11 @@ int vu_session_space_end(vu_session *session, uint32_t space);
 int vu_session_enter(vu_session *session, uint64_t id, uint32_t space);
 /* That of a process, by the state in its tag; -ESRCH: there is no such state. */
 int vu_session_space_of(vu_session *session, uint32_t state);
+/*
+ * By which mount a process with this state in its tag has come to its working directory (`cwd`), or to what it has open, where the
+ * view shows that at several places: its number, or 0 where that is not known; -ESRCH.
+ */
+int vu_session_came_by(vu_session *session, uint32_t state, int cwd);
 /* The state of a process that begins in a namespace; -ESRCH: there is no such namespace, -ENOSPC: there are too many states. */
 int vu_session_state(vu_session *session, uint32_t space);
 /*

@@ -390,7 +390,7 @@ int vu_session_enter(vu_session *session, uint64_t id, uint32_t space)
 		return error;
 	struct vu_state wanted = *vu_state_of(&call);
 	wanted.space = space;
-	wanted.cwd_mount = NULL; /* as it was shown in the namespace that the caller leaves */
+	wanted.cwd_mount = wanted.opened_by = NULL; /* as it was shown in the namespace that the caller leaves */
 	return end(&call, vu_state_set(&call, &wanted));
 }
 

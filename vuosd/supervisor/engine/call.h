@@ -10,6 +10,8 @@
 struct vu_state {
 	char *root; /* view path of the root directory; "" for "/" */
 	const struct vu_mount *cwd_mount; /* where one host directory is seen twice: the mount it was entered by */
+	const struct vu_mount
+		*opened_by; /* where a wire server is shown twice: the mount of it that was last opened something of */
 	int64_t euid, egid; /* what it believes to be its effective ids, or -1: op_ids.c */
 	bool undumpable; /* it has been told so: see vu_op_dumpable */
 	unsigned space; /* its mount namespace */

@@ -47,12 +47,8 @@ struct vu_mount *vu_mount_new(struct vu_namespace *names, int kind, bool readonl
 	return mount;
 }
 
-struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target, bool anywhere)
+struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target)
 {
-	if (from->wired && !anywhere && strcmp(from->target, target)) {
-		errno = EXDEV;
-		return NULL;
-	}
 	struct vu_mount *mount = calloc(1, sizeof *mount);
 	if (!mount)
 		return NULL;
@@ -61,6 +57,8 @@ struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *fro
 	mount->trees = NULL;
 	mount->of = mount->unreal = NULL;
 	mount->origin = from->origin ? from->origin : from;
+	if (mount->node)
+		vu_wire_hold_again(vu_wired_wire(mount->wired), mount->node);
 	mount->fd = from->fd < 0 ? -1 : fcntl(from->fd, F_DUPFD_CLOEXEC, 0);
 	mount->target = strdup(target);
 	mount->source = strdup(from->source);
@@ -165,6 +163,7 @@ static void leave(struct vu_mount *mount)
 	if (--mount->versions)
 		return;
 	vu_close(&mount->fd);
+	vu_wired_leave(mount);
 	if (mount->stack && !mount->origin)
 		vu_stack_close(mount->stack);
 }
@@ -194,6 +193,7 @@ void vu_namespace_free(struct vu_namespace *names)
 	for (struct vu_mount *mount = names->all, *next; mount; mount = next) {
 		next = mount->next;
 		vu_close(&mount->fd);
+		vu_wired_leave(mount); /* the copies come first */
 		if (mount->wired && !mount->origin)
 			vu_wired_end(mount->wired, NULL);
 		if (!mount->origin)

@@ -43,7 +43,7 @@ static int add_below(struct vu_namespace *names, const struct vu_table *now, con
 			return -ENAMETOOLONG;
 		memcpy(target, change->add->target, change->add->target_length);
 		strcpy(target + change->add->target_length, mount->target + head);
-		struct vu_mount *again = vu_mount_again(names, mount, target, false);
+		struct vu_mount *again = vu_mount_again(names, mount, target);
 		if (!again)
 			return -errno;
 		again->readonly |= change->add->readonly || options->flags & VU_ENTRY_FROZEN;
@@ -162,8 +162,7 @@ static int mount_unreal(struct vu_session *session, const struct vu_mount_option
 		return -EINVAL;
 	pthread_mutex_lock(&names->lock);
 	const struct vu_table *now = atomic_load(&names->tables[options->space]);
-	struct vu_mount *mount =
-		now ? vu_mount_again(names, (struct vu_mount *)now->root, options->target, true) : NULL;
+	struct vu_mount *mount = now ? vu_mount_again(names, (struct vu_mount *)now->root, options->target) : NULL;
 	struct vu_table *table = NULL;
 	int error = now ? -ENOMEM : -ESRCH;
 	if (mount) {
@@ -233,6 +232,20 @@ static struct vu_mount *find_wired(struct vu_namespace *names, uint32_t number)
 	return NULL;
 }
 
+/* What a wire mount serves, or a part of it, is what `mount` shows too. The lock is held. */
+static int show_wired(struct vu_namespace *names, struct vu_mount *mount, uint32_t number)
+{
+	struct vu_mount *origin = find_wired(names, number);
+	if (!origin || !origin->versions)
+		return -ESRCH; /* it has ended, or is about to */
+	mount->origin = origin;
+	mount->wired = origin->wired;
+	int error = vu_wired_root(names, mount);
+	if (error < 0)
+		mount->origin = NULL;
+	return error;
+}
+
 int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired,
 		       struct vu_stack *stack)
 {
@@ -258,20 +271,17 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 	}
 	pthread_mutex_lock(&names->lock);
 	mount->wired = wired;
-	if (options->wire) {
-		mount->origin = find_wired(names, options->wire);
-		mount->wired = mount->origin ? mount->origin->wired : NULL;
-	}
 	mount->fd = hides ? -1 : options->source;
 	bool there = atomic_load(&names->tables[options->space]) &&
-		     (!options->below || atomic_load(&names->tables[options->origin])) &&
-		     (!options->wire || mount->origin);
+		     (!options->below || atomic_load(&names->tables[options->origin]));
+	int error = there ? options->wire ? show_wired(names, mount, options->wire) : 0 : -ESRCH;
 	struct vu_table *table =
-		there ? changed(names, options->space, &(struct change){ .add = mount, .options = options }) : NULL;
-	int error = there ? -errno : -ESRCH;
+		error ? NULL : changed(names, options->space, &(struct change){ .add = mount, .options = options });
 	if (table) {
 		vu_namespace_publish(names, options->space, table);
 	} else {
+		error = error ? error : -errno;
+		vu_wired_leave(mount);
 		mount->wired = NULL;
 		mount->stack = NULL;
 		mount->fd = -1;
@@ -371,8 +381,10 @@ int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wi
 	if (found) {
 		*wired = found->wired;
 		for (struct vu_mount *mount = names->all; mount; mount = mount->next)
-			if (mount == found || mount->origin == found)
+			if (mount == found || mount->origin == found) {
+				vu_wired_leave(mount);
 				mount->wired = NULL;
+			}
 	}
 	pthread_mutex_unlock(&names->lock);
 	return error;

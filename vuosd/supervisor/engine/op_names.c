@@ -230,6 +230,8 @@ int vu_op_rename(struct vu_call *call)
 		return VU_CONTINUE;
 	if (bad)
 		return -EINVAL;
+	if ((vu_is_wired(&old) || vu_is_wired(&new)) && old.mount != new.mount && !old.mountpoint && !new.mountpoint)
+		return -EXDEV; /* before anything is looked at: do_renameat2 */
 	if (new.hidden)
 		return -EACCES;
 	if ((error = may_remove(&old)) < 0)

@@ -124,6 +124,7 @@ static int open_wired(struct vu_call *call, struct vu_place *place, int flags, b
 		return error;
 	VU_CLOSE int fd = vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
 	vu_wired_opened(place, held);
+	vu_wired_note(call, place);
 	return give(call, &fd, flags);
 }
 

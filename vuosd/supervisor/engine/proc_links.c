@@ -58,7 +58,8 @@ int vu_proc_link(struct vu_call *call, const struct vu_place *place, char *out, 
 	if (gone)
 		host[n - (ssize_t)tail] = 0;
 	const struct vu_state *state = vu_state_of(call);
-	int error = vu_table_reverse(call->table, host, state->cwd_mount, view, &mount, NULL);
+	const struct vu_mount *meant = vu_state_meant(state, !strcmp(name, "cwd"));
+	int error = vu_table_reverse(call->table, host, meant, view, &mount, NULL);
 	if (error == -ENOENT)
 		error = vu_table_covered(call->table, host, NULL, view, &mount);
 	else if (!error && state->cwd_mount && mount != state->cwd_mount && !strcmp(name, "cwd") &&

@@ -5,6 +5,8 @@
  */
 #include "proc_files.h"
 
+#include "wired.h"
+
 #include <ctype.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -286,6 +288,10 @@ static void gather(const struct vu_mount *mount, const struct lines *host, struc
 	if (base && !strncmp(mount->source, base->target, base->length)) {
 		fputs(strcmp(base->root, "/") ? base->root : "", root);
 		escape(root, strcmp(mount->source, "/") ? mount->source + base->length : "");
+	}
+	if (mount->wired) {
+		__attribute__((cleanup(free_text))) char *path = vu_wired_root_path(mount);
+		escape(root, path ? path : "/");
 	}
 	if (fflush(root), !size)
 		fputc('/', root);

@@ -61,3 +61,12 @@ int vu_session_space_of(vu_session *session, uint32_t state)
 	pthread_mutex_unlock(&session->state_lock);
 	return space == VU_GONE ? -ESRCH : (int)space;
 }
+
+int vu_session_came_by(vu_session *session, uint32_t state, int cwd)
+{
+	pthread_mutex_lock(&session->state_lock);
+	bool there = state < atomic_load(&session->state_count);
+	const struct vu_mount *mount = there ? vu_state_meant(session->states[state], cwd) : NULL;
+	pthread_mutex_unlock(&session->state_lock);
+	return !there ? -ESRCH : mount ? (int)mount->index : 0;
+}

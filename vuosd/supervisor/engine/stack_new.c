@@ -166,7 +166,7 @@ struct vu_mount *vu_mount_within(struct vu_namespace *names, const struct vu_spo
 	from.base = *path ? (char *)path : NULL;
 	if (from.base && !(from.source = vu_tree_path(lowest, path, &from.source_length)))
 		return NULL;
-	mount = vu_mount_again(names, &from, target, true);
+	mount = vu_mount_again(names, &from, target);
 	if (from.base)
 		free(from.source);
 	if (mount)

@@ -59,7 +59,7 @@ const struct vu_state *vu_state_of(struct vu_call *call)
 
 static bool same(const struct vu_state *one, const struct vu_state *other)
 {
-	return one->space == other->space && one->cwd_mount == other->cwd_mount &&
+	return one->space == other->space && one->cwd_mount == other->cwd_mount && one->opened_by == other->opened_by &&
 	       one->undumpable == other->undumpable && one->euid == other->euid && one->egid == other->egid &&
 	       !strcmp(one->root, other->root);
 }
@@ -86,6 +86,7 @@ static int intern(struct vu_session *session, const struct vu_state *wanted)
 			free(state);
 		} else {
 			state->cwd_mount = wanted->cwd_mount;
+			state->opened_by = wanted->opened_by;
 			state->undumpable = wanted->undumpable;
 			state->euid = wanted->euid;
 			state->egid = wanted->egid;
@@ -127,6 +128,11 @@ void vu_states_free(struct vu_session *session)
 			free(state->root);
 			free(state);
 		}
+}
+
+const struct vu_mount *vu_state_meant(const struct vu_state *state, bool cwd)
+{
+	return !cwd && state->opened_by ? state->opened_by : state->cwd_mount;
 }
 
 int vu_state_set(struct vu_call *call, const struct vu_state *wanted)

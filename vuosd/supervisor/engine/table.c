@@ -148,6 +148,7 @@ int vu_table_add(struct vu_table *table, struct vu_mount *mount)
 		error = show(table, &mount->trees[i]);
 	table->stacked |= mount->stack != NULL;
 	table->wired |= mount->wired != NULL;
+	table->shared |= mount->wired && mount->origin;
 	table->late |= mount->late;
 	return error;
 }
@@ -221,7 +222,7 @@ static int rank_of(const struct vu_mount *mount, const struct vu_mount *prefer)
 {
 	bool preferred = mount == prefer || (prefer && mount->whole == prefer);
 	if (mount->wired || (mount->whole && (mount->stack->layered || mount->tree == (int)mount->stack->count)))
-		return preferred ? 6 : mount->base ? 4 : 5; /* a bind of it comes after the stack itself */
+		return preferred ? 6 : mount->base || mount->node ? 4 : 5; /* a bind of it comes after the whole */
 	if (preferred)
 		return 3;
 	return mount->identity ? 2 : 1;

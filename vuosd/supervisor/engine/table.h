@@ -41,6 +41,7 @@ struct vu_seen {
 
 struct vu_stack;
 struct vu_wired;
+struct vu_wire_node;
 
 /*
  * Lives until the session ends: states and places refer to it, whatever becomes of the table. The descriptor is closed
@@ -60,6 +61,7 @@ struct vu_mount {
 	size_t target_length, source_length; /* 0 for "/", so that target + rest is always a path */
 	char *type, *name, *options; /* as mountinfo is to tell them; NULL: what it says of the source */
 	struct vu_wired *wired; /* its anchors are made to follow what a FUSE server says: wired.h */
+	struct vu_wire_node *node; /* … and of what that serves the root here, held; NULL: all of it */
 	struct vu_stack *stack; /* of several trees; `fd` and `source` are then the lowest's */
 	char *base; /* NULL, or the path below the stack of what is shown: a bind of something in it */
 	struct vu_mount *trees; /* the others, there to be found by their paths on the host: */
@@ -103,6 +105,7 @@ struct vu_table {
 	bool empty; /* no entry, and there never was one: everything that concerns paths continues at once */
 	bool stacked; /* some entry is of several trees */
 	bool wired; /* … or its anchors are made when they are looked for */
+	bool shared; /* … of a server that others show as well */
 	bool late; /* something has been mounted at run time */
 	bool reduced; /* something has been unmounted, and processes may still be in it */
 	bool detached; /* … and it was mounted in another mount namespace */
@@ -208,11 +211,8 @@ bool vu_table_has(const struct vu_table *table, const struct vu_mount *mount);
 const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struct vu_table *table, const char *host,
 					 const struct vu_mount *hint);
 
-/*
- * The same as `from`, shown at `target`: by wire only where that is the same, unless `anywhere`. NULL with
- * errno: EXDEV if it is not. The lock is held.
- */
-struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target, bool anywhere);
+/* The same as `from`, shown at `target`. NULL with errno. The lock is held. */
+struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *from, const char *target);
 struct vu_tree;
 /* A path in it, allocated; NULL without memory. */
 char *vu_tree_path(const struct vu_tree *tree, const char *base, size_t *length);

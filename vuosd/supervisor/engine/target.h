@@ -41,6 +41,8 @@ void vu_resign(struct vu_call *call);
 /* state.c */
 const struct vu_state *vu_state_of(struct vu_call *call);
 /* Give the caller the state `wanted`, whose root is copied if it is new. */
+/* Where the view shows an object at several places: the mount by which the working directory, or a descriptor, is meant; NULL. */
+const struct vu_mount *vu_state_meant(const struct vu_state *state, bool cwd);
 int vu_state_set(struct vu_call *call, const struct vu_state *wanted);
 /* No process is left in that namespace: the numbers of its states are free. */
 void vu_states_end(struct vu_session *session, unsigned space);

@@ -31,7 +31,7 @@ static int add_copy(struct vu_namespace *names, struct vu_table *table, struct v
 		memcpy(target + length * (size_t)i, unreal->target, length);
 	memcpy(target + length * (size_t)level, of->target, of->target_length);
 	target[length * (size_t)level + of->target_length] = 0;
-	struct vu_mount *copy = vu_mount_again(names, of, target, true);
+	struct vu_mount *copy = vu_mount_again(names, of, target);
 	if (!copy)
 		return -errno;
 	copy->identity = false;

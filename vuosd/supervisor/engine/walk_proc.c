@@ -97,7 +97,9 @@ static int take_object(struct vu_walk *walk, int *object, mode_t mode, const cha
 	return VU_COMPLETE;
 }
 
-static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, const char *rest, struct vu_place *place)
+/* `cwd`: the link is that of a working directory. */
+static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, bool cwd, const char *rest,
+		struct vu_place *place)
 {
 	struct vu_work *work = walk->call->work;
 	struct vu_session *session = walk->call->session;
@@ -117,8 +119,8 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, cons
 	work->host[n] = 0;
 	if (*work->host != '/' || !names(work->host, &st))
 		return take_object(walk, &object, st.st_mode, rest, place);
-	int error =
-		vu_table_reverse(walk->call->table, work->host, walk->state->cwd_mount, work->scratch, &mount, &tree);
+	const struct vu_mount *meant = vu_state_meant(walk->state, cwd);
+	int error = vu_table_reverse(walk->call->table, work->host, meant, work->scratch, &mount, &tree);
 	bool held = error == -ENOENT && !vu_table_covered(walk->call->table, work->host, NULL, work->scratch, &mount);
 	if (error == -EACCES || (error < 0 && S_ISDIR(st.st_mode) && !(held && !*rest))) {
 		walk->withheld = true;
@@ -175,5 +177,5 @@ int vu_walk_proc(struct vu_walk *walk, const struct vu_spot *spot, int link, siz
 		vu_walk_go_root(walk);
 		return vu_walk_prepend(walk, "", rest);
 	}
-	return jump(walk, spot, link, rest, place);
+	return jump(walk, spot, link, !strcmp(name, "cwd"), rest, place);
 }

@@ -98,7 +98,8 @@ int vu_walk_start(struct vu_walk *walk, int dirfd, int *object)
 			return VU_ONLY_KERNEL;
 	}
 	int tree;
-	int error = vu_table_reverse(call->table, work->host, walk->state->cwd_mount, walk->view, &walk->start, &tree);
+	const struct vu_mount *meant = vu_state_meant(walk->state, dirfd == AT_FDCWD);
+	int error = vu_table_reverse(call->table, work->host, meant, walk->view, &walk->start, &tree);
 	if (call->table->reduced && is_lost(walk, dirfd, name, error))
 		return VU_LOST;
 	bool beneath = call->table->late && is_beneath(walk, dirfd, error);

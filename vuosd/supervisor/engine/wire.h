@@ -3,6 +3,7 @@
  * it does those of any mount. Stand-alone, as fuse.h is; docs/wire.md says what is coherent with whom and when.
  *
  *	wire_mount.c	begin and end of a mount
+ *	wire_root.c	what of it is the root of another
  *	wire_tree.c	what is known of names and nodes, in memory
  *	wire_anchor.c	what of that lies in the cache directory
  *	wire_walk.c	ask the server for what is on a path, and make the anchors say so
@@ -64,6 +65,17 @@ unsigned vu_wire_unmount(struct vu_wire *wire, struct vu_wire_lost *lost);
 struct vu_fuse *vu_wire_fuse(struct vu_wire *wire);
 
 /*
+ * What another mount has for its root: the node at a path, whose anchor `object` is, as it is known now. It stays until it is let go.
+ * -ENOENT: it is another by now. Nobody is asked, and none of these waits for the server.
+ */
+struct vu_wire_node;
+int vu_wire_hold(struct vu_wire *wire, const char *path, int object, struct vu_wire_node **node);
+void vu_wire_hold_again(struct vu_wire *wire, struct vu_wire_node *node);
+void vu_wire_let_go(struct vu_wire *wire, struct vu_wire_node *node);
+/* Its path of now, with `rest` behind it. -ENOENT: it has been removed; -ENAMETOOLONG. */
+int vu_wire_below(struct vu_wire *wire, const struct vu_wire_node *node, const char *rest, char out[PATH_MAX]);
+
+/*
  * See to it that what lies on `path` has its anchor, as long as there is one and up to the first that is no directory:
  * then openat2(2) below the mount says what the server would. -ENOENT and others where the server says so.
  */
@@ -73,7 +85,6 @@ int vu_wire_prepare(VU_WIRE_WHO, const char *path, unsigned want);
  * Before the anchor of a regular file is opened with `flags`: the server agrees, and the data is there. What *held is set to goes
  * to vu_wire_opened() when it has been opened, or that has failed; NULL: there is nothing to tell.
  */
-struct vu_wire_node;
 /* The data of a regular file of a mount that is fixed: so that who reads it needs no open at the server. */
 bool vu_wire_is_here(struct vu_wire *wire, const char *path);
 int vu_wire_open(VU_WIRE_WHO, const char *path, unsigned flags, struct vu_wire_node **held);

@@ -31,10 +31,10 @@ static int later(struct vu_call *call, struct vu_wired *wired)
 }
 
 /* Ask the server, which takes a thread that may wait, and rights over the cache that the caller has not. */
-#define ASK(call, place, request)                                                                                      \
+#define ASK_OF(call, shown, request)                                                                                   \
 	__extension__({                                                                                                \
 		long result_ = -VU_LATER;                                                                              \
-		struct vu_wired *wired_ = (place)->mount->wired;                                                       \
+		struct vu_wired *wired_ = (shown)->wired;                                                              \
 		if (!(call)->elsewhere) {                                                                              \
 			later((call), wired_);                                                                         \
 		} else {                                                                                               \
@@ -50,39 +50,67 @@ static int later(struct vu_call *call, struct vu_wired *wired)
 		result_;                                                                                               \
 	})
 
-static const char *path_of(const struct vu_place *place)
+/* Where `rest` below the root of `mount` is for the server: in `text`, or as it stands. NULL with errno. */
+static const char *path_in(const struct vu_mount *mount, const char *rest, char text[PATH_MAX])
 {
-	const char *path = place->view + place->mount->target_length;
-	return path + strspn(path, "/");
+	if (!mount->node)
+		return rest;
+	int error = vu_wire_below(vu_wired_wire(mount->wired), mount->node, rest, text);
+	errno = -error;
+	return error < 0 ? NULL : text;
 }
+
+static const char *path_of(const struct vu_place *place, char text[PATH_MAX])
+{
+	const char *rest = place->view + place->mount->target_length;
+	return path_in(place->mount, rest + strspn(rest, "/"), text);
+}
+
+/* The same of a place, whose `path` the request may name. */
+#define ASK(call, place, request)                                                                                      \
+	__extension__({                                                                                                \
+		char text_[PATH_MAX];                                                                                  \
+		const char *const path = path_of((place), text_);                                                      \
+		path ? ASK_OF((call), (place)->mount, request) : -errno;                                               \
+	})
 
 int vu_wired_prepare(struct vu_call *call, const struct vu_mount *mount, const char *rest, unsigned want)
 {
 	static const struct vu_fuse_caller nobody;
-	int error = vu_wire_prepare(vu_wired_wire(mount->wired), &nobody, rest, want | VU_WIRE_CACHED);
+	struct vu_wire *known = vu_wired_wire(mount->wired);
+	char text[PATH_MAX];
+	const char *path = path_in(mount, rest, text);
+	/* A root that has been removed is there for whom it is mounted, and nothing below it: the anchor says that. */
+	if (!path && errno == ENOENT)
+		return vu_fuse_is_dead(vu_wire_fuse(known)) ? -ENOTCONN : 0;
+	if (!path)
+		return -errno;
+	int error = vu_wire_prepare(known, &nobody, path, want | VU_WIRE_CACHED);
 	if (error != -EWOULDBLOCK)
 		return error;
-	const struct vu_place place = { .mount = mount };
-	return (int)ASK(call, &place, vu_wire_prepare(wire, caller, rest, want));
+	return (int)ASK_OF(call, mount, vu_wire_prepare(wire, caller, path, want));
 }
 
 int vu_wired_prepare_name(struct vu_call *call, const struct vu_place *place)
 {
-	char path[PATH_MAX];
-	const char *above = path_of(place);
-	int length = snprintf(path, sizeof path, "%s%s%s", above, *above ? "/" : "", place->name);
-	if (length >= (int)sizeof path)
+	char rest[PATH_MAX];
+	const char *above = place->view + place->mount->target_length;
+	above += strspn(above, "/");
+	int length = snprintf(rest, sizeof rest, "%s%s%s", above, *above ? "/" : "", place->name);
+	if (length >= (int)sizeof rest)
 		return -ENAMETOOLONG;
-	return vu_wired_prepare(call, place->mount, path, VU_WIRE_PARENT);
+	return vu_wired_prepare(call, place->mount, rest, VU_WIRE_PARENT);
 }
 
 int vu_wired_open(struct vu_call *call, const struct vu_place *place, unsigned flags, struct vu_wire_node **held)
 {
+	char text[PATH_MAX];
+	const char *known = path_of(place, text);
 	*held = NULL;
-	if ((flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY &&
-	    vu_wire_is_here(vu_wired_wire(place->mount->wired), path_of(place)))
+	if (known && (flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY &&
+	    vu_wire_is_here(vu_wired_wire(place->mount->wired), known))
 		return 0;
-	return (int)ASK(call, place, vu_wire_open(wire, caller, path_of(place), flags, held));
+	return (int)ASK(call, place, vu_wire_open(wire, caller, path, flags, held));
 }
 
 void vu_wired_opened(const struct vu_place *place, struct vu_wire_node *held)
@@ -97,13 +125,13 @@ int vu_wired_create(struct vu_call *call, const struct vu_place *place, unsigned
 	int refused = vu_wired_may_add(place);
 	if (refused < 0)
 		return refused;
-	int error = (int)ASK(call, place, vu_wire_create(wire, caller, path_of(place), flags, mode, &held));
+	int error = (int)ASK(call, place, vu_wire_create(wire, caller, path, flags, mode, &held));
 	if (error < 0)
 		return error;
 	/* Whatever its mode: who makes a file may write to it, that once. */
-	int fd = (int)ASK(call, place,
-			  vu_wire_descriptor(wire, path_of(place), (int)(flags & ~(unsigned)(O_CREAT | O_EXCL))));
+	int fd = (int)ASK(call, place, vu_wire_descriptor(wire, path, (int)(flags & ~(unsigned)(O_CREAT | O_EXCL))));
 	vu_wired_opened(place, held);
+	vu_wired_note(call, place);
 	return fd;
 }
 
@@ -117,7 +145,7 @@ int vu_wired_mkdir(struct vu_call *call, const struct vu_place *place, mode_t mo
 	int refused = vu_wired_may_add(place);
 	if (refused < 0)
 		return refused;
-	return answer(call, ASK(call, place, vu_wire_mkdir(wire, caller, path_of(place), mode)));
+	return answer(call, ASK(call, place, vu_wire_mkdir(wire, caller, path, mode)));
 }
 
 int vu_wired_mknod(struct vu_call *call, const struct vu_place *place, mode_t mode, dev_t device)
@@ -125,7 +153,7 @@ int vu_wired_mknod(struct vu_call *call, const struct vu_place *place, mode_t mo
 	int refused = vu_wired_may_add(place);
 	if (refused < 0)
 		return refused;
-	return answer(call, ASK(call, place, vu_wire_mknod(wire, caller, path_of(place), mode, device)));
+	return answer(call, ASK(call, place, vu_wire_mknod(wire, caller, path, mode, device)));
 }
 
 int vu_wired_begin_socket(struct vu_call *call, const struct vu_place *place, mode_t mode)
@@ -133,13 +161,12 @@ int vu_wired_begin_socket(struct vu_call *call, const struct vu_place *place, mo
 	int refused = vu_wired_may_add(place);
 	if (refused < 0)
 		return refused;
-	return (int)ASK(call, place,
-			vu_wire_mknod(wire, caller, path_of(place), mode, 0) ?: vu_wire_vacate(wire, path_of(place)));
+	return (int)ASK(call, place, vu_wire_mknod(wire, caller, path, mode, 0) ?: vu_wire_vacate(wire, path));
 }
 
 void vu_wired_end_socket(struct vu_call *call, const struct vu_place *place)
 {
-	ASK(call, place, vu_wire_occupied(wire, caller, path_of(place)));
+	ASK(call, place, vu_wire_occupied(wire, caller, path));
 }
 
 int vu_wired_symlink(struct vu_call *call, const struct vu_place *place, const char *text)
@@ -147,7 +174,7 @@ int vu_wired_symlink(struct vu_call *call, const struct vu_place *place, const c
 	int refused = vu_wired_may_add(place);
 	if (refused < 0)
 		return refused;
-	return answer(call, ASK(call, place, vu_wire_symlink(wire, caller, path_of(place), text)));
+	return answer(call, ASK(call, place, vu_wire_symlink(wire, caller, path, text)));
 }
 
 int vu_wired_remove(struct vu_call *call, const struct vu_place *place, bool directory)
@@ -155,7 +182,7 @@ int vu_wired_remove(struct vu_call *call, const struct vu_place *place, bool dir
 	int refused = vu_wired_may_delete(call, place);
 	if (refused < 0)
 		return refused;
-	return answer(call, ASK(call, place, vu_wire_remove(wire, caller, path_of(place), directory)));
+	return answer(call, ASK(call, place, vu_wire_remove(wire, caller, path, directory)));
 }
 
 int vu_wired_link(struct vu_call *call, const struct vu_place *old, const struct vu_place *new)
@@ -165,7 +192,9 @@ int vu_wired_link(struct vu_call *call, const struct vu_place *old, const struct
 	int refused = vu_wired_may_link(call, old);
 	if (refused < 0 || (refused = vu_wired_may_add(new)) < 0)
 		return refused;
-	return answer(call, ASK(call, new, vu_wire_link(wire, caller, path_of(old), path_of(new))));
+	char text[PATH_MAX];
+	const char *from = path_of(old, text);
+	return from ? answer(call, ASK(call, new, vu_wire_link(wire, caller, from, path))) : -errno;
 }
 
 int vu_wired_rename(struct vu_call *call, const struct vu_place *old, const struct vu_place *new, unsigned flags)
@@ -175,12 +204,14 @@ int vu_wired_rename(struct vu_call *call, const struct vu_place *old, const stru
 	int refused = vu_wired_may_rename(call, old, new, flags & RENAME_EXCHANGE);
 	if (refused < 0)
 		return refused;
-	return answer(call, ASK(call, new, vu_wire_rename(wire, caller, path_of(old), path_of(new), flags)));
+	char text[PATH_MAX];
+	const char *from = path_of(old, text);
+	return from ? answer(call, ASK(call, new, vu_wire_rename(wire, caller, from, path, flags))) : -errno;
 }
 
 static int set(struct vu_call *call, const struct vu_place *place, uint32_t valid, const struct vu_fuse_attr *attr)
 {
-	return answer(call, ASK(call, place, vu_wire_setattr(wire, caller, path_of(place), valid, attr)));
+	return answer(call, ASK(call, place, vu_wire_setattr(wire, caller, path, valid, attr)));
 }
 
 /*
@@ -305,7 +336,7 @@ int vu_wired_may_open_device(const struct vu_place *place)
 int vu_wired_statfs(struct vu_call *call, const struct vu_place *place, struct statfs *out)
 {
 	struct fuse_kstatfs st;
-	int error = (int)ASK(call, place, vu_wire_statfs(wire, caller, path_of(place), &st));
+	int error = (int)ASK(call, place, vu_wire_statfs(wire, caller, path, &st));
 	if (error == -ENOSYS) { /* fuse_statfs of libfuse; the kernel passes it on, but df(1) wants something */
 		memset(&st, 0, sizeof st);
 		st.bsize = st.frsize = 512;
@@ -334,12 +365,12 @@ ssize_t vu_wired_getxattr(struct vu_call *call, const struct vu_place *place, co
 	int refused = vu_wired_may_xattr(call, place, name, R_OK);
 	if (refused < 0)
 		return refused;
-	return ASK(call, place, vu_wire_getxattr(wire, caller, path_of(place), name, value, size));
+	return ASK(call, place, vu_wire_getxattr(wire, caller, path, name, value, size));
 }
 
 ssize_t vu_wired_listxattr(struct vu_call *call, const struct vu_place *place, char *names, size_t size)
 {
-	return ASK(call, place, vu_wire_listxattr(wire, caller, path_of(place), names, size));
+	return ASK(call, place, vu_wire_listxattr(wire, caller, path, names, size));
 }
 
 int vu_wired_setxattr(struct vu_call *call, const struct vu_place *place, const char *name, const void *value,
@@ -348,8 +379,7 @@ int vu_wired_setxattr(struct vu_call *call, const struct vu_place *place, const 
 	int refused = vu_wired_may_xattr(call, place, name, W_OK);
 	if (refused < 0)
 		return refused;
-	return answer(call, ASK(call, place,
-				vu_wire_setxattr(wire, caller, path_of(place), name, value, size, (unsigned)flags)));
+	return answer(call, ASK(call, place, vu_wire_setxattr(wire, caller, path, name, value, size, (unsigned)flags)));
 }
 
 int vu_wired_removexattr(struct vu_call *call, const struct vu_place *place, const char *name)
@@ -357,15 +387,15 @@ int vu_wired_removexattr(struct vu_call *call, const struct vu_place *place, con
 	int refused = vu_wired_may_xattr(call, place, name, W_OK);
 	if (refused < 0)
 		return refused;
-	return answer(call, ASK(call, place, vu_wire_removexattr(wire, caller, path_of(place), name)));
+	return answer(call, ASK(call, place, vu_wire_removexattr(wire, caller, path, name)));
 }
 
 int vu_wired_sync(struct vu_call *call, const struct vu_place *place, bool data_only)
 {
-	return answer(call, ASK(call, place, vu_wire_sync(wire, caller, path_of(place), data_only)));
+	return answer(call, ASK(call, place, vu_wire_sync(wire, caller, path, data_only)));
 }
 
 int vu_wired_sync_all(struct vu_call *call, const struct vu_place *place)
 {
-	return answer(call, ASK(call, place, vu_wire_sync_all(wire)));
+	return answer(call, ASK_OF(call, place->mount, vu_wire_sync_all(wire)));
 }

@@ -3,6 +3,7 @@
  *
  *	wired.c		what the operations call
  *	wired_pool.c	a mount's threads, and its life
+ *	wired_root.c	mounts of a part of it
  *	wired_rights.c	what a caller may do
  *
  * The thread that receives notifications never waits for a server. What can be answered from what is known is; else the
@@ -29,6 +30,16 @@ struct vu_wire *vu_wired_wire(struct vu_wired *wired);
 bool *vu_wired_settling(struct vu_wired *wired);
 /* No call uses it any more. How many files could not be written back. */
 unsigned vu_wired_end(struct vu_wired *wired, struct vu_wire_lost *lost);
+
+/* wired_root.c. The namespace's lock is held. */
+/* The root of `mount`, which has the object and its origin. -ENOENT: it is not there any more. */
+int vu_wired_root(struct vu_namespace *names, struct vu_mount *mount);
+/* It is in no version any more, or the server ends: its root is let go. */
+void vu_wired_leave(struct vu_mount *mount);
+/* Something of the place's mount is opened: descriptors of what others show as well are meant by it. */
+void vu_wired_note(struct vu_call *call, const struct vu_place *place);
+/* What mountinfo tells as the root, allocated; NULL without memory. */
+char *vu_wired_root_path(const struct vu_mount *mount);
 
 /* wired.c. `place` is in such a mount, and has its path in place->view; with VU_WANT_PARENT its name in place->name. */
 /* The anchors on the way to a spot, up to the first that is no directory. `want`: VU_WIRE_* */

@@ -26,6 +26,7 @@ mount table.
     family.py     what the mount namespaces of a session have in common
     confined.py   servers that vumount starts, as processes of the view
     users.py      who uses a mount
+    sharing.py    several mounts of one server by wire
     losses.py     what could not be written, and who is told
     namespace.py  the worker's side of the helper; helper.py, native.py are the helper
     warm.py       a server in Python that need not be executed, because the helper is what would be

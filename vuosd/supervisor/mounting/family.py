@@ -50,6 +50,8 @@ class Engine(Protocol):
     def end_wire(self, number: int) -> list[Lost]: ...
     def flights(self, number: int) -> list[Flight]: ...
     def space_of(self, state: int) -> int: ...
+    def came_by(self, state: int, cwd: bool) -> int: ...
+    def end_space(self, space: int) -> None: ...
     def look(self, path: bytes, space: int = 0, *, write: bool = False) -> Resolved: ...
 
 
@@ -120,18 +122,36 @@ class Family:
         return self.helper
 
     def each(self) -> Iterator[Mount]:
-        """Every mount of any namespace; one that several have comes several times."""
+        """Every mount of any namespace, and what is held; one that several have comes several times."""
         for mounts in dict.fromkeys(self.spaces.values()):
-            yield from mounts.all()
+            for mount in mounts.all():
+                yield mount
+                yield from mount.holds
+            yield from mounts.held
 
-    def has(self, mount: Mount, *, but: "Mounts | None" = None) -> bool:
-        """Whether a namespace has its file system mounted; `but` does not count."""
+    def has(
+        self, mount: Mount, *, but: "Mounts | None" = None, beside: "tuple[Mounts, Mount] | None" = None
+    ) -> bool:
+        """Whether a namespace has its file system mounted; a namespace `but` does not count, nor does what
+        one has `beside`.
+        """
         return any(
             mount.same(other)
             for mounts in self.spaces.values()
             if mounts is not but
-            for other in mounts.all()
+            for one in (*mounts.all(), *mounts.held)
+            if (mounts, one) != beside
+            for other in (one, *one.holds)
         )
+
+    def came_by(self, state: int, cwd: bool) -> int:
+        """The number of the mount by which processes in this state came to their working directory, or to
+        what they have open, where it has several paths; 0: it is not known.
+        """
+        try:
+            return self.engine.came_by(state, cwd)
+        except OSError:
+            return 0
 
     def pids(self, space: int) -> list[int]:
         """The members in one namespace."""
@@ -164,7 +184,13 @@ class Family:
 
     def _moved(self, mark: str, pid: int) -> None:
         if mount := self.served.get(mark):
-            mount.pid = pid
+            self.serves(mount, pid)
+
+    def serves(self, mount: Mount, pid: int) -> None:
+        """Its server is this process."""
+        for other in (mount, *self.each()):
+            if mount.same(other):
+                other.pid = pid
 
     def _ended(self, mark: str, status: int) -> None:
         if mount := self.served.pop(mark, None):
@@ -175,11 +201,11 @@ class Family:
         it.
         """
         mount.gone.set()
-        for other in (mount, *self.each()):
-            if mount.same(other):
-                other.dead = how
-        if self.has(mount):
-            mount.say_dead()
+        mounted = [other for other in self.each() if mount.same(other)]
+        for other in (mount, *mounted):
+            other.dead = how
+        if mounted:
+            (mount if mount in mounted else mounted[0]).say_dead()
 
 
 async def _end_of(pid: int) -> None:

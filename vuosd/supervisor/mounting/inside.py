@@ -37,11 +37,11 @@ class Inside:
             self._waits = True
             self.mounts.nursery.start_soon(self._wait_for_last)
         nobody = 0
-        while mount in self.mounts.all():
+        while self.mounts.family.has(mount):
             serving = await trio.to_thread.run_sync(self._serving, mount)
             if serving:
                 nobody = 0
-                mount.pid = serving[0]
+                self.mounts.family.serves(mount, serving[0])
                 await _first_to_end(serving)
             elif nobody < _HANDOVERS or await self._answers(mount):
                 nobody += 1  # the descriptor is on its way from fusermount3 to the server

@@ -62,13 +62,16 @@ class Mount:
         """As /proc/self/mounts tells it."""
         self.transport = transport
         self.path = path
-        """In the helper's namespace; of a wire mount its cache; b"" of a bind."""
+        """In the helper's namespace; of a wire mount, and of binds of what is in it, its cache; b"" of other
+        binds."""
         self.within = b""
         """The kernel's path of a source that lies in a wire mount's cache."""
         self.fd = -1
         """Of a bind: what it shows."""
         self.below: Below | None = None
         """… and what comes with it."""
+        self.holds: list[Mount] = []
+        """… and of that by wire: what it is of, which serves as long as this is mounted."""
         self.started = False
         """Its server has been started by vumount, for whom it is one of ours."""
         self.locked = False

@@ -15,7 +15,7 @@ import trio
 
 from vuosd.supervisor import members
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import losses, options, types, unreal, users
+from vuosd.supervisor.mounting import losses, options, sharing, types, unreal, users
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.family import Family, Table
 from vuosd.supervisor.mounting.mount import KERNEL, NONE, UNREAL, WIRE, Mount, Wanted
@@ -27,7 +27,7 @@ from vuosd.supervisor.values import Below, Placed, Resolved, Stacked, Wired
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
-_BIND, _COW, _WIRE = 1, 6, 8
+_BIND, _COW = 1, 6
 _REMEMBERED = 64
 _FLUSH_SECONDS = 15.0
 _END_SECONDS = 10.0
@@ -64,6 +64,8 @@ class Mounts:
         """What servers of the view have served by wire, and do no more."""
         self.hidden: set[bytes] = set(like.hidden) if like is not None else set()
         """Where the view has shown the stores of layers."""
+        self.held: list[Mount] = list(like.held) if like is not None else []
+        """By wire: what entries of a nested view show, which serves as long as that lives."""
         family.spaces[space] = self
 
     @property
@@ -209,7 +211,7 @@ class Mounts:
         try:
             mount.number = self.table.mount(
                 Placed(
-                    _WIRE if mount.wire else _BIND,
+                    sharing.WIRE_KIND if mount.wire else _BIND,
                     bool(mount.flags & options.MS_RDONLY),
                     mount.target,
                     fd,
@@ -278,30 +280,31 @@ class Mounts:
         except MountError:
             os.close(fd)
             raise
-        mount = Mount("none", source, target, flags & options.KEPT, "bind", transport=NONE, path=b"")
-        mount.fd, mount.below, mount.served, mount.locked = fd, below, found.served, found.readonly
-        mount.flags |= options.MS_RDONLY if found.readonly else 0
+        origin = sharing.origin(self.family.each(), os.readlink(b"/proc/self/fd/%d" % fd))
+        holds = sharing.carried(self, below)
+        if origin is not None:
+            mount = sharing.bound(origin, fd, target, flags, below, holds, found)
+        else:
+            mount = Mount("none", source, target, flags & options.KEPT, "bind", transport=NONE, path=b"")
+            mount.fd, mount.below, mount.served, mount.locked = fd, below, found.served, found.readonly
+            mount.flags |= options.MS_RDONLY if found.readonly else 0
+            mount.holds = holds
         try:
-            if found.special:  # a descriptor is not all of it
+            if found.special and origin is None:  # a descriptor is not all of it
                 mount.within_stack, mount.upon = True, self._stack_at(found.view)
                 entry = Placed(_COW, bool(mount.flags & options.MS_RDONLY), target)
                 mount.number = self.table.mount(entry, below, within=found.view)
             else:
                 self._show(mount, os.dup(fd), below)
-        except OSError as error:
+        except OSError:
             os.close(fd)
-            if error.errno != errno.EXDEV:
-                raise
-            text = (
-                f"a wire mount lies in {source}, and can be shown nowhere else"
-            )
-            raise MountError(errno.EINVAL, text) from None
+            raise
         self.entered(mount)
         return mount
 
     def _stack_at(self, path: bytes) -> Mount | None:
         """The cow of run time that shows what is at a path."""
-        above = [mount for mount in self._mounts if _lies_at(path, mount.target)]
+        above = [mount for mount in self._mounts if sharing.lies_at(path, mount.target)]
         top = max(reversed(above), key=lambda mount: len(mount.target), default=None)
         return top if top is None or top.stack is not None else top.upon
 
@@ -362,8 +365,7 @@ class Mounts:
         """Whether who is not of the view finds at a path of the kernel's what the view has there. In the
         cache of a wire mount a file has its content only while a member has it open.
         """
-        caches = [mount.path for mount in self.family.each() if mount.transport == WIRE]
-        return not any(path == cache or path.startswith(cache + b"/") for cache in caches)
+        return sharing.origin(self.family.each(), path) is None
 
     def waiting(self, mount: Mount) -> tuple[int | None, float | None]:
         """How many requests wait for its server, and the age of the oldest; the kernel does not tell the
@@ -383,9 +385,11 @@ class Mounts:
         """A descriptor of what a mount shows; it makes the mount busy."""
         if mount.stack is not None or mount.within_stack:
             return (await trio.to_thread.run_sync(self.family.engine.look, mount.target, self.space)).fd
+        if mount.fd >= 0:
+            return os.dup(mount.fd)
         if mount.wire:
             return os.open(mount.path + b"/tree", os.O_PATH | os.O_CLOEXEC)
-        return await (await self.namespace()).root(mount.path) if mount.path else os.dup(mount.fd)
+        return await (await self.namespace()).root(mount.path)
 
     def _found(self, target: bytes) -> Mount:
         mount = self.at(target)
@@ -395,7 +399,7 @@ class Mounts:
 
     def _own(self, mount: Mount) -> Mount:
         """The mount, to be changed: what another namespace has too stays there as it is."""
-        if not any(mount in other._mounts for other in self.family.spaces.values() if other is not self):
+        if not self._elsewhere(mount):
             return mount
         own = mount.again()
         if own.fd >= 0:
@@ -421,7 +425,7 @@ class Mounts:
 
         `by`: who asks. A server that unmounts itself answers nothing meanwhile, so it is not waited for.
         """
-        ends = None
+        ends: list[_Ending] = []
         async with self._changing:
             mount = self._found(target)
             name = os.fsdecode(target)
@@ -431,8 +435,9 @@ class Mounts:
                 raise MountError(
                     errno.EBUSY, f"{name} is in use: {os.fsdecode(above[-1].target)} is mounted in it"
                 )
+            shared = self.family.has(mount, beside=(self, mount))
             cache = mount.path + b"/"
-            if mount.wire and not lazy:
+            if mount.wire and not lazy and not shared:
                 served = [other for other in self.family.each() if other.within.startswith(cache)]
                 if served:
                     text = f"{name} is in use: {served[0].place} is mounted from a file in it"
@@ -440,40 +445,61 @@ class Mounts:
             bound = [other for other in self.family.each() if mount.stack is not None and other.upon is mount]
             if bound:
                 raise MountError(errno.EBUSY, f"{name} is in use: {bound[0].place} is bound from it")
-            shared = self.family.has(mount, but=self)
+            if not lazy and not flags & MNT_FORCE:
+                await self._check_held(mount)
             if shared:
                 await self._leave(mount, flags)
             elif mount.path:
                 await self._unmount(mount, flags)
-                if mount.transport == WIRE:
-                    quietly = flags & (MNT_DETACH | MNT_FORCE) or mount.dead or mount.pid in by
-                    ends = _Ending(self, mount, heard=not quietly)
-                    self.nursery.start_soon(ends.run)
             elif mount.stack is not None:
                 await self._unmount_stack(mount, mount.stack, lazy)
             else:
                 if mount.end:
                     self.table.unmount(mount.end)
                 self.table.unmount(mount.number)
-                os.close(mount.fd)
             self._mounts.remove(mount)
+            if mount.fd >= 0 and not self._elsewhere(mount):
+                os.close(mount.fd)
+            for one in self._let_go([mount, *mount.holds]):
+                quietly = flags & (MNT_DETACH | MNT_FORCE) or one.dead or one.pid in by
+                ends.append(self._end_wire(one, heard=not quietly))
             if mount.ends is not None and not self.family.has(mount):
                 await trio.to_thread.run_sync(mount.ends)
-            if mount.wire and not mount.mark and mount.pid and (process := users.process(mount.pid)):
+            by_hand = mount.wire and mount.fd < 0 and not mount.mark and mount.pid
+            if by_hand and (process := users.process(by_hand)):
                 self._left.append((target, process))
             log.info("mount %d: %s unmounted", mount.number, name)
-        lost = ""
-        if ends is not None and ends.heard:
-            lost = await ends.outcome()
+        lost = [(one.error, text) for one in ends if one.heard and (text := await one.outcome())]
         if mount.mark and not lazy and not shared:
             await self._flushed(mount)
         if mount.started and not lazy and not shared:
             await self._ended(mount)
-        if lost and ends is not None:
-            raise MountError(ends.error, lost)
+        if lost:
+            raise MountError(lost[0][0], "; ".join(text for _, text in lost))
+
+    def _let_go(self, mounts: Sequence[Mount]) -> list[Mount]:
+        """Those by wire that nobody has mounted any more, one of each."""
+        gone = {one.wire: one for one in mounts if one.wire and not self.family.has(one)}
+        return list(gone.values())
+
+    def _end_wire(self, mount: Mount, *, heard: bool) -> "_Ending":
+        ends = _Ending(self, mount, heard=heard)
+        self.nursery.start_soon(ends.run)
+        return ends
+
+    def _elsewhere(self, mount: Mount) -> bool:
+        """Whether another namespace has the very mount."""
+        return any(mount in other._mounts for other in self.family.spaces.values() if other is not self)
+
+    async def _check_held(self, mount: Mount) -> None:
+        """MountError (EBUSY) while somebody uses what would end with this bind."""
+        for one in mount.holds:
+            if not self.family.has(one, beside=(self, mount)) and (using := await self.users_of(one)):
+                text = f"{os.fsdecode(mount.target)} is in use: {users.listed(using)}"
+                raise MountError(errno.EBUSY, text)
 
     async def _leave(self, mount: Mount, flags: int) -> None:
-        """Another namespace has it mounted too, and goes on with it."""
+        """Another namespace has it mounted too, and goes on with it; or this one, at another place."""
         if (
             mount.path
             and not flags & (MNT_DETACH | MNT_FORCE)
@@ -522,6 +548,8 @@ class Mounts:
 
     async def users_of(self, mount: Mount, own: bool = False) -> list[users.User]:
         """Who has something of it open; `own`: of this namespace alone."""
+        if mount.wire and own:
+            return await trio.to_thread.run_sync(sharing.users_of, self, mount)
         pids = self.family.pids(self.space) if own else members.of_session(self.session)
         if mount.transport == WIRE:
             return await trio.to_thread.run_sync(users.users_below, pids, mount.path)
@@ -583,14 +611,20 @@ class Mounts:
                 self._mounts.remove(mount)
             if mount.mark and not self.family.has(mount):
                 await self._flushed(mount)
+        held, self.held = self.held, []
+        for one in self._let_go(held):
+            self._end_wire(one, heard=False)
 
     def leave_all(self) -> None:
         """The session has ended. Blocks: what was written by wire goes to the servers."""
         for mount in reversed(self._mounts):
             self.table.unmount(mount.number)
-            if mount.transport == WIRE and not self.family.has(mount, but=self):
-                _end_wire(self.family, mount)
-        self._mounts.clear()
+        if self.held:
+            self.family.engine.end_space(self.space)
+        mine = [one for mount in (*self._mounts, *self.held) for one in (mount, *mount.holds)]
+        self._mounts, self.held = [], []
+        for one in reversed(self._let_go(mine)):
+            _end_wire(self.family, one)
 
 
 class _Ending:
@@ -633,10 +667,6 @@ class _Ending:
             self.heard = False
             raise
         return self._text
-
-
-def _lies_at(path: bytes, place: bytes) -> bool:
-    return path == place or path.startswith(place.rstrip(b"/") + b"/")
 
 
 def _check_flags(transport: str, flags: int, target: bytes) -> None:

@@ -25,6 +25,8 @@ async def reload(mounts: Mounts, name: str) -> list[str]:
             await trio.to_thread.run_sync(mount.kind.check_code, mount.wanted.path, mount.wanted.data)
         if mounts.at(mount.target) is not mount:
             raise MountError(errno.EBUSY, f"{mount.place} is in use: something is mounted over it")
+        if other := next((one for one in mounts.family.each() if one is not mount and one.same(mount)), None):
+            raise MountError(errno.EBUSY, f"{mount.place} is in use: it is shown at {other.place} too")
         if using := await mounts.users_of(mount):
             raise MountError(errno.EBUSY, f"{mount.place} is in use: {users.listed(using)}")
     for mount in found:

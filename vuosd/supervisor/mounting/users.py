@@ -49,19 +49,21 @@ def mount_id(fd: int) -> int:
 
 def users(pids: Sequence[int], mount: int, device: str) -> list[User]:
     """Those of `pids` that use the mount with this id, of the file system with this MAJOR:MINOR."""
-    return [User(pid, _name(pid)) for pid in pids if _uses(pid, mount, device)]
+    return [User(pid, name(pid)) for pid in pids if _uses(pid, mount, device)]
 
 
 def users_below(pids: Sequence[int], path: bytes) -> list[User]:
     """Those of `pids` that use something in a directory, as the kernel names it."""
-    return [User(pid, _name(pid)) for pid in pids if any(map(_in(path), _links(pid)))]
+    uses = _in(path)
+    return [User(pid, name(pid)) for pid in pids if any(uses(link) for _, link in links(pid))]
 
 
 def _in(path: bytes) -> Callable[[bytes], bool]:
     return lambda link: link == path or link.startswith(path + b"/")
 
 
-def _links(pid: int) -> Iterator[bytes]:
+def links(pid: int) -> Iterator[tuple[bytes, bytes]]:
+    """What a process uses, as the kernel names it, each with its name in /proc/PID."""
     names = [b"cwd", b"root", b"exe"]
     for directory in (b"fd", b"map_files"):
         try:
@@ -70,7 +72,7 @@ def _links(pid: int) -> Iterator[bytes]:
             pass
     for name in names:
         try:
-            yield os.readlink(b"/proc/%d/%s" % (pid, name))
+            yield name, os.readlink(b"/proc/%d/%s" % (pid, name))
         except OSError:
             continue  # closed meanwhile, or not ours to look at
 
@@ -119,7 +121,8 @@ def _maps(pid: int, device: str) -> bool:
         return False
 
 
-def _name(pid: int) -> str:
+def name(pid: int) -> str:
+    """Of its program; "?" if it has gone."""
     try:
         with open(f"/proc/{pid}/comm", "rb") as file:
             return file.read().rstrip(b"\n").decode("utf-8", "backslashreplace")

@@ -9,6 +9,7 @@ import trio
 
 from vuosd.supervisor.eyes import Caller
 from vuosd.supervisor.log import log
+from vuosd.supervisor.mounting import sharing
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.mounting.options import MS_RDONLY
@@ -68,7 +69,13 @@ class Children:
             cwd = await trio.to_thread.run_sync(caller.cwd)
             request = Request(wanted, cwd)
             nested = await trio.to_thread.run_sync(
-                prepare, request, caller, asked.space, running.prepared, running.scratch
+                prepare,
+                request,
+                caller,
+                asked.space,
+                running.prepared,
+                running.scratch,
+                [mount for mount in self.family.each() if mount.wire],
             )
         except Refused as refused:
             raise MountError(errno.EINVAL, str(refused)) from None
@@ -86,10 +93,15 @@ class Children:
         try:
             space = self.session.new_space(asked.space)
             mounts = Mounts(self.family, self.running.scratch, env, space, self.family.spaces[asked.space])
-            for placed, below in nested.entries:
-                self.session.mount(placed, space, below, first=True)
+            for placed, below, wire in nested.entries:
+                held = sharing.carried(mounts, below)
+                if wire is not None:
+                    held.append(wire)
+                    placed = sharing.shown(wire, placed)
+                self.session.mount(placed, space, below, first=True, wire=wire.wire if wire else 0)
                 left.remove(placed.source)
                 mounts.covered(placed.target)
+                mounts.held += held
             self.session.enter(asked.id, space)
         except OSError as error:
             for fd in left:
@@ -97,9 +109,6 @@ class Children:
                     os.close(fd)
             if space:
                 self._forget(space)
-            if error.errno == errno.EXDEV:
-                text = "it would show a wire mount at another place"
-                raise MountError(errno.EINVAL, f"no nested view: {text}") from None
             text = "there are too many" if error.errno == errno.ENOSPC else error.strerror or str(error)
             raise MountError(error.errno or errno.EIO, f"no nested view: {text}") from None
         outer, own = self.family.allow.get(asked.space), nested.view.allow

@@ -3,12 +3,13 @@ view shows by their paths, so it shows nothing that the caller has not, and what
 """
 
 import os
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
 from vuosd.supervisor.eyes import Caller
+from vuosd.supervisor.mounting import sharing
 from vuosd.supervisor.parents import with_parents
 from vuosd.supervisor.prepare import Placer
 from vuosd.supervisor.prepared import Prepared, Refused
@@ -19,16 +20,20 @@ from vuosd.supervisor.view import view_of
 from vuosd.views import Entry, Kind, ProfileErrors, View, about, hidden_cwd
 from vuosd.views.table import fold, lookup
 
+if TYPE_CHECKING:
+    from vuosd.supervisor.mounting.mount import Mount
+
 _LAYERED = (
     "has layers, which a nested view cannot have: start it outside, or leave --cow, --on and --store out"
 )
 
 
 class Shown(NamedTuple):
-    """An entry for the engine, and what comes with it."""
+    """An entry for the engine, what comes with it, and if it lies in one by wire a mount of that server."""
 
     placed: Placed
     below: Below | None
+    wire: "Mount | None" = None
 
 
 class Nested(NamedTuple):
@@ -48,8 +53,17 @@ class Nested(NamedTuple):
     command: bytes
 
 
-def prepare(request: Request, caller: Caller, space: int, outer: Prepared, scratch: Scratch) -> Nested:
-    """Of a request from namespace `space` of a session; Refused. Blocks: see Caller."""
+def prepare(
+    request: Request,
+    caller: Caller,
+    space: int,
+    outer: Prepared,
+    scratch: Scratch,
+    wires: "Sequence[Mount]" = (),
+) -> Nested:
+    """Of a request from namespace `space` of a session, which has these mounts by wire; Refused. Blocks: see
+    Caller.
+    """
     if request.cow or request.on or request.store:
         raise Refused(f"vuosd: this command {_LAYERED}")
     try:
@@ -62,7 +76,8 @@ def prepare(request: Request, caller: Caller, space: int, outer: Prepared, scrat
             _check(view, outer)
             if not outer.watched:
                 _check_unwatched(view)
-        return _prepare(request, view, env, caller, space, scratch)
+        placer = _Placer(view, scratch, caller, space, wires)
+        return _prepare(request, view, env, placer)
     except ProfileErrors as error:
         raise Refused(str(error)) from None
 
@@ -97,15 +112,13 @@ def _check_unwatched(view: View) -> None:
             raise ProfileErrors([about(view, entry, "type", message, hint)])
 
 
-def _prepare(
-    request: Request, view: View, env: Mapping[str, str], caller: Caller, space: int, scratch: Scratch
-) -> Nested:
+def _prepare(request: Request, view: View, env: Mapping[str, str], placer: "_Placer") -> Nested:
+    caller, scratch = placer.caller, placer.scratch
     start = view.cwd or request.cwd
     if errors := hidden_cwd(view, start, caller.lexists):
         raise ProfileErrors(errors)
     table = fold(view.entries)[0]
     late = [entry for entry in table.values() if entry.kind is Kind.FILESYSTEM]
-    placer = _Placer(view, scratch, caller, space)
     try:
         placed = with_parents(table, placer.place(tuple(table.values())), scratch, caller.lexists)
     except BaseException as error:
@@ -116,7 +129,7 @@ def _prepare(
     if scratch.path is not None:  # else what is in it had two names
         private = os.path.realpath(scratch.path)
         placed.append(Placed(Kind.HIDE, False, private, source_path=private))
-    shown = [Shown(one, placer.below.get(one.target)) for one in placed]
+    shown = [Shown(one, placer.below.get(one.target), placer.wires.get(one.target)) for one in placed]
     moves = view.cwd is not None or lookup(table, start) is not None
     rules = view.env
     return Nested(
@@ -134,11 +147,15 @@ def _prepare(
 class _Placer(Placer):
     """Opens what entries show with the caller's eyes."""
 
-    def __init__(self, view: View, scratch: Scratch, caller: Caller, space: int) -> None:
+    def __init__(
+        self, view: View, scratch: Scratch, caller: Caller, space: int, mounted: "Sequence[Mount]"
+    ) -> None:
         super().__init__(view, scratch, None)
+        self.mounted = mounted
         self.caller = caller
         self.space = space
         self.below: dict[bytes, Below] = {}
+        self.wires: dict[bytes, Mount] = {}
         self.opened: list[int] = []
 
     def close(self) -> None:
@@ -156,15 +173,19 @@ class _Placer(Placer):
             found = self.caller.look(entry.source)
         except OSError as error:
             raise self._error(entry, error) from None
-        if found.special or not found.view:
+        real = os.readlink(b"/proc/self/fd/%d" % found.fd)
+        wire = sharing.origin(self.mounted, real) if found.special else None
+        if (found.special and wire is None) or not found.view:
             os.close(found.fd)
-            text = "lies in an entry of several trees (cow, merge) or in a wire mount of the view outside"
+            text = "lies in an entry of several trees (cow, merge) of the view outside"
             text = text if found.view else "has no path in the view outside"
             raise ProfileErrors([about(self.view, entry, "source", f"what is to be shown {text}")])
         self.opened.append(found.fd)
         self.below[entry.target] = Below(found.view, self.space, True)
         readonly = entry.readonly or found.readonly
         placed = super()._place(replace(entry, kind=Kind.BIND, readonly=readonly), found.fd)
+        if wire is not None:
+            self.wires[entry.target] = wire
         return placed._replace(served=found.served)
 
     def _withheld(self, path: bytes) -> bytes:
