@@ -81,6 +81,8 @@ static void *slow_thread(void *argument)
 	call->work = NULL; /* the engine thread's, which has gone on */
 	while (fd == -EINTR && !vu_notify_alive(call) && !atomic_load(&call->session->stopping))
 		fd = vu_reopen(call->session, slow->fd, slow->flags & ~(O_CREAT | O_NOFOLLOW));
+	sigset_t before;
+	vu_undisturbed(&before); /* the watcher may take the caller for gone, once it is answered: see inject.c */
 	int verdict = fd < 0 ? fd : vu_inject_result(call, fd, slow->flags & O_CLOEXEC);
 	vu_close(&fd);
 	vu_table_release(&call->session->names, call->table);
