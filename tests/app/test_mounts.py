@@ -154,6 +154,8 @@ def test_a_server_that_dies(box: Box, mnt: Path) -> None:
         ("vumount -t memry /usr {mnt}", 'no file system type "memry"; did you mean "memory"?'),
         ("vumount -t memory -o sise=3 none {mnt}", '"sise"'),
         ("vumount -t real /nosuch {mnt}", "/nosuch: No such file or directory"),
+        ("vumount -t ./nosuch.py:Class x {mnt}", "./nosuch.py: No such file or directory"),
+        ("vumount -t fat /etc/passwd {mnt}", "/etc/passwd is no image of type fat"),
         ("vumount /usr {mnt}", "which type of file system? (-t TYPE)"),
         ("vuumount {mnt}", "{mnt} is not mounted"),
         ("vu_insmod fusee", "no module fusee; did you mean fuse?"),
@@ -178,6 +180,25 @@ def test_types_of_ours(box: Box, mnt: Path) -> None:
     """
     lines = shell(box, script, mnt)
     assert [" ".join(line.split()) for line in lines] == ["kept", "fuse.memory none", str(mnt), "read-only"]
+
+
+def test_a_plugin_by_the_path_that_the_view_shows(box: Box, mnt: Path) -> None:
+    plugins, elsewhere = box.directory("plugins"), box.directory("elsewhere")
+    (plugins / "hello.py").write_text("""
+from vuosd.api import Filesystem, MemFile, Stat
+class Hello(Filesystem):
+    def lstat(self, path):
+        return Stat.directory() if path == b"/" else Stat.file(6)
+    def listdir(self, path):
+        return [(b"hello", None)]
+    def open(self, path, flags, mode):
+        return MemFile(b"hello\\n")
+""")
+    script = """
+        cd $1; vumount -t ./hello.py:Hello none $2; cat $2/hello; vuumount $2
+        vumount --bind $1 $3; mv hello.py other.py; vumount -t $3/other.py:Hello none $2; cat $2/hello
+    """
+    assert shell(box, script, plugins, mnt, elsewhere) == ["hello", "hello"]
 
 
 def test_modules_as_in_vuos(box: Box, mnt: Path) -> None:

@@ -160,6 +160,11 @@ def test_bad_input(tmp_path: Path) -> None:
         find("ext4").command("/dev/null", str(tmp_path), "offest=3")
     with pytest.raises(OptionError, match='option "offset" cannot be "-1"'):
         find("squashfs").command("/dev/null", str(tmp_path), "offset=-1")
+    (tmp_path / "text").write_text("no image\n" * 1000)
+    for source in ("text", "empty"):
+        (tmp_path / source).touch()
+        with pytest.raises(TypeProblem, match=f"{source} is no image of type fat"):
+            find("fat").command(str(tmp_path / source), str(tmp_path))
     if find("fat").needs_mount:
         with pytest.raises(
             TypeProblem, match="fat: fusefat is linked with libfuse 2, so it must mount itself"
@@ -177,3 +182,4 @@ def test_sshfs_is_told_how_to_connect() -> None:
     )
     assert server.pass_fds == (5,)
     assert server.kernel == ()
+    assert find("sshfs").command("host:", "/dev/fd/5").argv[1:] == ("host:", "/dev/fd/5", "-f")

@@ -3,6 +3,7 @@
 import errno
 import functools
 import http.server
+import socket
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -84,3 +85,15 @@ def test_web(web: str) -> None:
         assert served.place.read("/directory/file") == bytes(range(256)) * 400
         refused(errno.ENOENT, served.place.lstat, "/nothing")
         assert served.log() == ""
+
+
+def test_a_web_server_that_is_not_there(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(OSError, match=f"Cannot connect to host 127.0.0.1:{port}"):
+        Store(f"http://127.0.0.1:{port}/").start()
+
+
+def test_a_page_that_is_not_there(web: str) -> None:
+    with pytest.raises(ValueError, match=f"{web}/nothing cannot be opened: 404"):
+        Store(f"{web}/nothing").start()

@@ -151,14 +151,16 @@ class ProgramType(FileSystemType):
         summary: str = "",
         source_is_file: bool = True,
         exclusive: bool = False,
+        recognises: Callable[[bytes], bool] | None = None,
     ) -> None:
         """`package` is Debian's. `arguments(source, mountpoint, options)` are those of the program,
         `options` an instance of the schema. `source_is_file`: the source is a path of the machine where the
-        program runs. `exclusive`: see FileSystemType."""
+        program runs. `exclusive`: see FileSystemType. `recognises(start)`: whether these, the first 4096
+        bytes of a file or all there are, can be of an image; for programs that do not look themselves."""
         self.name, self.program, self.package, self.arguments = name, program, package, arguments
         self.options, self.kernel, self.readonly = options, kernel, readonly
         self.aliases, self.summary, self.source_is_file = aliases, summary, source_is_file
-        self.exclusive = exclusive
+        self.exclusive, self.recognises = exclusive, recognises
 
     @property
     def needs_mount(self) -> bool:
@@ -176,6 +178,8 @@ class ProgramType(FileSystemType):
             raise TypeProblem(
                 f"{self.name}: {source or 'no source'}: {'no such file' if source else 'name an image, say'}"
             )
+        if self.recognises is not None and not self.recognises(_start(source)):
+            raise TypeProblem(f"{source} is no image of type {self.name}")
         return Server(
             argv=(path, *self.arguments(source, target, decoded)),
             pass_fds=() if fd is None else (fd,),
@@ -194,6 +198,14 @@ class ProgramType(FileSystemType):
                 f"type {self.name} needs the program {self.program}: Debian's package {self.package}"
             )
         return path
+
+
+def _start(source: str) -> bytes:
+    try:
+        with open(source, "rb") as file:
+            return file.read(4096)
+    except OSError as error:
+        raise TypeProblem(f"{source}: {error.strerror}") from error
 
 
 def descriptor_of(target: str) -> int | None:

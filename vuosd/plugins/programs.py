@@ -3,6 +3,7 @@
 Those linked with libfuse 3 take /dev/fd/N for a mountpoint; those with libfuse 2 must call mount(2)
 themselves (`needs_mount`). Options: https://manpages.debian.org of the program."""
 
+import struct
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,9 +16,8 @@ Offset = Annotated[int, msgspec.Meta(ge=0)] | None
 
 def _plain(source: str, target: str, options: Any, *first: str) -> list[str]:
     """PROGRAM SOURCE MOUNTPOINT -f -o OPTIONS, which most understand."""
-    given = {
-        name: value for name, value in msgspec.structs.asdict(options).items() if value not in (None, False)
-    }
+    words = msgspec.structs.asdict(options)
+    given = {name: value for name, value in words.items() if value not in (None, False, [])}
     return [*first, source, target, "-f", *(["-o", join(given)] if given else [])]
 
 
@@ -78,7 +78,29 @@ def _fat(source: str, target: str, options: MountOptions) -> list[str]:
     return [source, target, "-f", "-o", "ro" if options.ro else "rw+"]
 
 
-fat = ProgramType("fat", "fusefat", "fusefat", _fat, summary="FAT12, FAT16 and FAT32 images", exclusive=True)
+def _is_fat(start: bytes) -> bool:
+    """As fat_read_bpb of the kernel (fs/fat/inode.c); the program takes anything for an empty file system."""
+    if len(start) < 512:
+        return False
+    sector, cluster, reserved, fats = struct.unpack_from("<HBHB", start, 11)
+    return (
+        sector in (512, 1024, 2048, 4096)
+        and cluster.bit_count() == 1
+        and reserved > 0
+        and fats > 0
+        and (start[21] >= 0xF8 or start[21] == 0xF0)  # the medium
+    )
+
+
+fat = ProgramType(
+    "fat",
+    "fusefat",
+    "fusefat",
+    _fat,
+    summary="FAT12, FAT16 and FAT32 images",
+    exclusive=True,
+    recognises=_is_fat,
+)
 
 
 class IsoOptions(MountOptions):

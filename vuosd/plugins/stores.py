@@ -105,7 +105,9 @@ class Store(Filesystem):
             self.remote, self._top = fsspec.core.url_to_fs(self.source, **given)
             self._top = self._top.rstrip("/")
             self._web = "http" in self.remote.protocol
-            if not self._web and self.remote.exists(self._top) and not self.remote.isdir(self._top):
+            if self._web:
+                self._knock()
+            elif self.remote.exists(self._top) and not self.remote.isdir(self._top):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.source)
         except (OSError, ValueError):
             raise
@@ -113,6 +115,16 @@ class Store(Filesystem):
             raise ValueError(f"{self.source}: {error}") from error
         except Exception as error:
             raise ValueError(f"{self.source} cannot be opened: {error!r}") from error
+
+    def _knock(self) -> None:
+        """Is anybody there, and lets us in? OSError, ValueError."""
+        try:
+            self.remote.info(self._top + "/")
+        except FileNotFoundError as error:  # whatever it is, fsspec says this
+            told = error.__cause__
+            if isinstance(told, OSError):
+                raise told from None
+            raise ValueError(f"{self.source} cannot be opened: {told or error}") from None
 
     def _name(self, path: bytes) -> str:
         return self._top + os.fsdecode(path) if path != b"/" else self._top or "/"

@@ -358,6 +358,7 @@ class Answers:
         """A file system of a type of ours."""
         if not kind:
             raise MountError(errno.EINVAL, "which type of file system? (-t TYPE)")
+        kind, code = await self._code(asked, kind)
         path, fd = source, -1
         try:
             found = await self._resolve(asked, os.fsencode(source)) if source else None
@@ -395,12 +396,32 @@ class Answers:
                     path = f"/proc/self/fd/{fd}"
                 if found.readonly:
                     flags |= options.MS_RDONLY
-            wanted = Wanted(kind, source, path, target, directory, flags, ",".join(words), fds)
+            wanted = Wanted(code, source, path, target, directory, flags, ",".join(words), fds)
             mount = await self.mounts.mount(wanted)
             mount.within = within
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    async def _code(self, asked: Asked, kind: str) -> tuple[str, str]:
+        """A type by the path of its code, which the caller names as it sees it: as the view names it, and
+        where the file really is. Others stay as they are. MountError.
+        """
+        path, colon, name = kind.partition(":")
+        if "/" not in path:
+            return kind, kind
+        try:
+            found = await self._resolve(asked, os.fsencode(path))
+        except OSError as error:
+            raise MountError(error.errno or errno.EIO, f"{path}: {error.strerror}") from None
+        try:
+            real = os.readlink(b"/proc/self/fd/%d" % found.fd)
+            if not self.mounts.readable_outside(real):
+                self._check(path, real)
+            seen, real_name = (os.fsdecode(place) + colon + name for place in (found.view, real))
+            return seen, real_name
+        finally:
+            os.close(found.fd)
 
     async def _of_stack(
         self, asked: Asked, kind: str, source: str, found: Resolved, flags: int, words: list[str]

@@ -21,7 +21,7 @@ from vuosd.supervisor.mounting.family import Family, Table
 from vuosd.supervisor.mounting.mount import KERNEL, NONE, UNREAL, WIRE, Mount, Wanted
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable, Root
 from vuosd.supervisor.mounting.output import Output
-from vuosd.supervisor.mounting.starting import Start
+from vuosd.supervisor.mounting.starting import Start, begin
 from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.values import Below, Placed, Resolved, Stacked, Wired
 
@@ -160,7 +160,7 @@ class Mounts:
                     self._enter(mount, await start.run())
             except BaseException:
                 with trio.CancelScope(shield=True):
-                    await self._clean_up(namespace, mount)
+                    await self._clean_up(namespace, mount, start.begun)
                 raise
             return mount
         except OSError as error:
@@ -187,7 +187,7 @@ class Mounts:
             name=os.fsencode(mount.source or mount.type),
             options=os.fsencode(mount.options),
         )
-        mount.number = mount.wire = await trio.to_thread.run_sync(self.table.mount_wire, wired)
+        mount.number = mount.wire = await begin(self.table.mount_wire, wired, mount.type)
         self.entered(mount)
         log.info("mount %d: %s on %s, by wire", mount.number, mount.type, mount.place)
 
@@ -578,14 +578,14 @@ class Mounts:
         finally:
             os.close(fd)
 
-    async def _clean_up(self, namespace: Namespace, mount: Mount) -> None:
-        """After a mount that failed."""
+    async def _clean_up(self, namespace: Namespace, mount: Mount, begun: bool) -> None:
+        """After a mount that failed. `begun`: there may be a server."""
         try:
             if mount.transport == KERNEL:
                 await namespace.unmount(mount.path, MNT_DETACH)
         except (OSError, NamespaceUnavailable):
             pass  # it was not there yet
-        if not mount.gone.is_set():
+        if begun and not mount.gone.is_set():
             await self._end(mount)
 
     async def _end(self, mount: Mount) -> None:

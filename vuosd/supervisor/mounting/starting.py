@@ -15,6 +15,7 @@ from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.mount import Mount, Wanted
 from vuosd.supervisor.mounting.namespace import Namespace, Program, Root
 from vuosd.supervisor.mounting.output import Output
+from vuosd.supervisor.values import Wired
 
 _T = TypeVar("_T")
 _START_SECONDS = 30.0
@@ -49,6 +50,8 @@ class Start:
         self.wanted, self.mount, self.output, self.env = wanted, mount, output, env
         readonly = ["ro"] if wanted.flags & options.MS_RDONLY else []
         self.options = ",".join([*readonly, *([wanted.data] if wanted.data else [])])
+        self.begun = False
+        """There may be a process of it."""
 
     async def run(self) -> Root:
         """The root of a file system that answers; MountError."""
@@ -89,6 +92,7 @@ class Start:
         return await trio.to_thread.run_sync(self.kind.command, self.path, target, self.options, self.env)
 
     def program(self, command: types.Command, fds: Mapping[int, int]) -> Program:
+        self.begun = True
         env = {**_ALLOCATION, **command.env}
         return Program(command.argv, env, self.mount.mark, self.output.write, fds, command.kernel)
 
@@ -157,6 +161,35 @@ class Start:
             mount.pid = await self.namespace.start_server(program)
             self.output.given()
             return ours.detach()
+
+
+async def begin(
+    mount_wire: Callable[[Wired], int], wired: Wired, type: str, seconds: float = _START_SECONDS
+) -> int:
+    """The number of a mount by wire, when its server has told of the root. OSError; MountError (ETIMEDOUT)
+    after so many seconds.
+    """
+    late, failed, number = False, None, 0
+    with socket.socket(fileno=os.dup(wired.socket)) as again:
+
+        async def give_up() -> None:
+            nonlocal late
+            await trio.sleep(seconds)
+            late = True
+            again.shutdown(socket.SHUT_RDWR)  # ENOTCONN for the engine, which waits in a thread
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give_up)
+            try:
+                number = await trio.to_thread.run_sync(mount_wire, wired)
+            except OSError as error:
+                failed = error
+            nursery.cancel_scope.cancel()
+    if failed and late:
+        raise MountError(errno.ETIMEDOUT, f"the server of {type} has not answered in {seconds:.0f} s")
+    if failed:
+        raise failed
+    return number
 
 
 async def _answers(root: Root) -> None:
