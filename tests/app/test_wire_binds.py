@@ -199,8 +199,12 @@ ORDER = """
     os.chdir(O)
     say("busy", umount, O)
     say("lazily", umount, O, DETACH)
+    say("make here", put, b"late", b"late")
+    say("remove here", os.unlink, b"more")
+    say("mkdir here", os.mkdir, b"made")
     os.chdir(b"/")
     say("names", names, P)
+    say("read", get, P + b"/late")
     say("umount", umount, P)
     say("empty", names, P)
 """

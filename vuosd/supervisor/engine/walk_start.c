@@ -29,7 +29,9 @@ static bool is_lost(struct vu_walk *walk, int dirfd, const char *name, int error
 	struct vu_call *call = walk->call;
 	const char *host = call->work->host;
 	const struct vu_mount *hint = dirfd == AT_FDCWD ? walk->state->cwd_mount : NULL, *gone = NULL;
-	if (hint)
+	/* Where another mount shows the same by wire, what is done there is the server's business all the same. */
+	bool elsewhere = hint && !error && hint->wired && walk->start->wired == hint->wired;
+	if (hint && !elsewhere)
 		gone = vu_namespace_lost(&call->session->names, call->table, host, hint);
 	if (!gone && error < 0)
 		gone = vu_namespace_lost(&call->session->names, call->table, host, NULL);

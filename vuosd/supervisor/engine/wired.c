@@ -6,6 +6,8 @@
 
 #include "create.h"
 
+enum { RETRIES = 16 }; /* where the root of a mount is renamed meanwhile */
+
 static bool has_gone(void *call)
 {
 	return vu_notify_alive(call) < 0;
@@ -66,15 +68,31 @@ static const char *path_of(const struct vu_place *place, char text[PATH_MAX])
 	return path_in(place->mount, rest + strspn(rest, "/"), text);
 }
 
+/* Is the root of a mount elsewhere than it was when `path` below it was made? Then that nothing was found there says nothing. */
+static bool has_moved(const struct vu_mount *mount, const char *path)
+{
+	char text[PATH_MAX];
+	const char *root = mount->node ? path_in(mount, "", text) : NULL;
+	size_t length = root ? strlen(root) : 0;
+	return root && (strncmp(path, root, length) || (path[length] && path[length] != '/'));
+}
+
 /* The same of a place, whose `path` the request may name. */
 #define ASK(call, place, request)                                                                                      \
 	__extension__({                                                                                                \
 		char text_[PATH_MAX];                                                                                  \
-		const char *const path = path_of((place), text_);                                                      \
-		path ? ASK_OF((call), (place)->mount, request) : -errno;                                               \
+		const char *path;                                                                                      \
+		long answer_ = -ENOENT;                                                                                \
+		for (int i_ = 0; i_ < RETRIES && answer_ == -ENOENT; i_++) {                                           \
+			path = path_of((place), text_);                                                                \
+			answer_ = path ? ASK_OF((call), (place)->mount, request) : -errno;                             \
+			if (!path || !has_moved((place)->mount, path))                                                 \
+				break;                                                                                 \
+		}                                                                                                      \
+		answer_;                                                                                               \
 	})
 
-int vu_wired_prepare(struct vu_call *call, const struct vu_mount *mount, const char *rest, unsigned want)
+static int prepare(struct vu_call *call, const struct vu_mount *mount, const char *rest, unsigned want, bool *moved)
 {
 	static const struct vu_fuse_caller nobody;
 	struct vu_wire *known = vu_wired_wire(mount->wired);
@@ -86,9 +104,21 @@ int vu_wired_prepare(struct vu_call *call, const struct vu_mount *mount, const c
 	if (!path)
 		return -errno;
 	int error = vu_wire_prepare(known, &nobody, path, want | VU_WIRE_CACHED);
-	if (error != -EWOULDBLOCK)
-		return error;
-	return (int)ASK_OF(call, mount, vu_wire_prepare(wire, caller, path, want));
+	if (error == -EWOULDBLOCK)
+		error = (int)ASK_OF(call, mount, vu_wire_prepare(wire, caller, path, want));
+	*moved = error != -VU_LATER && has_moved(mount, path);
+	return error;
+}
+
+int vu_wired_prepare(struct vu_call *call, const struct vu_mount *mount, const char *rest, unsigned want)
+{
+	bool moved = true;
+	int error = 0;
+	for (int i = 0; i < RETRIES && moved; i++) {
+		moved = false;
+		error = prepare(call, mount, rest, want, &moved);
+	}
+	return error;
 }
 
 int vu_wired_prepare_name(struct vu_call *call, const struct vu_place *place)
