@@ -103,8 +103,6 @@ def test_what_is_wrong_in_a_profile(box: Box) -> None:
         checked = box.native([box.installation.bin / "vuctl", "check", box.profile(f"[[module]]\n{text}\n")])
         assert checked.returncode == 1
         assert said in checked.stderr, checked.stderr
-    result = box.view(["true"], "[view]\nenforce = true\n" + NODENAME)
-    assert "a view with enforce = true can have no module" in result.stderr
 
 
 PATHS = '''

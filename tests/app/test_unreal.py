@@ -259,23 +259,6 @@ def test_nested_views(box: Box) -> None:
     ]  # fmt: skip
 
 
-def test_an_enforcing_view_has_none(box: Box) -> None:
-    hidden = box.directory("hidden")
-    enforce = f'[view]\nenforce = true\n[[mount]]\ntype = "hide"\ntarget = "{hidden}"\n'
-    result = box.view(["true"], enforce + UNREAL)
-    assert result.returncode == 125
-    assert "enforce = true" in result.stderr
-    allow = '[control]\nallow = ["mount", "insmod"]\n'
-    result = shell(
-        box, "vumount -t unreal none /unreal; vu_insmod unreal; vu_insmod nodename", profile=enforce + allow
-    )
-    assert result.stderr.splitlines() == [
-        "vumount: an enforcing view's tree cannot be shown again",
-        "vu_insmod: an enforcing view's tree cannot be shown again",
-        "vu_insmod: an enforcing view can have no module: what it answers is beyond the kernel's Landlock",
-    ]
-
-
 @pytest.mark.tmpfs
 def test_over_a_cow_of_everything(box: Box, public: Path) -> None:
     """The root itself is several trees: what is changed by one path is so by the others, and nowhere else."""

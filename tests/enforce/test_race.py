@@ -64,14 +64,16 @@ def tree(box: Box) -> Iterator[Tree]:
 
 
 def race(
-    box: Box, tree: Tree, kind: str, profile: str | None, *calls: str, full: int = 0
+    box: Box, tree: Tree, kind: str, profile: str | None, *calls: str, full: int = 0, at: str = ""
 ) -> dict[str, tuple[int, int]]:
-    """Tries and finds of each call; `full`: so many tries, and no limit of time."""
+    """Tries and finds of each call; `full`: so many tries, and no limit of time; `at`: where the view shows
+    its tree once more.
+    """
     program = box.programs.build(Path(__file__).parent / "race.c", "-static", "-Wno-format-truncation")
-    at = tree.top / KINDS[kind]
-    inodes = [0, 0] if kind == "rot" else [(at / name).stat().st_ino for name in ("file", "dir")]
+    part = tree.top / KINDS[kind]
+    inodes = [0, 0] if kind == "rot" else [(part / name).stat().st_ino for name in ("file", "dir")]
     tries, milliseconds = (full, 1000 * int(LONGEST_RACE)) if full else (TRIES, MILLISECONDS)
-    argv = [program, kind, tree.top, *map(str, inodes), str(tries), str(milliseconds), *calls]
+    argv = [program, kind, f"{at}{tree.top}", *map(str, inodes), str(tries), str(milliseconds), *calls]
     more: dict[str, Any] = {"timeout": LONGEST_RACE if full else 120.0}
     directory = os.open(tree.top / "sec", os.O_RDONLY | os.O_DIRECTORY)
     more |= {"env": {"DIRECTORY": str(directory)}, "pass_fds": (directory,)}

@@ -96,7 +96,7 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
     opened += [entry for entry in systems.values() if not _lies_on_cow(entry, table, layers)]
     placed = _with_parents(view, _with_layers(table, layers), placer.place(opened), scratch)
     placed, stacked, late = _late(view, systems, placed, placer.stacked, entries)
-    if view.enforce and view.allow:
+    if view.enforce and (view.allow or view.modules or late):
         scratch.make(0o700)  # what is mounted later lies beside it, which the floor has to know
     landlock = _floor(entries, scratch, layers) if view.enforce else None
     rules = view.env

@@ -52,5 +52,11 @@ class Prepared(NamedTuple):
 
     @property
     def controlled(self) -> bool:
-        """Whether anything of the view can be changed while it runs."""
-        return self.allow is None or bool(self.allow)
+        """Whether anything of the view can be changed while it runs, or calls are answered by more than the
+        engine.
+        """
+        return self.allow is None or bool(self.allow or self.late or self.modules)
+
+    @property
+    def modules(self) -> bool:
+        return self.view is not None and bool(self.view.modules)

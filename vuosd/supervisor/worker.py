@@ -301,7 +301,7 @@ def _load_modules(running: Running) -> None:
     for one in running.begun:
         if one.process is not None:
             try:
-                running.modules.add(one.process, permanent=False)
+                running.modules.add(one.process, load=one.entry.load)
             except ModuleError as error:
                 raise Refused(f"vuosd: {error}") from None
 

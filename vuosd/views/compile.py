@@ -43,7 +43,6 @@ class Compiler:
         self.entries: list[Entry] = []
         self.filesystems: list[tuple[Document, Position]] = []
         self.modules: dict[str, ModuleEntry] = {}
-        self.module_places: list[tuple[Document, Position]] = []
         self.name: str | None = None
         self.enforce = False
         self.survive = False
@@ -83,9 +82,6 @@ class Compiler:
             message = "a view with enforce = true can have no file system mounted"
             hint = "what its server shows is beyond the kernel's Landlock"
             self.errors += [document.error(where, message, hint) for document, where in self.filesystems]
-            message = "a view with enforce = true can have no module"
-            hint = "what it answers is beyond the kernel's Landlock"
-            self.errors += [document.error(where, message, hint) for document, where in self.module_places]
 
     def grants(self) -> frozenset[str] | None:
         """What may be changed from inside; None: everything."""
@@ -182,7 +178,8 @@ class Compiler:
                 hint = "mount it below, and start the command outside of it"
                 self.error(document, where, '"/" cannot be a file system of a server', hint)
                 continue
-            self.filesystems.append((document, where))
+            if not isinstance(mount, Unreal):
+                self.filesystems.append((document, where))
             self.entries.append(Entry(Kind.FILESYSTEM, target, served=served, where=where))
 
     def module(self, document: Document, at: KeyPath, module: ModuleTable) -> None:
@@ -194,7 +191,6 @@ class Compiler:
             path, colon, attribute = name.partition(":")
             name = os.fsdecode(normal(os.fsencode(path), self.directory(document))) + colon + attribute
         where = document.position((*at, "name"))
-        self.module_places.append((document, where))
         self.modules[name] = ModuleEntry(name, options, module.load, where)
 
     def entry(

@@ -180,6 +180,12 @@ def _threads(name: str) -> int:
     return found
 
 
+def _listeners() -> int:
+    """How many descriptors of seccomp listeners we have."""
+    links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum("seccomp notify" in link for link in links)
+
+
 def _supervise(
     body: Callable[[], Any],
     program: bytes,
@@ -232,6 +238,7 @@ def _supervise(
         session.unlisten(number)
         os.close(fd)
     assert _threads("vu-guard") <= 1, "one for each listener that there still is"
+    assert _listeners() == 2, "ours, and the engine's of the first"
     with os.fdopen(told, "rb") as file:
         for _ in guests:
             good, value = pickle.load(file)  # noqa: S301  # our own child wrote it

@@ -4,7 +4,9 @@ callers, and all see one view.
 
 import errno
 import os
+import select
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -134,6 +136,28 @@ def test_callers_of_one_do_not_hold_up_those_of_the_other(tree: Path) -> None:
 
     run(first, View([hide("/nowhere")]), attend=attend, others=[second])
     for fd in (*mounted, *waits, *done):
+        os.close(fd)
+
+
+def test_a_call_of_the_dead_that_nobody_takes_holds_nothing() -> None:
+    """run() looks for listeners when the second has ended."""
+    parked = os.pipe()
+
+    def guest() -> None:
+        pid = os.fork()
+        if not pid:
+            mount(b"x", b"/mnt")
+            os._exit(1)
+        os.read(parked[0], 1)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+    def attend(session: Session) -> None:
+        assert select.select([session.asked_fd()], [], [], 4)[0]
+        os.write(parked[1], b"x")
+
+    run(lambda: None, View(mounts=True), attend=attend, others=[guest])
+    for fd in parked:
         os.close(fd)
 
 

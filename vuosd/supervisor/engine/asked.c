@@ -15,6 +15,7 @@ struct vu_parked {
 	struct vu_listener *listener; /* shared */
 	uint64_t notification;
 	char *path; /* by which it is a module's, or NULL */
+	char *passed[VU_PASSED]; /* others, by which it was before: claims.c */
 	bool taken;
 };
 
@@ -37,6 +38,8 @@ static void discard(struct vu_parked *parked)
 {
 	vu_listener_release(parked->listener);
 	free(parked->path);
+	for (int i = 0; i < VU_PASSED; i++)
+		free(parked->passed[i]);
 	free(parked);
 }
 
@@ -70,6 +73,15 @@ int vu_op_umount(struct vu_call *call)
 	return vu_ask(call, "umount", 0);
 }
 
+/* By which path it is a module's, and by which it was when that let it go on. */
+static bool note_paths(struct vu_parked *parked, const struct vu_call *call)
+{
+	for (int i = 0; call->passed_paths && i < VU_PASSED; i++)
+		if (call->passed_paths[i] && !(parked->passed[i] = strdup(call->passed_paths[i])))
+			return false;
+	return (parked->path = strdup(call->claimed));
+}
+
 int vu_asked_park(struct vu_call *call)
 {
 	static const uint64_t one = 1;
@@ -87,13 +99,13 @@ int vu_asked_park(struct vu_call *call)
 		.claim = call->claim,
 		.space = vu_space_of(call),
 	};
-	if (call->claim && call->claimed && !(parked->path = strdup(call->claimed))) {
-		free(parked);
+	vu_listener_share(parked->listener);
+	if (call->claim && call->claimed && !note_paths(parked, call)) {
+		discard(parked);
 		return -ENOMEM;
 	}
 	memcpy(parked->asked.args, call->args, sizeof parked->asked.args);
 	strncpy(parked->asked.op, call->asks, sizeof parked->asked.op - 1);
-	vu_listener_share(parked->listener);
 	pthread_mutex_lock(&session->asked_lock);
 	parked->asked.id = ++session->parked_count;
 	for (last = &session->parked; *last; last = &(*last)->next)
@@ -109,6 +121,27 @@ static bool alive(const struct vu_parked *parked)
 {
 	uint64_t id = parked->notification;
 	return !ioctl(parked->listener->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id);
+}
+
+/* The lock is held. Of one that is not taken the event is read, too: false, it is just being parked, and that follows. */
+static bool drop(struct vu_session *session, struct vu_parked **link)
+{
+	uint64_t count;
+	struct vu_parked *parked = *link;
+	if (!parked->taken && read(session->asked_event, &count, sizeof count) < 0)
+		return false;
+	*link = parked->next;
+	discard(parked);
+	return true;
+}
+
+void vu_asked_forget(struct vu_session *session, const struct vu_listener *listener)
+{
+	pthread_mutex_lock(&session->asked_lock);
+	for (struct vu_parked **link = &session->parked, *parked; (parked = *link);)
+		if (parked->listener != listener || alive(parked) || !drop(session, link))
+			link = &parked->next;
+	pthread_mutex_unlock(&session->asked_lock);
 }
 
 int vu_session_asked_fd(vu_session *session)
@@ -289,14 +322,17 @@ int vu_session_proceed(vu_session *session, uint64_t id)
 		free(work);
 		return error == -ESRCH ? 0 : error;
 	}
-	discard(parked);
+	/* The latest path, and the one before: what was asked about earlier is asked about again. */
+	const char *const passed[VU_PASSED] = { parked->path, parked->passed[0] };
 	call.work = work;
 	call.passed = true;
+	call.passed_paths = parked->path ? passed : NULL;
 	vu_undisturbed(&before);
 	int verdict = vu_notify_run(&call);
 	vu_table_release(&session->names, call.table);
 	vu_notify_reply(&call, verdict);
 	vu_listener_release(call.listener);
+	discard(parked);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	vu_callers_free(work);
 	free(work);

@@ -100,6 +100,9 @@ struct vu_caller {
 	int files[VU_CALLER_FILES]; /* 1 + the descriptor, so that 0 is none */
 };
 
+/* A call names two paths at most. */
+enum { VU_PASSED = 2 };
+
 /* One thread's memory: nothing on the hot path allocates. */
 struct vu_work {
 	char path[2][PATH_MAX + 1];
@@ -150,6 +153,7 @@ struct vu_call {
 	uint32_t claim; /* with "module": whose; by which path, if it is by one */
 	const char *claimed;
 	bool passed; /* modules are not asked: they have been */
+	const char *const *passed_paths; /* about these; NULL: about the call, whatever its paths are */
 	struct vu_wired *waits; /* nothing can be done before this mount's server has been asked */
 	bool elsewhere; /* made anew by a thread that may wait for one */
 	bool blind; /* its memory, or what it has open, may not be looked at: nothing can be answered but an error */

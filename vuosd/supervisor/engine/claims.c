@@ -91,10 +91,24 @@ static bool lies_at(const char *view, const char *path)
 	return !strncmp(view, path, length) && (!view[length] || view[length] == '/');
 }
 
+/*
+ * Has the module been asked about this path, so that the call may go on? A call that goes on is resolved anew, and its paths may
+ * have been exchanged in its caller's memory: under enforcement what it was not asked about it is.
+ */
+static bool is_passed(const struct vu_call *call, const char *view)
+{
+	if (!call->passed || !call->session->enforce || !call->passed_paths)
+		return call->passed;
+	for (int i = 0; i < VU_PASSED; i++)
+		if (call->passed_paths[i] && !strcmp(call->passed_paths[i], view))
+			return true;
+	return false;
+}
+
 int vu_claims_path(struct vu_call *call, const char *view)
 {
 	const struct vu_claims *claims = call->table->claims;
-	if (!claims || call->passed || !(claims->ops >> call->row->op & 1))
+	if (!claims || !(claims->ops >> call->row->op & 1) || is_passed(call, view))
 		return 0;
 	for (uint32_t i = 0; i < claims->count; i++) {
 		const struct vu_claim *claim = &claims->claims[i];

@@ -85,6 +85,7 @@ void vu_asked_stop(struct vu_session *session); /* those that wait get EIO */
 /* VU_ASK, or -EPERM in a session without a mounter. `what`: see struct vu_asked; a literal. */
 int vu_ask(struct vu_call *call, const char *what, unsigned flags);
 int vu_asked_park(struct vu_call *call);
+void vu_asked_forget(struct vu_session *session, const struct vu_listener *listener); /* whose callers are dead */
 
 /* claims.c */
 void vu_claims_free(struct vu_claims *claims); /* all of a list */

@@ -349,6 +349,7 @@ int vu_session_unlisten(vu_session *session, uint32_t number)
 	pthread_mutex_unlock(&session->listener_lock);
 	if (!listener)
 		return -EINVAL;
+	vu_asked_forget(session, listener);
 	end_listener(listener);
 	return 0;
 }

@@ -334,6 +334,9 @@ static int is_claimed(struct vu_walk *walk, size_t length, const struct vu_place
 		walk->view[length] = '/';
 		strcpy(walk->view + length + 1,
 		       place->name); /* of the directory has been asked: the last name follows */
+		walk->call->claim = 0;
+		if (!(claimed = vu_claims_path(walk->call, walk->view))) /* and that may go on: claims.c */
+			walk->view[length] = 0;
 	}
 	return claimed;
 }

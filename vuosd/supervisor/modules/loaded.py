@@ -48,6 +48,8 @@ class Module:
     def __init__(self, id: int, process: Process, permanent: bool) -> None:
         self.id, self.process = id, process
         self.permanent = permanent or process.ready.permanent
+        self.stays = False
+        """Its process does, when it is unloaded: for the next time."""
         self.dead = ""
         """Why nothing is answered any more."""
         self.waiting: dict[int, _Waiting] = {}
@@ -77,17 +79,28 @@ class Modules:
         self.nursery: trio.Nursery
         self._modules: list[Module] = []
         self._leaving: list[Module] = []
+        self._kept: list[Module] = []
+        """Of an enforcing view: those of its profile that are not loaded. Their processes began before its
+        command did, which may have changed their code since.
+        """
         self._ids = itertools.count(1)
         self._questions = itertools.count(-1, -1)
         self._changing = trio.Lock()
 
     # Loading
 
-    def add(self, process: Process, permanent: bool) -> None:
-        """One whose process has started, before the command does. ModuleError; it ends then."""
+    def add(self, process: Process, *, load: bool) -> None:
+        """One of the profile, whose process has started, before the command does. ModuleError; it ends
+        then.
+        """
         try:
             self._check(process)
-            self._modules.append(Module(next(self._ids), process, permanent))
+            module = Module(next(self._ids), process, False)
+            module.stays = self.shape.enforce
+            if not load:
+                self._kept.append(module)
+                return
+            self._modules.append(module)
             self._publish()
         except BaseException:
             process.end(0)
@@ -96,21 +109,25 @@ class Modules:
     def adopt(self, nursery: trio.Nursery) -> None:
         """From now on in trio; those that are there already as well."""
         self.nursery = nursery
-        for module in self._modules:
+        for module in (*self._modules, *self._kept):
             self._listen(module)
 
     def _listen(self, module: Module) -> None:
         self.nursery.start_soon(module.process.output.read)
         self.nursery.start_soon(self._serve, module)
 
-    async def load(self, name: str, options: str, permanent: bool) -> None:
-        """ModuleError."""
+    async def load(self, name: str, options: str, permanent: bool, *, inside: bool) -> None:
+        """`inside`: a process of the view asks for it. ModuleError."""
         async with self._changing:
-            if self.shape.enforce:
-                text = "what it answers is beyond the kernel's Landlock"
-                raise ModuleError(errno.EPERM, f"an enforcing view can have no module: {text}")
             if self.find(name) is not None:
                 raise ModuleError(errno.EEXIST, f"module {name} is loaded already")
+            kept = next((module for module in self._kept if module.name == name), None)
+            if kept is not None and options in ("", kept.process.options):
+                self._load_kept(kept, permanent)
+                return
+            if self.shape.enforce and inside:
+                text = "its options are the profile's" if kept else "its profile names it ([[module]])"
+                raise ModuleError(errno.EPERM, f"module {name}: in an enforcing view {text}")
             module = await self._started(name, options, permanent)
             self._modules.append(module)
             try:
@@ -121,6 +138,21 @@ class Modules:
                 raise
             self._listen(module)
             log.info("module %s is loaded (process %d)", name, module.process.pid)
+
+    def _load_kept(self, module: Module, permanent: bool) -> None:
+        """ModuleError."""
+        if module.dead:
+            raise ModuleError(errno.EIO, f"module {module.name} has ended: {module.dead}")
+        self._check(module.process)
+        self._modules.append(module)
+        try:
+            self._publish()
+        except BaseException:
+            self._modules.remove(module)
+            raise
+        self._kept.remove(module)
+        module.permanent = permanent or module.process.ready.permanent
+        log.info("module %s is loaded (process %d)", module.name, module.process.pid)
 
     async def _started(self, name: str, options: str, permanent: bool) -> Module:
         process = await trio.to_thread.run_sync(Process, name, options, self.number, self.env)
@@ -201,6 +233,10 @@ class Modules:
         """When what it was asked before is answered."""
         while module.waiting and not module.dead:
             await trio.sleep(_PAUSE_SECONDS)
+        if module.stays:
+            self._leaving.remove(module)
+            self._kept.append(module)
+            return
         if not module.dead:
             module.dead = "it is unloaded"
             trio.lowlevel.notify_closing(module.process.sock)
@@ -216,6 +252,7 @@ class Modules:
             if old is None:
                 raise ModuleError(errno.ENOENT, f"module {name} is not loaded")
             new = await self._started(name, old.process.options, old.permanent)
+            new.stays, old.stays = old.stays, False
             self._modules[self._modules.index(old)] = new
             self._publish()
             self._listen(new)
@@ -386,10 +423,11 @@ class Modules:
 
     def finish(self) -> None:
         """The session has ended. Blocks until they have."""
-        for module in (*self._modules, *self._leaving):
+        modules = (*self._modules, *self._leaving, *self._kept)
+        for module in modules:
             module.dead = module.dead or "the view ends"
             module.process.sock.close()
-        for module in (*self._modules, *self._leaving):
+        for module in modules:
             module.process.end()
         self._modules.clear()
 

@@ -16,7 +16,9 @@ from vuosd.views.model import Source
 
 
 class Begun(NamedTuple):
-    """What a profile's module has trapped; `process`: the one that is to be loaded, or None."""
+    """What a profile's module has trapped; `process`: the one that is to be loaded, or is kept for that; or
+    None.
+    """
 
     entry: ModuleEntry
     traps: tuple[Trap, ...]
@@ -34,9 +36,10 @@ def begin(view: View, session: int, env: Mapping[str, str]) -> list[Begun]:
             errors.append(_told(view, entry, error))
             continue
         traps = boundaries.traps(process.ready.boundaries)
-        if not entry.load:
+        keeps = entry.load or view.enforce
+        if not keeps:
             process.end()
-        begun.append(Begun(entry, traps, process if entry.load else None))
+        begun.append(Begun(entry, traps, process if keeps else None))
     if errors:
         end(begun)
         raise ProfileErrors(errors)

@@ -97,7 +97,7 @@ class Answers:
         self.sockets = answerer.sockets
         self.mounts = mounts
         self.inside = Inside(mounts)
-        self.door = Door(mounts, answerer.modules, answerer.built_in)
+        self.door = Door(mounts, answerer.modules, answerer.built_in, inside=True)
 
     def check(self, action: str) -> None:
         """MountError (EPERM) unless the view's profile grants it."""
@@ -374,6 +374,11 @@ class Answers:
             starts = asked.op == "door" and bool(asked.args[3] & STARTS)
             if self.answerer.enforce and not starts:
                 raise MountError(errno.EPERM, "in an enforcing view it is mounted with vumount, or by hand")
+            if self.answerer.enforce and (module := self.answerer.modules.for_type(kind)) is not None:
+                text = (
+                    f"type {kind} is module {module.name}'s: in an enforcing view it is mounted from outside"
+                )
+                raise MountError(errno.EPERM, f"{text}, with `vuctl mount`")
             if starts and self._confines(kind, found, words):
                 plan = self.answerer.confined.plan
                 self._say(

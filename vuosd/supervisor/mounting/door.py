@@ -22,7 +22,9 @@ _UNREAL_AT = b"/unreal"
 class Door:
     """Of one mount namespace; the modules are the session's."""
 
-    def __init__(self, mounts: Mounts, modules: "Modules", built_in: BuiltIn) -> None:
+    def __init__(self, mounts: Mounts, modules: "Modules", built_in: BuiltIn, *, inside: bool) -> None:
+        """`inside`: processes of the view ask by it."""
+        self.inside = inside
         self.mounts = mounts
         self.modules = modules
         self.built_in = built_in
@@ -42,7 +44,7 @@ class Door:
     async def load(self, source: str, words: list[str]) -> str:
         permanent, options = "permanent" in words, ",".join(word for word in words if word != "permanent")
         if source not in KNOWN:
-            await self.modules.load(source, options, permanent)
+            await self.modules.load(source, options, permanent, inside=self.inside)
             return ""
         if options:
             raise MountError(errno.EINVAL, f"module {source} has no options")

@@ -39,7 +39,9 @@ class Mounter:
         self.answerer = Answerer(
             running.session, family, self.modules, built_in, self.children.make, running.prepared.enforce, by
         )
-        self.outside = Outside(running, self.mounts, Door(self.mounts, self.modules, built_in), by)
+        self.outside = Outside(
+            running, self.mounts, Door(self.mounts, self.modules, built_in, inside=False), by
+        )
 
     async def run(self, begin: Callable[[], Awaitable[None]]) -> None:
         """`begin` is run once there can be mounts."""

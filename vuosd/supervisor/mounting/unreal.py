@@ -20,8 +20,6 @@ _DEPTH = 3
 
 def show(mounts: "Mounts", target: bytes, flags: int, source: str = "", data: str = "") -> Mount:
     """The view's whole tree once more, and once more below that; MountError."""
-    if mounts.family.modules is not None and mounts.family.modules.shape.enforce:
-        raise MountError(errno.EPERM, "an enforcing view's tree cannot be shown again")
     if data:
         raise MountError(errno.EINVAL, f"type {UNREAL} has no options of its own, such as {data}")
     if there := next((mount for mount in mounts.all() if mount.type == UNREAL), None):

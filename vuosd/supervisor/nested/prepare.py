@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from vuosd.supervisor.eyes import Caller
 from vuosd.supervisor.mounting import sharing
+from vuosd.supervisor.mounting.mount import UNREAL
 from vuosd.supervisor.parents import with_parents
 from vuosd.supervisor.prepare import Placer
 from vuosd.supervisor.prepared import Prepared, Refused
@@ -99,6 +100,10 @@ def _check(view: View, outer: Prepared) -> None:
                 view, entry, "type", f'a nested view has no entry of type "{kind}"', "start it outside"
             )
             raise ProfileErrors([error])
+        if entry.kind is Kind.FILESYSTEM and outer.enforce and entry.served and entry.served.type != UNREAL:
+            message = "the view outside enforces, and its servers of file systems are outside of its fence"
+            hint = "mount it in the nested view: vumount"
+            raise ProfileErrors([about(view, entry, "type", message, hint)])
 
 
 def _check_unwatched(view: View) -> None:
