@@ -137,6 +137,26 @@ def test_who_breaks_off_entering_harms_nobody(daemon: DaemonProcess) -> None:
     assert processes.until(lambda: len(daemon.workers()) == 1)
 
 
+def test_who_is_stopped_while_entering_keeps_no_session(daemon: DaemonProcess) -> None:
+    """It has time as long as another is there, and then not for long."""
+    with daemon.launcher() as first, daemon.launcher() as stopped, daemon.launcher() as slow:
+        first.ask(["/bin/sh", "-c", "read x; exit 5"], name="here")
+        first.start()
+        for guest in (stopped, slow):
+            guest.ask(["/bin/true"], enter="here")
+        setup = stopped.receive()
+        assert setup is not None
+        assert setup.type == Type.SETUP
+        setup.close()
+        slow.start()
+        first.release()
+        assert first.finish() == 5
+        slow.release()
+        assert slow.finish() == 0
+        assert "entering it took too long" in stopped.failure()
+    assert processes.until(lambda: len(daemon.workers()) == 1)
+
+
 def test_who_has_entered_and_speaks_no_protocol_any_more_harms_nobody(daemon: DaemonProcess) -> None:
     with daemon.launcher() as first:
         first.ask(["/bin/sh", "-c", "read x; exit 5"], name="here")

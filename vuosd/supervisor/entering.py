@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from vuosd.supervisor import members, messages
 from vuosd.supervisor.messages import Message, SetupFlag, Type
 from vuosd.supervisor.prepared import Refused
@@ -43,6 +45,8 @@ class Launcher:
         self.connection = connection
         self.report = report
         self.listener = -1
+        self.entering: trio.CancelScope | None = None
+        """While it does."""
         self.number = self.child = self.keeper = self.space = 0
         self.front, _, _ = _UCRED.unpack(
             connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)

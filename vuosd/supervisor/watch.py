@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _GOODBYE_SECONDS = 2.0
 _INTERRUPT_SECONDS = 0.2
+_ENTER_SECONDS = 2.0
+"""For a launcher that is about to enter, when no other is left: it may have been stopped."""
 
 
 class Ended(NamedTuple):
@@ -132,6 +134,7 @@ class _Watch:
     async def left(self, launcher: Launcher, ended: Ended) -> None:
         """It is one less: the end of the session, or of what the launcher had in it."""
         self.launchers.remove(launcher)
+        self.hurry()
         running = self.running
         if not self.launchers:
             running.report, launcher.report = launcher.report, None
@@ -148,6 +151,15 @@ class _Watch:
         if launcher.number:  # the last: a thread may still wait for a file system, on behalf of the dead
             unlisten = running.session.unlisten
             await trio.to_thread.run_sync(unlisten, launcher.number, abandon_on_cancel=True)
+
+    def hurry(self) -> None:
+        """Who is about to enter keeps nobody's session alive for long."""
+        if any(launcher.number for launcher in self.launchers):
+            return
+        for launcher in self.launchers:
+            if launcher.entering is not None:
+                deadline = trio.current_time() + _ENTER_SECONDS
+                launcher.entering.deadline = min(launcher.entering.deadline, deadline)
 
     def tell_of_layers(self, launcher: Launcher) -> None:
         """One that ends before the layers do. Who has begun the session waits for news of them."""
@@ -226,9 +238,13 @@ class _Watch:
             if self.mounter is not None:
                 self.mounter.family.losses.listen(launcher.report)
             children = self.mounter.children if self.mounter is not None else None
-            await enter(self.running, children, launcher, request, state)
-            refusal = ""
-            return True
+            with trio.CancelScope() as launcher.entering:
+                self.hurry()
+                await enter(self.running, children, launcher, request, state)
+                launcher.entering = None
+                refusal = ""
+                return True
+            refusal = "vuosd: the view has ended: entering it took too long"
         except Refused as refused:
             refusal = str(refused)
         except RequestError as error:
