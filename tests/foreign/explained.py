@@ -40,7 +40,13 @@ EXPLAINED = [
         "No mounts",
         "ltp",
         said=r"[Mm]ount.*(EPERM|ENODEV)|TCONF: (There are no supported|The \S+) filesystem"
-        r"|Mounting RO device RW failed .* EIO|Mounting /dev/loop\d+ to \S+ fstyp=ext",
+        r"|Mounting RO device RW failed .* EIO",
+    ),
+    Explained(
+        "No mounts",
+        "ltp",
+        r"(fanotify10|mmap16)( .*)?",
+        said=r"Mounting /dev/loop\d+ to \S+ fstyp=ext",
     ),
     Explained("Maps are text", "ltp", "ioctl10", views=ENTRIES),
     Explained("Refused calls", "ltp", said=r"tst_fd\.c:\d+: TCONF: ", inside=r"(\d+x(TPASS|TCONF) ?)+|-"),
