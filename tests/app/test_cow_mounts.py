@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -247,13 +248,9 @@ def test_a_cow_upon_a_file_system(box: Box, tree: Path) -> None:
     assert shell(box, profile, "cat /v/file", tree) == ["again"]
     assert (tree / "image").read_bytes() == before
     done = box.view(["touch", "/v/again"], profile, options=["--name=it"], cwd=tree, timeout=30).check()
-    assert done.stderr == "vuos-run: changes kept in layer it: up to 6 changes; vuctl drop it\n"
+    kept = "changes kept in layer it: up to 6 changes; vuctl diff it | commit it | drop it"
+    assert done.stderr == f"vuos-run: {kept}\n"
     name = f"fuse.fuse2fs of {tree}/image"
-    for command in ("diff", "commit", "export"):
-        done = vuctl(box, command, "it", *(["layer.tar"] if command == "export" else []))
-        assert done.returncode == 2
-        assert 'what the layer has at "/v" stands upon a file system, which only a view has' in done.stderr
-        assert name in done.stderr
     assert "it" in vuctl(box, "layers").stdout
     other = box.view(["true"], disk(box, tree, "kernel_cache").replace("image", "other"), cwd=tree)
     assert other.returncode == 125
@@ -261,6 +258,81 @@ def test_a_cow_upon_a_file_system(box: Box, tree: Path) -> None:
     other = box.view(["true"], profile.replace("/image", "/other"), options=["--name=it"], cwd=tree)
     assert f"layer it holds the changes of {name} at /v, and the view has" in other.stderr
     vuctl(box, "drop", "it").check()
+
+
+def test_what_is_upon_a_file_system_outside_of_the_view(box: Box, tree: Path) -> None:
+    """It is mounted for the command: compared, exported, branched, and made so in the image."""
+    before = (tree / "image").read_bytes()
+    profile = disk(box, tree) + entry("cow", "/v")
+    script = "cd /v; echo more >>file; mkdir dir; echo new >dir/new; ln -s new dir/link; rmdir lost+found"
+    shell(box, profile, script, tree)
+    patch = vuctl(box, "diff", "-p", "it", "--", "/v/file").stdout
+    assert patch.splitlines()[-2:] == [" in the image", "+more"]
+    vuctl(box, "export", "it", box.scratch / "layer.tar").check()
+    with tarfile.open(box.scratch / "layer.tar") as archive:
+        names = [".wh.lost+found", "dir", "dir/link", "dir/new", "file"]
+        assert sorted(archive.getnames()) == names
+    vuctl(box, "branch", "it", "two").check()
+    shell(box, profile, "cat /v/dir/link; rm /v/dir/link", tree, name="two")
+    assert vuctl(box, "diff", "--alone", "--name-only", "two").stdout == "dir/link\n"
+    vuctl(box, "drop", "two").check()
+    assert (tree / "image").read_bytes() == before
+    assert vuctl(box, "commit", "it", "/v/file").check().stdout == "1 change committed\n"
+    assert dumped(tree / "image", "file") == "in the image\nmore\n"
+    subprocess.run(["debugfs", "-w", "-R", "rm file", tree / "image"], check=True, capture_output=True)
+    assert vuctl(box, "commit", "it").check().stdout == "4 changes committed\n"
+    assert dumped(tree / "image", "dir/new") == "new\n"
+    assert dumped(tree / "image", "file") == ""
+    (tree / "image").unlink()
+    done = vuctl(box, "diff", "it")
+    assert done.returncode == 2
+    assert f"it cannot be mounted now: {tree}/image: no such file" in done.stderr
+
+
+def test_a_conflict_in_a_file_system(box: Box, tree: Path) -> None:
+    profile = disk(box, tree) + entry("cow", "/v")
+    shell(box, profile, "echo more >>/v/file; echo new >/v/new", tree)
+    other = box.file("other", "another\n")
+    for line in ("rm file", f"write {other} file"):
+        subprocess.run(["debugfs", "-w", "-R", line, tree / "image"], check=True, capture_output=True)
+    done = vuctl(box, "commit", "it")
+    assert done.returncode == 1
+    assert "cannot commit: file: has been changed there since" in done.stderr
+    assert vuctl(box, "commit", "--theirs", "it").check().stdout == "1 change committed, 1 change forgotten\n"
+    assert (dumped(tree / "image", "file"), dumped(tree / "image", "new")) == ("another\n", "new\n")
+
+
+def test_upon_what_its_view_mounts_read_only(box: Box, tree: Path) -> None:
+    shell(box, disk(box, tree, "ro") + entry("cow", "/v"), "echo more >>/v/file", tree)
+    before = (tree / "image").read_bytes()
+    done = vuctl(box, "commit", "it")
+    assert done.returncode == 1
+    assert "cannot commit: file: the file system is read-only" in done.stderr
+    text = f"the view mounts fuse.fuse2fs of {tree}/image read-only, and so nothing is written there: `vuctl"
+    assert text in done.stderr
+    assert (tree / "image").read_bytes() == before
+    assert changed(box) == ["file"]
+
+
+def test_upon_a_file_system_while_the_view_runs(box: Box, tree: Path) -> None:
+    """Through the view: so it is, too, what nobody else could mount."""
+    fifo = box.scratch / "go"
+    os.mkfifo(fifo)
+    box.give(box.scratch)
+    profile = disk(box, tree) + entry("cow", "/v")
+    script = f"exec <{fifo}; echo more >>/v/file; echo new >/v/new; echo ready; read x"
+    process = box.popen(
+        [*box.vuos_run(profile, "--name=it"), "sh", "-c", script], stdout=subprocess.PIPE, cwd=tree
+    )
+    assert process.stdout
+    with open(fifo, "w"):
+        assert process.stdout.readline() == b"ready\n"
+        (tree / "image").rename(tree / "elsewhere")
+        done = vuctl(box, "diff", "--name-only", "it")
+        assert done.stdout == "file\nnew\n"
+        assert "it may be changing" in done.stderr
+        assert vuctl(box, "commit", "it").returncode == 2
+    process.wait(20)
 
 
 def test_a_cow_in_a_file_system(box: Box, tree: Path) -> None:
@@ -379,7 +451,7 @@ def test_a_cow_at_run_time_upon_a_file_system(box: Box, tree: Path) -> None:
     """
     found = shell(box, PREPARED, script, tree, writable(box))
     assert found == ["layer", "in the image", "file", "lost+found", "of the tree"]
-    assert (box.scratch / "home/.local/state/vuos/it/0/upper/new").read_text() == "layer\n"
+    assert changed(box) == ["new"]
 
 
 def test_a_cow_of_run_time_is_told_at_the_end(box: Box, tree: Path) -> None:
@@ -397,9 +469,13 @@ def test_a_cow_from_outside(box: Box, tree: Path) -> None:
     fifo = box.scratch / "go"
     os.mkfifo(fifo)
     box.give(box.scratch)
-    script = f"exec <{fifo}; read x; echo more >>{at}/f; read x; ls {at}"
+    hides = PREPARED + entry("hide", tree / "w") + entry("ro", tree / "mnt")
+    script = f"""
+        exec <{fifo}; read x; ls {at}; touch {at}/mnt/x {at}/w/x 2>/dev/null
+        echo more >>{at}/f; read x; ls {at}
+    """
     with open(box.scratch / "said", "w+") as said:
-        process = box.popen([*box.vuos_run(PREPARED, "--name=job"), "sh", "-c", script], stdout=said)
+        process = box.popen([*box.vuos_run(hides, "--name=job"), "sh", "-c", script], stdout=said)
         with open(fifo, "w", buffering=1) as go:
             assert processes.until(lambda: vuctl(box, "mounts", "job").returncode == 0)
             vuctl(box, "mount", "job", "-t", "cow", "-o", "layer=it", tree, at).check()
@@ -409,8 +485,32 @@ def test_a_cow_from_outside(box: Box, tree: Path) -> None:
             vuctl(box, "umount", "job", at).check()
             go.write("\n")
         process.wait(20)
-    assert (box.scratch / "said").read_text() == ""
+    assert (box.scratch / "said").read_text() == "d\nf\nimage\nmnt\n"
     assert changed(box) == ["f"]
+
+
+def test_the_store_is_hidden_wherever_the_view_shows_it(box: Box, tree: Path) -> None:
+    """By what was bound before and after, in a view inside, below unreal, from a directory in it."""
+    store = box.directory("home/.local/state/vuos")
+    (store / "secret").mkdir()
+    one, two, three = (box.directory(name) for name in ("one", "two", "three"))
+    script = """
+        vumount -B $HOME/.local $2; vumount -B $HOME/.local/state/vuos $3; vu_insmod unreal
+        mkfifo go gone; ls $2/state/vuos $3
+        (cd $HOME/.local/state/vuos; read x <$1/go; ls . secret || echo in: $?) >within 2>/dev/null &
+        $5 -- sh -c "read x <gone; echo inside; ls $2/state $HOME/.local/state $3" >inside 2>/dev/null &
+        vumount -t cow -o ephemeral d d
+        ls $2/state /unreal$2/state; ls $3 2>/dev/null || echo gone
+        vumount -B $HOME $4; ls -A $4/.local/state
+        echo >go; echo >gone; wait; cat within inside; vuumount $4; vuumount $2; ls $2
+    """
+    allow = PREPARED.replace('"cow"', '"cow", "view", "insmod"')
+    said = shell(box, allow, script, tree, one, two, three, box.installation.vuos_run)
+    state = [f"{box.scratch}/home/.local/state:", "", f"{one}/state:"]
+    assert said == [
+        *(f"{one}/state/vuos:", "secret", "", f"{two}:", "secret"),
+        *(f"{one}/state:", "", f"/unreal{one}/state:", "gone", "in: 2", "inside", *state),
+    ]
 
 
 NO_COW = [

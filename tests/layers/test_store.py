@@ -15,6 +15,7 @@ from vuosd.layers import LayerError, branch, create, drop, open_layer
 from vuosd.layers.changes import Comparison
 from vuosd.layers.lock import holder
 from vuosd.layers.places import store_of
+from vuosd.layers.record import System
 
 
 @pytest.fixture
@@ -51,17 +52,23 @@ def test_open(made: Made) -> None:
 def test_upon_what_only_a_view_has(tmp_path: Path) -> None:
     """Of another format than the rest: an older vuosd would not know what it stands upon."""
     env = {"XDG_STATE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path)}
-    name = b"ext4 of /caf\xe9.img"
+    name, how = b"ext4 of /caf\xe9.img", System("ext4", "/caf\udce9.img", "offset=1M", "in/it", True)
     (tmp_path / "real").mkdir()
     lowers: list[tuple[bytes, ...]] = [(), (os.fsencode(tmp_path / "real"),)]
     for number, lower in enumerate(lowers):
-        create(str(number), [(b"/%d" % number, lower)], env, systems={b"/0": name}).close()
+        create(str(number), [(b"/%d" % number, lower)], env, systems={b"/0": (name, how)}).close()
     records = [tmp_path / "state/vuos" / str(number) / "layer.json" for number in (0, 1)]
     assert [json.loads(path.read_text())["format"] for path in records] == [2, 1]
     branch("0", "2", env)
     with open_layer("2", env, reading=True) as layer:
         (tree,) = layer.trees
         assert (tree.target, tree.lowers[1:], tree.parents, tree.system) == (b"/0", (), 1, name)
+        assert (tree.hosts, tree.mount) == ((), how)
+    drop("2", env)
+    with open_layer("0", env) as layer:
+        layer.note({b"/0": (other := System("ext4", "/other"))})
+    with open_layer("0", env, reading=True) as layer:
+        assert layer.trees[0].mount == other
         with pytest.raises(LayerError, match="which only a view has mounted"):
             Comparison(tree)
 

@@ -12,6 +12,7 @@ from vuosd.cli.layer_arguments import ONE_OF, Paths, add_store, chosen, store_ar
 from vuosd.cli.output import print_text
 from vuosd.cli.status import print_status
 from vuosd.cli.trouble import recovered, trouble
+from vuosd.cli.upon import mounted
 from vuosd.layers import Layer, Tree, open_layer
 from vuosd.layers.commit import commit, outlook, recover
 from vuosd.layers.plan import OURS, THEIRS, Outlook, Problem
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     store = store_argument(arguments)
     name = chosen(arguments.view, store, "commit")
-    with open_layer(name, os.environ, store=store, unfinished=True) as layer:
+    with open_layer(name, os.environ, store=store, unfinished=True) as layer, mounted(layer, writes=True):
         paths = Paths(layer.trees)
         status = recovered(layer, recover(layer))
         wanted = _wanted(paths, arguments.paths)
@@ -89,6 +90,15 @@ def _refused(paths: Paths, found: Mapping[Tree, Outlook]) -> bool:
         print(
             f"vuctl: nothing was committed: {_count(len(denied), 'path')} may not be changed by this user; "
             "name the others as PATH, or commit as a user who may",
+            file=sys.stderr,
+        )
+    fixed = next(
+        (tree for tree, of in found.items() if of.denied and tree.mount and tree.mount.readonly), None
+    )
+    if fixed is not None:
+        print(
+            f"vuctl: the view mounts {quoted(fixed.system)} read-only, and so nothing is written there: "
+            "`vuctl export` takes the changes out as an archive",
             file=sys.stderr,
         )
     if undecided:

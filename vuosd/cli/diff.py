@@ -10,6 +10,7 @@ from vuosd.cli.output import print_json
 from vuosd.cli.patches import print_patch, print_stat
 from vuosd.cli.status import as_json, print_names, print_status
 from vuosd.cli.trouble import recovered, trouble
+from vuosd.cli.upon import mounted
 from vuosd.layers import Tree, open_layer
 from vuosd.layers.changes import Change, Comparison
 from vuosd.layers.commit import recover
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _finish(name: str, store: bytes | None) -> None:
     """A commit that was cut short is completed or undone first: until then the layer is half of one."""
-    with open_layer(name, os.environ, store=store, unfinished=True) as layer:
+    with open_layer(name, os.environ, store=store, unfinished=True) as layer, mounted(layer, writes=True):
         recovered(layer, recover(layer))
 
 
@@ -51,10 +52,11 @@ def _run(arguments: argparse.Namespace) -> int:
     with open_layer(name, os.environ, store=store, reading=True) as layer:
         if busy := holder(layer.path):
             print(f"vuctl: layer {name} is {busy}: it may be changing", file=sys.stderr)
-        paths = Paths(layer.trees)
-        wanted = [paths.parse(os.fsencode(word)) for word in arguments.paths]
         some = False
         with ExitStack() as stack:
+            stack.enter_context(mounted(layer))
+            paths = Paths(layer.trees)
+            wanted = [paths.parse(os.fsencode(word)) for word in arguments.paths]
             found: list[tuple[Tree, list[Change]]] = []
             compared: list[tuple[Tree, Comparison, list[Change]]] = []
             for tree in layer.trees:

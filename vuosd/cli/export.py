@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from vuosd.cli.layer_arguments import add_store, store_argument
 from vuosd.cli.trouble import trouble
+from vuosd.cli.upon import mounted
 from vuosd.layers import Layer, LayerError, open_layer
 from vuosd.layers.archive import write
 from vuosd.layers.changes import Comparison
@@ -62,6 +63,7 @@ def _to_file(layer: Layer, path: bytes, *, alone: bool) -> None:
 
 def _write(layer: Layer, fd: int, *, alone: bool) -> None:
     with ExitStack() as stack:
+        stack.enter_context(mounted(layer))
         file = stack.enter_context(open(fd, "wb", closefd=False))
         trees = []
         for tree in layer.trees:

@@ -77,14 +77,14 @@ class Comparison:
     """
 
     def __init__(self, tree: Tree, *, whole: bool = True) -> None:
-        if tree.system:
+        if tree.system and not tree.hosts:
             text = "stands upon a file system, which only a view has mounted: there it can be looked at"
             raise LayerError(f"what the layer has at {name_of(tree.target)} {text} ({name_of(tree.system)})")
         self.tree = tree
         self.owner = os.stat(tree.directory).st_uid
         self._tops = 1 + (tree.parents if whole else 0)
         parents = [_level(path, os.path.dirname(path)) for path in tree.lowers[: tree.parents]]
-        host = [Level(Beneath(path), False) for path in tree.lowers[tree.parents :]]
+        host = [Level(Beneath(path), False) for path in tree.hosts]
         for number in range(len(host) - 1):
             host[number] = host[number]._replace(marked=True)
         self.stack = Stack([_level(tree.upper, tree.directory), *parents, *host])

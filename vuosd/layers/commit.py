@@ -54,7 +54,7 @@ def outlook(
     found = {}
     identity = secrets.token_hex(4)
     for tree in layer.trees:
-        if wanted is not None and len(tree.lowers) - tree.parents > 1:
+        if wanted is not None and len(tree.hosts) > 1:
             raise LayerError(
                 f"layer {layer.name} is over several trees, {name_of(tree.lowers[-1])} the last of them: "
                 "only all of it can be committed"
@@ -109,7 +109,9 @@ def commit(layer: Layer, found: Mapping[Tree, Outlook]) -> dict[bytes, str]:
         journal.note(layer.journal, go)
     except OSError as error:
         _undo(layer, plan)
-        where = name_of(os.fsencode(error.filename)) if error.filename is not None else "the new files"
+        where = "the new files"
+        if error.filename is not None:
+            where = name_of(_shown(layer, os.fsencode(error.filename)))
         raise LayerError(f"nothing was committed: cannot make {where} ready: {reason(error)}") from None
     return _complete(layer, journal.Entry(plan, go))
 
@@ -119,10 +121,39 @@ def recover(layer: Layer) -> Recovered | None:
     entry = journal.read(layer.journal, layer.name)
     if entry is None:
         return None
+    entry = journal.Entry(_as_mounted_now(layer, entry.plan), entry.go, entry.done)
     if entry.go is None:
         _undo(layer, entry.plan)
         return Recovered(False, {})
     return Recovered(True, _complete(layer, entry))
+
+
+def _as_mounted_now(layer: Layer, plan: Plan) -> Plan:
+    """What a view's file system is found at, and its device number, are others each time it is mounted."""
+    trees = {os.path.basename(tree.directory): tree for tree in layer.trees if tree.system}
+    plans = []
+    for of in plan.trees:
+        tree = trees.get(os.path.basename(of.directory))
+        if tree is not None and not tree.hosts:
+            text = f"a commit of layer {layer.name} was cut short, and what the layer has at"
+            upon = f"{name_of(tree.target)} stands upon {name_of(tree.system)}, which is not mounted"
+            raise LayerError(f"{text} {upon}: `vuctl commit {layer.name}` finishes it")
+        if tree is not None:
+            of = msgspec.structs.replace(of, root=tree.hosts[0])
+            device = os.stat(of.root).st_dev
+            for step in of.steps:
+                if step.before is not None:
+                    step.before = msgspec.structs.replace(step.before, dev=device)
+        plans.append(of)
+    return msgspec.structs.replace(plan, trees=plans)
+
+
+def _shown(layer: Layer, path: bytes) -> bytes:
+    """A path for a person: in a file system that is mounted for a command, the view's."""
+    for tree in layer.trees:
+        if tree.system and tree.hosts and path.startswith(tree.hosts[0] + b"/"):
+            return tree.target.rstrip(b"/") + path[len(tree.hosts[0]) :]
+    return path
 
 
 def _undo(layer: Layer, plan: Plan) -> None:
@@ -149,14 +180,16 @@ def _complete(layer: Layer, entry: journal.Entry) -> dict[bytes, str]:
         _clear(layer, plan, go, done)
         journal.end(layer.journal)
     except OSError as error:
-        where = f" ({os.fsdecode(error.filename)})" if error.filename is not None else ""
+        where = ""
+        if error.filename is not None:
+            where = f" ({os.fsdecode(_shown(layer, os.fsencode(error.filename)))})"
         raise LayerError(
             f"the commit of layer {layer.name} is not complete: {reason(error)}{where}; nothing is lost: "
             f"`vuctl commit {layer.name}` will complete it"
         ) from None
     found: dict[bytes, str] = {}
     for tree, reasons in zip(plan.trees, done.failed, strict=True):
-        found |= {os.path.join(tree.root, path): why for path, why in reasons.items()}
+        found |= {_shown(layer, os.path.join(tree.root, path)): why for path, why in reasons.items()}
     return found
 
 

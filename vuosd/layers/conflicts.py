@@ -2,7 +2,8 @@
 
 The book of origins has, of each object that the layer took the place of, type, mode, size, inode number and
 times. Where they are the same, so is the object. The time of the last status change alone does not count: a
-backup by hard links changes it of everything. Where a file was perhaps only touched, or put there anew, its
+backup by hard links changes it of everything. (Nor do the numbers of what a file system's server has: they
+may be others each time that it is mounted.) Where a file was perhaps only touched, or put there anew, its
 content decides: the same as the layer's is no conflict, as nothing would be lost.
 
 A path without a record: nothing was there. Only below a directory that was removed or made anew as a whole
@@ -29,6 +30,7 @@ class Judge:
     def __init__(self, comparison: Comparison, books: Books, created: int) -> None:
         self._comparison, self._books, self._created = comparison, books, created
         self._stack = comparison.stack
+        self._numbered = not comparison.tree.system
 
     def origin(self, path: bytes) -> Origin | None:
         """What the oldest layer that changed it has noted."""
@@ -66,7 +68,7 @@ class Judge:
                 ("inode", (origin.dev, origin.ino), (now.st_dev, now.st_ino)),
                 ("mode", origin.mode, now.st_mode),
             )
-            if one != other
+            if one != other and (name != "inode" or self._numbered)
         ]
         if not differences or self._same(new, now, (level, change.path)):
             return None

@@ -17,15 +17,29 @@ read it.
 FILE = b"layer.json"
 
 
+class System(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a file system is mounted, as by `vumount -t TYPE -o OPTIONS SOURCE`; a source that is a path is
+    absolute. `directory`: what a tree stands upon in it, relative to its root; `readonly`: so it is mounted.
+    """
+
+    type: str
+    source: str
+    options: str = ""
+    directory: str = "."
+    readonly: bool = False
+
+
 class TreeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One tree. `directory`: its name in the layer; `lower`: host paths, topmost first; none where it stands
-    upon what only a view has mounted, which `system` names ("ext4 of /home/ada/disk.img").
+    upon what only a view has mounted, which `system` names ("ext4 of /home/ada/disk.img"); `mount`: how that
+    can be mounted without the view, None where it is not known.
     """
 
     directory: str
     target: str
     lower: tuple[str, ...]
     system: str = ""
+    mount: System | None = None
 
     @property
     def lowers(self) -> tuple[bytes, ...]:
@@ -43,8 +57,14 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     ephemeral: bool = False
 
 
-def tree_record(number: int, target: bytes, lowers: tuple[bytes, ...], system: bytes = b"") -> TreeRecord:
-    return TreeRecord(str(number), json_text(target), tuple(map(json_text, lowers)), json_text(system))
+def tree_record(
+    number: int,
+    target: bytes,
+    lowers: tuple[bytes, ...],
+    system: bytes = b"",
+    mount: System | None = None,
+) -> TreeRecord:
+    return TreeRecord(str(number), json_text(target), tuple(map(json_text, lowers)), json_text(system), mount)
 
 
 def format_of(trees: Iterable[TreeRecord]) -> int:

@@ -15,10 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
+import msgspec
+
 from vuosd.layers import lock, overlay, places, record
 from vuosd.layers.errors import LayerError, name_of, reason
 from vuosd.layers.quoting import json_path
-from vuosd.layers.record import Record
+from vuosd.layers.record import Record, System
 from vuosd.layers.remove import remove_tree
 
 JOURNAL = b"journal"
@@ -33,7 +35,9 @@ class Tree(NamedTuple):
     lowers: what is below the changed tree, topmost first: the parents' changed trees, then the host's
     directory: where it is kept, absolute
     parents: how many of `lowers` are changed trees of parents
-    system: what only a view has mounted and the tree stands upon; then there are no host's
+    system: what only a view has mounted and the tree stands upon; then there are no host's, but while it is
+    mounted for a command (cli/upon.py), which is one
+    mount: how that can be done, None where it is not known
     """
 
     target: bytes
@@ -41,6 +45,12 @@ class Tree(NamedTuple):
     directory: bytes
     parents: int = 0
     system: bytes = b""
+    mount: System | None = None
+
+    @property
+    def hosts(self) -> tuple[bytes, ...]:
+        """What is below all layers."""
+        return self.lowers[self.parents :]
 
     @property
     def upper(self) -> bytes:
@@ -77,6 +87,18 @@ class Layer:
     def journal(self) -> bytes:
         return os.path.join(self.path, JOURNAL)
 
+    def note(self, mounts: Mapping[bytes, System | None]) -> None:
+        """How what trees stand upon is mounted now, by target: the record has it from now on. OSError."""
+        trees = tuple(
+            msgspec.structs.replace(tree, mount=mounts[target])
+            if tree.system and (target := json_path(tree.target)) in mounts
+            else tree
+            for tree in self.record.trees
+        )
+        if trees != self.record.trees:
+            self.record = msgspec.structs.replace(self.record, trees=trees)
+            record.write(self.path, self.record)
+
     def close(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
@@ -99,24 +121,27 @@ def create(
     store: bytes | None = None,
     ephemeral: bool = False,
     apart: Sequence[bytes] = (),
-    systems: Mapping[bytes, bytes] | None = None,
+    systems: Mapping[bytes, tuple[bytes, System | None]] | None = None,
 ) -> Layer:
     """A new layer, locked: for each (target, host paths topmost first) an empty changed tree.
 
     apart: host paths that the view keeps out of the layer; a store below one of them is not inside its tree.
-    systems: by target, the names of what trees without a host path stand upon.
+    systems: by target, what trees without a host path stand upon: its name, and how it is mounted.
     LayerError: there is one of that name, or it cannot be made there.
     """
     upon = systems or {}
     records = tuple(
-        record.tree_record(n, target, tuple(lowers), upon.get(target, b""))
+        record.tree_record(n, target, tuple(lowers), *upon.get(target, (b"", None)))
         for n, (target, lowers) in enumerate(trees)
     )
     made_as = Record(record.format_of(records), name, time.time_ns(), None, records, ephemeral)
-    return _create(made_as, places.store_of(env, store), apart)
+    return _create(
+        made_as, places.store_of(env, store), apart, [next(iter(lowers), None) for _, lowers in trees]
+    )
 
 
-def _create(made_as: Record, store: bytes, apart: Sequence[bytes]) -> Layer:
+def _create(made_as: Record, store: bytes, apart: Sequence[bytes], below: Sequence[bytes | None]) -> Layer:
+    """`below`: of each tree, what shows where it changes nothing."""
     encoded = places.check_name(made_as.name)
     path = os.path.join(store, encoded)
     for tree in made_as.trees:
@@ -136,8 +161,8 @@ def _create(made_as: Record, store: bytes, apart: Sequence[bytes]) -> Layer:
     except OSError as error:
         raise LayerError(f"cannot make layer {made_as.name} in {name_of(store)}: {reason(error)}") from None
     try:
-        for tree in made_as.trees:
-            _make_tree(os.path.join(new, os.fsencode(tree.directory)), next(iter(tree.lowers), None))
+        for tree, stands_for in zip(made_as.trees, below, strict=True):
+            _make_tree(os.path.join(new, os.fsencode(tree.directory)), stands_for)
         record.write(new, made_as)
         os.rename(new, path)  # never replaces a layer: those are directories that are not empty
         record.sync_directory(store)
@@ -296,7 +321,8 @@ def _trees(path: bytes, made_as: Record, ancestors: Sequence[tuple[bytes, Record
         above = tuple(os.path.join(parent, directory, b"upper") for parent, _ in ancestors)
         lowers = above + tree.lowers
         place = os.path.join(path, directory)
-        trees.append(Tree(json_path(tree.target), lowers, place, len(above), json_path(tree.system)))
+        system = json_path(tree.system)
+        trees.append(Tree(json_path(tree.target), lowers, place, len(above), system, tree.mount))
     return tuple(trees)
 
 
@@ -313,11 +339,12 @@ def branch(parent: str, name: str, env: Mapping[str, str], *, store: bytes | Non
             raise LayerError(f"layer {parent}: more than {DEEPEST} branches upon one another")
         from vuosd.layers.adopt import adopt
 
-        for tree in _trees(path, below, _ancestors(below, place)):
+        trees = _trees(path, below, _ancestors(below, place))
+        for tree in trees:
             adopt(tree, below.created)
         # Where it lies was judged when the parent was made: it is the same store.
         made_as = Record(below.format, name, time.time_ns(), parent, below.trees)
-        _create(made_as, place, [b"/"]).close()
+        _create(made_as, place, [b"/"], [tree.upper for tree in trees]).close()
     finally:
         os.close(fd)
 

@@ -13,7 +13,7 @@ STORE SENTENCE` or `same NAME STORE`, all of it NUL-separated.
 import os
 import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vuosd.layers import Layer, LayerError, Tree, create, open_layer, places
 from vuosd.layers.adopt import adopt
@@ -22,8 +22,11 @@ from vuosd.layers.quoting import quoted
 from vuosd.supervisor.log import log
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.scratch import Scratch, Sized, remove_tree
-from vuosd.supervisor.stacks import system_of
+from vuosd.supervisor.stacks import mount_of, system_of
 from vuosd.views import Entry, Kind, Layering
+
+if TYPE_CHECKING:
+    from vuosd.layers.record import System
 
 _MOST_COMPARED = 2000
 _MOST_READ = 64 << 20
@@ -47,6 +50,8 @@ class Layers:
         self._held: list[_Held] = []
         self._ephemerals = 0
         self._resumed: _Held | None = None
+        self._systems: dict[bytes, System | None] = {}
+        """By target of a COW, how what it is upon is mounted."""
 
     def place(self, store: bytes | None) -> bytes:
         """The directory that layers are in."""
@@ -65,6 +70,10 @@ class Layers:
         be; else of a new one, called after the command. SizeUnavailable.
         """
         groups: dict[Layering, list[Entry]] = {}
+        entries = tuple(entries)
+        self._systems = {
+            entry.target: mount_of(entry, entries) for entry in entries if entry.upon is not None
+        }
         for entry in entries:
             how = entry.layering or Layering()
             if entry.kind is Kind.COW and entry.size is not None and how.ephemeral:
@@ -73,13 +82,13 @@ class Layers:
                 groups.setdefault(Layering(store=how.store, ephemeral=how.ephemeral), []).append(entry)
         for how, group in groups.items():
             if self._resumed and how == Layering(store=self._resumed.store or None):
-                _compare(self._resumed, group)
+                self._go_on(self._resumed, group)
             elif how.ephemeral:
                 self._ephemeral(how.store, group)
             elif name is None:
                 self._new(how.store, group, command)
             elif os.path.lexists(os.path.join(self.place(how.store), os.fsencode(name))):
-                _compare(self._open(name, how.store), group)
+                self._go_on(self._open(name, how.store), group)
             else:
                 self._make(name, how.store, group)
 
@@ -119,7 +128,11 @@ class Layers:
         self, name: str, store: bytes | None, entries: Sequence[Entry], *, ephemeral: bool = False
     ) -> _Held:
         trees = [(entry.target, entry.sources) for entry in entries]
-        systems = {entry.target: system_of(entry) for entry in entries if entry.upon is not None}
+        systems = {
+            entry.target: (system_of(entry), self._systems.get(entry.target))
+            for entry in entries
+            if entry.upon is not None
+        }
         # The view does not show it; only one that somebody has chosen to lie in the tree is a mistake.
         apart = [b"/"] if store is None or ephemeral else []
         try:
@@ -129,6 +142,15 @@ class Layers:
         except LayerError as error:
             raise Refused(f"vuosd: {error}") from None
         return self._hold(layer, store, fresh=True, ephemeral=ephemeral)
+
+    def _go_on(self, held: _Held, entries: Sequence[Entry]) -> None:
+        """A layer that was there before. Refused unless it is of what the view shows."""
+        _compare(held, entries)
+        upon = {entry.target: self._systems.get(entry.target) for entry in entries if entry.upon is not None}
+        try:
+            held.layer.note(upon)
+        except OSError as error:
+            raise Refused(f"vuosd: layer {held.layer.name} cannot be written: {error.strerror}") from None
 
     def _new(self, store: bytes | None, entries: Sequence[Entry], command: bytes) -> None:
         place = self.place(store)
@@ -167,9 +189,12 @@ class Layers:
         }
         self._held[-1] = held._replace(path=path, trees=trees)
 
-    def add(self, entry: Entry, name: str | None) -> None:
-        """The same as `give`, for one COW that comes while the session runs."""
+    def add(self, entry: Entry, name: str | None, upon: "System | None" = None) -> None:
+        """The same as `give`, for one COW that comes while the session runs. `upon`: how what it is upon is
+        mounted.
+        """
         how = entry.layering or Layering()
+        self._systems[entry.target] = upon
         if how.ephemeral:
             self._ephemeral(how.store, [entry])
         elif name is None:
@@ -177,7 +202,7 @@ class Layers:
         elif os.path.lexists(os.path.join(self.place(how.store), os.fsencode(name))):
             self._open(name, how.store)
             try:
-                _compare(self._held[-1], [entry])
+                self._go_on(self._held[-1], [entry])
             except Refused:
                 self._held.pop().layer.close()
                 raise
@@ -297,8 +322,9 @@ def _sentence(held: _Held, changed: _Count) -> bytes:
     # `vuctl diff` shows both; what the parent holds is not this run's.
     parent = held.layer.parent
     upon = "" if parent is None else f" upon those of its parent {quoted(os.fsencode(parent))}"
-    # Upon a file system it can be compared with nothing that is there now.
-    compared = "" if any(tree.system for tree in held.trees.values()) else f"diff {name} | commit {name} | "
+    # What nobody knows how to mount it can be compared with in the view alone.
+    unknown = any(tree.system and tree.mount is None for tree in held.layer.record.trees)
+    compared = "" if unknown else f"diff {name} | commit {name} | "
     kept = f"changes kept in layer {quoted(os.fsencode(held.layer.name))}: {changed}{upon}"
     return os.fsencode(f"{kept}; vuctl {compared}drop {name}")
 

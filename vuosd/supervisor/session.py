@@ -132,6 +132,7 @@ class Session:
         below: Below | None = None,
         *,
         first: bool = False,
+        locked: bool = False,
         wire: int = 0,
         within: bytes = b"",
     ) -> int:
@@ -144,6 +145,7 @@ class Session:
         space: the mount namespace, whose members they are. below: what comes with it, and goes with it.
         first: it is an entry of the namespace's view, made before there is a member: it covers what is
         mounted at and below its target, and nobody has been beneath it.
+        locked: it comes with each later bind of what lies around it, and who was beneath it is there no more.
         within: what it shows lies in an entry of several trees, at this view path of namespace below.space;
         entry.kind: COW, and no source.
         wire: the number of a wire mount of which this shows all or a part, elsewhere or in another way;
@@ -160,6 +162,7 @@ class Session:
             (lib.VU_ENTRY_READONLY if entry.readonly else 0)
             | (lib.VU_ENTRY_SERVED if entry.served else 0)
             | (lib.VU_ENTRY_FIRST | lib.VU_ENTRY_COVERS if first else 0)
+            | (lib.VU_ENTRY_LOCKED if locked else 0)
             | (lib.VU_ENTRY_ALL if below is not None and below.all else 0)
         )
         options.source_path, options.type, options.name, options.options = texts
@@ -170,6 +173,13 @@ class Session:
         options.below = beneath
         options.origin = below.space if below is not None else 0
         return self._call(lib.vu_session_mount, options)
+
+    def conceal(self, path: bytes) -> None:
+        """Hide a directory of the machine, by its real path, wherever the session shows it, and whatever is
+        bound from there later; who is in it is there no more. OSError.
+        """
+        host = ffi.new("char[]", path)
+        self._call(lib.vu_session_conceal, host)
 
     def unmount(self, number: int, space: int = 0) -> bool:
         """Take the mount away; what lay below it shows again. The members that have something of it open, or

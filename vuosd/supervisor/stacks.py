@@ -18,6 +18,7 @@ from vuosd.views.table import host_paths, is_below, lookup, prefixes
 
 if TYPE_CHECKING:
     from vuosd.layers import Tree
+    from vuosd.layers.record import System
     from vuosd.supervisor.held import Layers
 
 STACKS = (Kind.COW, Kind.MERGE)
@@ -119,6 +120,29 @@ def system_of(entry: Entry) -> bytes:
     served = entry.upon.served if entry.upon is not None else None
     assert served is not None
     return os.fsencode(f"{served.type} of ") + (served.path or os.fsencode(served.source) or b"nothing")
+
+
+def mount_of(entry: Entry, entries: Iterable[Entry]) -> "System | None":
+    """How what a COW of a profile is upon can be mounted without the view; None where that is not to be had:
+    from what a cow shows, and as nothing but a module knows.
+    """
+    from vuosd.layers.record import System
+    from vuosd.supervisor.mounting.errors import MountError
+    from vuosd.supervisor.mounting.options import MS_RDONLY
+    from vuosd.supervisor.mounting.profile import wanted
+
+    assert entry.upon is not None
+    try:
+        how = wanted(entry.upon)
+    except MountError:
+        return None  # which who mounts it says
+    path = os.path.realpath(os.fsencode(how.path)) if how.path else b""
+    shows = lookup({other.target: other for other in entries}, path) if path.startswith(b"/") else None
+    if shows is not None and shows.kind is Kind.COW:
+        return None
+    directory = os.path.relpath(entry.target, entry.upon.target)
+    readonly = bool(how.flags & MS_RDONLY)
+    return System(how.type, how.path, how.data, os.fsdecode(directory), readonly)
 
 
 def with_handles(stack: Stacked, scratch: Scratch) -> Stacked:

@@ -107,6 +107,8 @@ enum {
 	VU_ENTRY_COVERS = 8, /* … what is mounted at and below its target is gone */
 	VU_ENTRY_ALL = 16, /* … `below` also has what has been mounted at run time */
 	VU_ENTRY_FROZEN = 32, /* … what comes with it is read-only */
+	VU_ENTRY_LOCKED =
+		64, /* … it comes with each bind of what lies around it, and nobody goes on to be beneath it */
 };
 
 enum {
@@ -263,6 +265,8 @@ int vu_session_mount(vu_session *session, const struct vu_mount_options *options
  */
 int vu_session_mount_stack(vu_session *session, const struct vu_stack_options *options,
 			   const struct vu_mount_options *how);
+/* Hides a directory of the host, by its canonical path, wherever the session shows it now. 0 or -errno. */
+int vu_session_conceal(vu_session *session, const char *host);
 /*
  * Takes it away, whatever lies over it. 0: its descriptor is closed; 1: calls are under way that still use it, and the last
  * of them closes it. -EINVAL: there is no such mount.

@@ -36,7 +36,7 @@ static int add_below(struct vu_namespace *names, const struct vu_table *now, con
 		struct vu_spot spot;
 		vu_table_find(now, mount->target, &spot);
 		if (spot.mount != mount || mount->target_length <= head || !lies_at(mount->target, options->below) ||
-		    (mount->late && !(options->flags & VU_ENTRY_ALL)))
+		    (mount->late && !mount->locked && !(options->flags & VU_ENTRY_ALL)))
 			continue;
 		char target[VU_TEXT];
 		if (change->add->target_length + mount->target_length - head >= sizeof target)
@@ -92,6 +92,12 @@ static struct vu_table *changed(struct vu_namespace *names, unsigned space, cons
 	table->detached = now->detached || (omit && omit->private);
 	table->claims = now->claims;
 	return table;
+}
+
+struct vu_table *vu_namespace_with(struct vu_namespace *names, unsigned space, struct vu_mount *mount)
+{
+	static const struct vu_mount_options plain;
+	return changed(names, space, &(struct change){ .add = mount, .options = &plain });
 }
 
 /* For all namespaces: modules are the session's. */
@@ -260,6 +266,7 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 	    set_text(&mount->options, options->options) < 0)
 		return -ENOMEM;
 	mount->late = !(options->flags & VU_ENTRY_FIRST);
+	mount->locked = options->flags & VU_ENTRY_LOCKED;
 	mount->served = options->flags & VU_ENTRY_SERVED;
 	mount->private = !hides && is_private(options->source, options->source_path);
 	if ((mount->stack = stack)) {

@@ -288,7 +288,8 @@ static const struct vu_mount *mount_before(const struct vu_table *table, unsigne
 	const struct vu_mount *best = NULL;
 	for (unsigned i = 0; i < table->count; i++) {
 		const struct vu_mount *mount = table->mounts[i];
-		if ((!mount->late || mount->index <= last) && starts_with(view, mount->target, mount->target_length) &&
+		if ((!mount->late || mount->locked || mount->index <= last) &&
+		    starts_with(view, mount->target, mount->target_length) &&
 		    (!best || mount->target_length >= best->target_length))
 			best = mount;
 	}
@@ -300,7 +301,7 @@ size_t vu_table_cover(const struct vu_table *table, const struct vu_mount *mount
 	size_t least = SIZE_MAX;
 	for (unsigned i = 0; i < table->count; i++) {
 		const struct vu_mount *cover = table->mounts[i];
-		if (cover->late && cover->index > mount->index && cover->target_length < least &&
+		if (cover->late && !cover->locked && cover->index > mount->index && cover->target_length < least &&
 		    starts_with(view, cover->target, cover->target_length))
 			least = cover->target_length;
 	}

@@ -53,6 +53,7 @@ struct vu_mount {
 	bool identity; /* source and target are the same text: natively the same object */
 	bool served; /* by a process, which may take its time and may be one of the view's own */
 	bool late; /* mounted while the session runs */
+	bool locked; /* … and yet treated as if it had been there from the start */
 	bool private; /* its source lies in another mount namespace: in ours that path is another object */
 	int fd; /* O_PATH of the source; -1 for VU_HIDE */
 	unsigned index; /* ascending in a table, and never used again */
@@ -191,6 +192,8 @@ int vu_namespace_settle_wired(struct vu_namespace *names, int number, struct vu_
 void vu_namespace_settled_wired(struct vu_namespace *names, struct vu_wired *wired);
 /* The same, and from the mount; -EBUSY also while it is being settled. */
 int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wired **wired);
+/* namespace_change.c: the published version with this on top, to be published; NULL with errno. The lock is held. */
+struct vu_table *vu_namespace_with(struct vu_namespace *names, unsigned space, struct vu_mount *mount);
 /* claims.c: a version with these claims in place of others; they are the namespace's then. */
 int vu_namespace_claim(struct vu_namespace *names, struct vu_claims *claims);
 /* To look at it; NULL: there is none. Else the namespace is locked until it is released. */

@@ -38,12 +38,14 @@ class Engine(Protocol):
         space: int = 0,
         below: Below | None = None,
         *,
+        locked: bool = False,
         wire: int = 0,
         within: bytes = b"",
     ) -> int: ...
     def mount_stack(
         self, stack: Stacked, space: int = 0, below: Below | None = None, *, served: bool = False
     ) -> int: ...
+    def conceal(self, path: bytes) -> None: ...
     def unmount(self, number: int, space: int = 0) -> bool: ...
     def mount_wire(self, wire: Wired, space: int = 0) -> int: ...
     def settle_wire(self, number: int) -> list[Lost]: ...
@@ -66,9 +68,15 @@ class Table:
         self.flights = engine.flights
 
     def mount(
-        self, entry: Placed, below: Below | None = None, *, wire: int = 0, within: bytes = b""
+        self,
+        entry: Placed,
+        below: Below | None = None,
+        *,
+        locked: bool = False,
+        wire: int = 0,
+        within: bytes = b"",
     ) -> int:
-        return self._engine.mount(entry, self._space, below, wire=wire, within=within)
+        return self._engine.mount(entry, self._space, below, locked=locked, wire=wire, within=within)
 
     def mount_stack(self, stack: Stacked, below: Below | None = None, *, served: bool = False) -> int:
         return self._engine.mount_stack(stack, self._space, below, served=served)

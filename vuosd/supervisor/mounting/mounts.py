@@ -62,8 +62,6 @@ class Mounts:
         self._come = trio.Event()
         self._left: deque[tuple[bytes, users.Process]] = deque(maxlen=_REMEMBERED)
         """What servers of the view have served by wire, and do no more."""
-        self.hidden: set[bytes] = set(like.hidden) if like is not None else set()
-        """Where the view has shown the stores of layers."""
         self.held: list[Mount] = list(like.held) if like is not None else []
         """By wire: what entries of a nested view show, which serves as long as that lives."""
         family.spaces[space] = self

@@ -15,6 +15,7 @@ from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import UNREAL, Mount, Wanted
 from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.values import Placed, Stacked
+from vuosd.views.table import fold
 
 if TYPE_CHECKING:
     from vuosd.supervisor.worker import Running
@@ -40,6 +41,8 @@ class Outside:
                     raise MountError(errno.EOPNOTSUPP, text)
                 return {"mount": (await self.mount(question)).about()}
             mounts = self._meant(question.get("state", 0))
+            if question["ask"] == "below":
+                return self.below(_absolute(question["target"]))
             if question["ask"] == "umount":
                 await mounts.unmount(_absolute(question["target"]), question["flags"])
                 return {}
@@ -63,6 +66,15 @@ class Outside:
         """
         waiting, oldest = self.mounts.waiting(mount)
         return {**mount.about(), "waiting": waiting, "oldest": oldest}
+
+    def below(self, target: bytes) -> dict[str, int]:
+        """Where the lowest tree of a cow is to be had, for `vuctl diff`: a descriptor of this process."""
+        mount = next(
+            (mount for mount in reversed(self.mounts.all()) if mount.stack and mount.target == target), None
+        )
+        if mount is None or mount.stack is None:
+            raise MountError(errno.EINVAL, f"{os.fsdecode(target)} is not a cow any more")
+        return {"process": os.getpid(), "descriptor": mount.stack.descriptors[-1]}
 
     async def mount(self, question: dict[str, Any]) -> Mount:
         flags, words = options.parse(options.split(question["options"]), question["flags"])
@@ -91,10 +103,36 @@ class Outside:
         except OSError as error:
             raise from_os(error, question["source"]) from None
         try:
-            given = stacking.Given(question["source"], fd)
+            view = await trio.to_thread.run_sync(self._shown_at, fd)
+            given = stacking.Given(question["source"], fd, view)
             return await self.stacking.mount(self.mounts, question["type"], given, target, flags, words)
         finally:
             os.close(fd)
+
+    def _shown_at(self, fd: int) -> bytes | None:
+        """A path by which the view shows a directory of the machine; None: by none. What is hidden below it
+        there stays hidden wherever it is shown as well.
+        """
+        real = os.readlink(b"/proc/self/fd/%d" % fd)
+        view = self.running.prepared.view
+        table = fold(view.entries)[0] if view is not None else {}
+        paths = [real]
+        for target, entry in table.items():
+            for source in map(os.path.realpath, entry.sources):
+                if _below(real, source):
+                    paths.append(target.rstrip(b"/") + real[len(source.rstrip(b"/")) :])
+        return next((path for path in paths if self._is(path, fd)), None)
+
+    def _is(self, path: bytes, fd: int) -> bool:
+        """Whether the view has the directory at a path, which may be one of several trees there."""
+        try:
+            found = self.running.session.look(path)
+        except OSError:
+            return False
+        try:
+            return found.special or os.path.samestat(os.fstat(found.fd), os.fstat(fd))
+        finally:
+            os.close(found.fd)
 
     async def directory(self, target: bytes) -> bool:
         """Whether the view has a directory at a path, rather than a file; MountError when it has

@@ -20,9 +20,9 @@ from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.values import Below, Placed
 from vuosd.views import Entry, Kind, Layering, Served
-from vuosd.views.table import fold
 
 if TYPE_CHECKING:
+    from vuosd.layers.record import System
     from vuosd.supervisor.held import Layers
     from vuosd.supervisor.worker import Running
 
@@ -89,13 +89,14 @@ class Stacking:
     ) -> Mount:
         """MountError."""
         how = parse(words)
-        entry = self._entry(mounts, kind, given, target, flags, how)
+        entry, system = self._entry(mounts, kind, given, target, flags, how)
         async with self._changing:
-            return await trio.to_thread.run_sync(self._mount, mounts, given, entry, how.layer)
+            return await trio.to_thread.run_sync(self._mount, mounts, given, entry, how.layer, system)
 
     def _entry(
         self, mounts: Mounts, kind: str, given: Given, target: bytes, flags: int, how: _Words
-    ) -> Entry:
+    ) -> "tuple[Entry, System | None]":
+        """What it is, and how what it is upon can be mounted without the view."""
         if not stat.S_ISDIR(os.stat(given.fd).st_mode):
             raise MountError(errno.ENOTDIR, f"{given.source} is no directory")
         real = os.readlink(b"/proc/self/fd/%d" % given.fd)
@@ -113,24 +114,27 @@ class Stacking:
         scratch = mounts.scratch.path
         private = scratch is not None and real.startswith(os.path.realpath(scratch) + b"/")
         if system is None and not private and _same(real, given.fd):
-            return Entry(Kind.COW, target, real, readonly=readonly, layering=layering)
+            return Entry(Kind.COW, target, real, readonly=readonly, layering=layering), None
         if system is None and not how.ephemeral:
             text = f"{given.source} does not outlive the session: -o ephemeral"
             raise MountError(errno.EINVAL, text)
         served = Served(system.type, system.source, b"", "") if system else Served("tmpfs", "", b"", "")
         upon = Entry(Kind.FILESYSTEM, target, served=served)
-        return Entry(Kind.COW, entry.target, readonly=readonly, layering=layering, upon=upon)
+        entry = Entry(Kind.COW, entry.target, readonly=readonly, layering=layering, upon=upon)
+        return entry, _how(system, real) if system else None
 
-    def _mount(self, mounts: Mounts, given: Given, entry: Entry, name: str | None) -> Mount:
+    def _mount(
+        self, mounts: Mounts, given: Given, entry: Entry, name: str | None, system: "System | None"
+    ) -> Mount:
         layers = self._layers()
         try:
-            layers.add(entry, name)
+            layers.add(entry, name, system)
         except Refused as refused:
             raise MountError(errno.EINVAL, str(refused).removeprefix("vuosd: ")) from None
         upon = (b"/proc/self/fd/%d" % given.fd,) if entry.upon is not None else ()
         below = Below(given.view, mounts.space, frozen=True) if given.view is not None else None
         try:
-            within = self._hide(mounts, layers, entry)
+            within = self._hide(layers, entry)
             for path in upon:
                 layers.stand(entry.target, path)
             stack = stacks.with_handles(stacks.stacked(entry, layers, upon), mounts.scratch)
@@ -143,7 +147,7 @@ class Stacking:
                 raise from_os(error, os.fsdecode(entry.target)) from None
             raise
         mount.source = given.source
-        numbers = [mounts.table.mount(_hidden(path)) for path in within]
+        numbers = [mounts.table.mount(_hidden(path), locked=True) for path in within]
 
         def ends() -> None:
             for number in numbers:
@@ -164,19 +168,28 @@ class Stacking:
         assert running.prepared.layers is not None
         return running.prepared.layers
 
-    def _hide(self, mounts: Mounts, layers: "Layers", entry: Entry) -> list[bytes]:
+    def _hide(self, layers: "Layers", entry: Entry) -> list[bytes]:
         """What is in a layer is seen, and changed, through the engine alone. The places of its store in what
         the cow is of, which are to be hidden with it. Refused.
         """
-        view = self.running.prepared.view
-        table = fold(view.entries)[0] if view is not None else {}
         store = os.path.realpath(layers.place(entry.layering.store if entry.layering else None))
         within = [path for path in stacks.names_of(store, {entry.target: entry}) if path != store]
-        for path in stacks.names_of(store, table):
-            if path not in mounts.hidden:
-                mounts.table.mount(_hidden(path))
-                mounts.hidden.add(path)
+        self.running.session.conceal(store)
         return within
+
+
+def _how(mount: Mount, real: bytes) -> "System | None":
+    """`real`: a directory of it. None for what was not mounted by a server of ours, or is of something else
+    than the machine's.
+    """
+    from vuosd.layers.record import System
+
+    wanted = mount.wanted
+    if wanted is None or mount.module or mount.within:
+        return None
+    path = next((os.readlink(f"/proc/self/fd/{fd}") for fd in wanted.fds.values()), wanted.path)
+    directory = os.fsdecode(os.path.relpath(real, mount.path))
+    return System(wanted.type, path, wanted.data, directory, bool(wanted.flags & options.MS_RDONLY))
 
 
 def _hidden(path: bytes) -> Placed:
