@@ -1,6 +1,7 @@
 """Wire mounts in a view: a libfuse 3 server that shows a directory, and programs that use it as any."""
 
 import errno
+import mmap
 import os
 import shlex
 import shutil
@@ -63,7 +64,7 @@ def place(user: Any) -> Place:
 
 
 def begin(
-    session: Session, mirror: Path, place: Place, *options: str, deadline: float = 20
+    session: Session, mirror: Path, place: Place, *options: str, deadline: float = 20, fixed: bool = False
 ) -> tuple[int, subprocess.Popen[bytes]]:
     """The number of a mount, and its server."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -72,16 +73,28 @@ def begin(
     theirs.close()
     cache = os.open(place.cache, os.O_RDONLY | os.O_DIRECTORY)
     number = session.mount_wire(
-        Wired(os.fsencode(place.target), ours.detach(), cache, deadline=deadline, type=b"fuse.mirror")
+        Wired(
+            os.fsencode(place.target),
+            ours.detach(),
+            cache,
+            deadline=deadline,
+            type=b"fuse.mirror",
+            fixed=fixed,
+        )
     )
     return number, server
 
 
 @contextmanager
 def served(
-    session: Session, mirror: Path, place: Place, *options: str, deadline: float = 20
+    session: Session,
+    mirror: Path,
+    place: Place,
+    *options: str,
+    deadline: float = 20,
+    fixed: bool = False,
 ) -> Iterator[Any]:
-    number, server = begin(session, mirror, place, *options, deadline=deadline)
+    number, server = begin(session, mirror, place, *options, deadline=deadline, fixed=fixed)
     try:
         yield number, server
     finally:
@@ -645,14 +658,71 @@ def test_image(place: Place, user: Any) -> None:
     assert (names, out.split(), error) == (10, [*expected.split(), "300"], errno.EROFS)
 
 
-def test_a_cache_that_is_full(mirror: Path) -> None:
-    """A file that does not fit is ENOSPC, with a sentence in the log, and leaves room for others; holes take
-    none, at the second time neither.
-    """
+@pytest.fixture
+def small() -> Iterator[Place]:
+    """A cache of 4 MiB."""
     place = Place(None)
     scratch = Scratch(members.new_session())
     (full,) = scratch.mount([Sized(scratch.make(0o700), 4 << 20, 0o700)])
     place.cache = Path(f"/proc/self/fd/{full}")
+    yield place
+    os.close(full)
+    scratch.remove()
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["changes", "fixed"])
+def test_what_nobody_has_open_makes_room(mirror: Path, small: Place, fixed: bool) -> None:
+    """What was opened longest ago goes first; not what somebody has open, maps, or has written to."""
+    place = small
+    data = {name: name.encode() * (1200 << 10) for name in "abcde"}
+    for name, content in data.items():
+        (place.source / name).write_bytes(content)
+    there, done = os.pipe(), os.pipe()
+
+    def attend(session: Session) -> None:
+        with served(session, mirror, place, fixed=fixed):
+            os.write(there[1], b"x")
+            os.read(done[0], 1)
+
+    def kept() -> str:
+        return "".join(name for name in data if os.stat(place.target / name).st_blocks)
+
+    def read(name: str) -> str:
+        assert (place.target / name).read_bytes() == data[name]
+        return kept()
+
+    def target() -> Any:
+        os.read(there[0], 1)
+        try:
+            with open(place.target / "a", "rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            said = [read(name) for name in "bcbdeb"]
+            assert mapped[:] == data["a"]
+            mapped.close()
+            said += [read("c")]
+            if not fixed:
+                with open(place.target / "e", "r+b") as file:
+                    file.write(b"E")
+                    file.flush()
+                    said += [read(name) for name in "abcd"]
+        finally:
+            os.write(done[1], b"x")
+        return said
+
+    said = run(target, View(mounts=True), attend=attend)
+    assert said[:7] == ["ab", "abc", "abc", "abd", "ade", "abe", "bce"]
+    if not fixed:
+        assert all("e" in names for names in said[7:])
+        assert (place.source / "e").read_bytes() == b"E" + data["e"][1:]
+    for fd in (*there, *done):
+        os.close(fd)
+
+
+def test_a_cache_that_is_full(mirror: Path, small: Place) -> None:
+    """A file that does not fit is ENOSPC, with a sentence in the log, and leaves room for others; holes take
+    none, at the second time neither.
+    """
+    place = small
     (place.source / "big").write_bytes(b"x" * (6 << 20))
     (place.source / "small").write_bytes(b"y" * (3 << 20))
     with open(place.source / "sparse", "wb") as file:
@@ -696,7 +766,5 @@ def test_a_cache_that_is_full(mirror: Path) -> None:
         result = run(target, View(mounts=True), attend=attend)
         assert result == [errno.ENOSPC, b"yyy", errno.ENOSPC, b"one", b"two"]
     finally:
-        os.close(full)
-        scratch.remove()
         for fd in (*there, *done):
             os.close(fd)

@@ -4,11 +4,12 @@
  * notices in between. Four threads use the mount meanwhile. What must hold: nothing is read or written that is not ours
  * (the sanitizers), nobody waits for ever, no anchor lies outside of the cache, and at the end the cache is empty.
  */
-#include "wire.h"
+#include "wire_inside.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -203,6 +204,29 @@ static void use_file(struct dice *dice, const char *path, const struct vu_fuse_c
 	close(fd);
 }
 
+/* It is another mount's root for a while. */
+static void use_root(struct dice *dice, const char *path, const struct vu_fuse_caller *caller)
+{
+	char below[PATH_MAX];
+	struct vu_wire_node *node;
+	int fd = openat(tree, *path ? path : ".", O_PATH | O_NOFOLLOW);
+	if (fd >= 0 && !vu_wire_hold(wire, path, fd, &node)) {
+		for (uint64_t left = draw(dice, 4); left; left--)
+			if (!vu_wire_below(wire, node, draw(dice, 2) ? "a" : "", below))
+				vu_wire_prepare(wire, caller, below, VU_WIRE_LIST);
+		vu_wire_let_go(wire, node);
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+static void evict(struct dice *dice)
+{
+	vu_wire_lock(wire);
+	vu_wire_evict(wire, draw(dice, 1000000));
+	vu_wire_unlock(wire);
+}
+
 static void *use(void *argument)
 {
 	struct dice dice = { seeds * 1000003 + (uintptr_t)argument };
@@ -214,7 +238,7 @@ static void *use(void *argument)
 		path_by_chance(&dice, other);
 		set.size = draw(&dice, 300000);
 		set.mode = S_IFREG | (mode_t)draw(&dice, 010000);
-		switch (draw(&dice, 14)) {
+		switch (draw(&dice, 16)) {
 		case 0: vu_wire_mkdir(wire, caller, path, 0755); break;
 		case 1: vu_wire_mknod(wire, caller, path, S_IFIFO | 0644, 0); break;
 		case 2: vu_wire_symlink(wire, caller, path, "x"); break;
@@ -228,6 +252,8 @@ static void *use(void *argument)
 		case 10: vu_wire_prepare(wire, caller, path, VU_WIRE_CACHED); break;
 		case 11:
 		case 12: use_file(&dice, path, caller); break;
+		case 13: use_root(&dice, path, caller); break;
+		case 14: evict(&dice); break;
 		default: vu_wire_prepare(wire, caller, path, VU_WIRE_PARENT); break;
 		}
 	}
@@ -238,8 +264,11 @@ int main(int argc, char **argv)
 {
 	pthread_t server, users[4];
 	int pair[2];
+	sigset_t all;
 	if (argc != 4 || vu_fuse_pair(pair) < 0)
 		return 2;
+	sigfillset(&all); /* as in the engine: that of a lease, where a name is another file's by now */
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
 	seeds = strtoull(argv[1], NULL, 0) + 1;
 	count = (unsigned)atoi(argv[2]);
 	int cache = open(argv[3], O_RDONLY | O_DIRECTORY | O_CLOEXEC);

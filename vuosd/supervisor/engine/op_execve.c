@@ -84,12 +84,14 @@ static int take(struct exec *exec, struct vu_place *place)
 	int error = vu_rights_ask(place->magic ? NULL : place->mount->stack, place->fd, X_OK);
 	if (error < 0)
 		return error;
-	struct vu_wire_node *held;
+	struct vu_wire_node *held = NULL;
 	if (vu_is_wired(place) && (error = vu_wired_open(call, place, O_RDONLY, &held)) < 0)
 		return error;
 	vu_close(&exec->fd);
 	vu_close(&exec->parent);
 	exec->fd = vu_reopen(call->session, place->fd, O_RDONLY);
+	if (held)
+		vu_wired_opened(place, held);
 	if (exec->fd != -EACCES)
 		return exec->fd < 0 ? exec->fd : 0;
 	exec->fd = -1;

@@ -10,6 +10,7 @@
  *	wire_list.c	the same for all names of a directory
  *	wire_data.c	a file's data, for whoever opens it
  *	wire_fetch.c	… read from the server
+ *	wire_evict.c	… and forgotten, where there is no room for what is fetched next
  *	wire_back.c	… and back, when the last writer has closed it
  *	wire_change.c	what changes names and attributes: the server first, then the anchor
  *
@@ -85,8 +86,8 @@ int vu_wire_prepare(VU_WIRE_WHO, const char *path, unsigned want);
  * Before the anchor of a regular file is opened with `flags`: the server agrees, and the data is there. What *held is set to goes
  * to vu_wire_opened() when it has been opened, or that has failed; NULL: there is nothing to tell.
  */
-/* The data of a regular file of a mount that is fixed: so that who reads it needs no open at the server. */
-bool vu_wire_is_here(struct vu_wire *wire, const char *path);
+/* Is the data of a regular file of a mount that is fixed here, so that who reads it needs no open at the server? */
+bool vu_wire_is_here(struct vu_wire *wire, const char *path, struct vu_wire_node **held);
 int vu_wire_open(VU_WIRE_WHO, const char *path, unsigned flags, struct vu_wire_node **held);
 /* The same with a new file (O_CREAT); -EEXIST. */
 int vu_wire_create(VU_WIRE_WHO, const char *path, unsigned flags, mode_t mode, struct vu_wire_node **held);

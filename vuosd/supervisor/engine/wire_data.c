@@ -90,6 +90,17 @@ static void give_up(struct vu_wire *wire, const char *path, int fd, uint64_t siz
 	wire->options.log(wire->options.data, line);
 }
 
+/* For the rest of a file. Each time something else goes, so there is an end to it. */
+static bool make_room(struct vu_wire *wire, int fd, uint64_t size)
+{
+	struct stat st;
+	uint64_t there = fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+	vu_wire_lock(wire);
+	uint64_t freed = vu_wire_evict(wire, size > there ? size - there : VU_WIRE_BLOCK);
+	vu_wire_unlock(wire);
+	return freed;
+}
+
 /* `busy` is ours, the lock is held. */
 static int fill(VU_WIRE_WHO, struct vu_wire_node *node, const struct vu_fuse_file *file)
 {
@@ -108,9 +119,11 @@ static int fill(VU_WIRE_WHO, struct vu_wire_node *node, const struct vu_fuse_fil
 		error = -ENOMEM;
 	vu_wire_unlock(wire);
 	bool unsized = !attr.size && (file->open_flags & FOPEN_DIRECT_IO);
-	if (fd >= 0 && !error)
+	for (bool again = fd >= 0 && !error; again;) {
 		error = unsized ? vu_wire_fetch_unsized(wire, caller, file, fd, &got)
 				: vu_wire_fetch(wire, caller, file, fd, attr.size, sums, &got);
+		again = (error == -ENOSPC || error == -EDQUOT) && make_room(wire, fd, attr.size);
+	}
 	if (fd >= 0 && !error && got != attr.size && ftruncate(fd, (off_t)got) < 0)
 		error = -errno;
 	if (error == -ENOSPC || error == -EDQUOT) {
@@ -135,6 +148,7 @@ static int fill(VU_WIRE_WHO, struct vu_wire_node *node, const struct vu_fuse_fil
 	data->filled = !unsized;
 	data->size = attr.size;
 	data->mtime = attr.mtime;
+	vu_wire_spare(wire);
 	return 0;
 }
 
@@ -221,11 +235,12 @@ static int open_node(VU_WIRE_WHO, struct vu_wire_node *node, unsigned flags)
 	return error < 0 ? error : 0;
 }
 
-/* What is still to be opened for writing is held until it has been. */
-static void hold(struct vu_wire_node *node, unsigned flags, struct vu_wire_node **held)
+/* What is still to be opened is held until it has been. */
+static void hold(struct vu_wire *wire, struct vu_wire_node *node, unsigned flags, struct vu_wire_node **held)
 {
 	if ((flags & O_ACCMODE) == O_RDONLY)
-		return;
+		node->data->opening++; /* for writing it is counted already */
+	node->data->used = ++wire->uses;
 	vu_wire_pin(node);
 	*held = node;
 }
@@ -238,18 +253,22 @@ void vu_wire_opened(struct vu_wire *wire, struct vu_wire_node *held)
 	held->data->opening--;
 	vu_wire_look_again(wire, held);
 	vu_wire_unpin(wire, held);
-	vu_wire_unlock(wire);
+	pthread_mutex_unlock(
+		&wire->lock); /* nobody waits here for the server: what is forgotten it is told by others */
 }
 
-bool vu_wire_is_here(struct vu_wire *wire, const char *path)
+bool vu_wire_is_here(struct vu_wire *wire, const char *path, struct vu_wire_node **held)
 {
 	struct vu_wire_node *node;
 	bool here = false;
+	*held = NULL;
 	if (!wire->options.fixed || vu_fuse_is_dead(wire->fuse))
 		return false;
 	pthread_mutex_lock(&wire->lock);
 	if (!vu_wire_reach_known(wire, path, &node)) {
 		here = S_ISREG(node->attr.mode) && node->data && node->data->filled;
+		if (here)
+			hold(wire, node, O_RDONLY, held);
 		vu_wire_unpin(wire, node);
 	}
 	pthread_mutex_unlock(&wire->lock);
@@ -266,7 +285,7 @@ int vu_wire_open(VU_WIRE_WHO, const char *path, unsigned flags, struct vu_wire_n
 		if (S_ISREG(node->attr.mode))
 			error = open_node(wire, caller, node, flags);
 		if (!error && S_ISREG(node->attr.mode))
-			hold(node, flags, held);
+			hold(wire, node, flags, held);
 		vu_wire_unpin(wire, node);
 	}
 	vu_wire_unlock(wire);
@@ -301,7 +320,7 @@ static int settle_new(VU_WIRE_WHO, struct vu_wire_node *node, unsigned flags, st
 		vu_wire_give_data(wire, node);
 	}
 	if (error >= 0)
-		hold(node, flags, held);
+		hold(wire, node, flags, held);
 	vu_wire_unpin(wire, node);
 	return error;
 }

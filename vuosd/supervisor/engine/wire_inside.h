@@ -29,7 +29,8 @@ struct vu_wire_data { /* of a regular file that has been opened */
 	uint64_t size;
 	struct timespec mtime;
 	bool writing; /* it may have been opened for writing, and what was written is not all back */
-	unsigned opening; /* they have been permitted to open it for writing, and have not yet done so */
+	unsigned opening; /* they have been permitted to open it, and have not yet done so */
+	uint64_t used; /* when that was, in order */
 	int fd, watch; /* while writing: the anchor, read-only; its inotify watch */
 	struct vu_fuse_file file; /* … and the server's, to write back with */
 	struct vu_fuse_caller writer; /* who opened that */
@@ -78,6 +79,7 @@ struct vu_wire {
 	_Atomic(int64_t) patience; /* … until when the server may take for a request of ours */
 	bool refused; /* something that was written, at the end */
 	uint64_t seed; /* of the sums */
+	uint64_t uses; /* opens so far */
 };
 
 /* wire_tree.c. The lock is held. */
@@ -157,6 +159,12 @@ void vu_wire_free_data(struct vu_wire *wire, struct vu_wire_node *node);
 int vu_wire_fetch(VU_WIRE_WHO, const struct vu_fuse_file *file, int fd, uint64_t size, uint64_t *sums, uint64_t *got);
 /* Of a file that tells no size (generated ones, as in /proc): to its end. */
 int vu_wire_fetch_unsized(VU_WIRE_WHO, const struct vu_fuse_file *file, int fd, uint64_t *got);
+
+/* wire_evict.c. The lock is held. */
+/* Forget what was fetched and nobody has open, until that gives so many bytes: how many it gives. */
+uint64_t vu_wire_evict(struct vu_wire *wire, uint64_t wanted);
+/* The same, so that programs find some room to write. */
+void vu_wire_spare(struct vu_wire *wire);
 
 /* wire_back.c */
 /* It will be opened for writing. 1: `file` is kept. The lock is held, `busy` ours. */

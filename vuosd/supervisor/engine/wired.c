@@ -138,7 +138,7 @@ int vu_wired_open(struct vu_call *call, const struct vu_place *place, unsigned f
 	const char *known = path_of(place, text);
 	*held = NULL;
 	if (known && (flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY &&
-	    vu_wire_is_here(vu_wired_wire(place->mount->wired), known))
+	    vu_wire_is_here(vu_wired_wire(place->mount->wired), known, held))
 		return 0;
 	return (int)ASK(call, place, vu_wire_open(wire, caller, path, flags, held));
 }

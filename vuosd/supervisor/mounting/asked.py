@@ -367,7 +367,7 @@ class Answers:
                 raise MountError(error.errno or errno.EIO, f"{source}: {error.strerror}") from None
             found = None  # no path: the server knows what it is
         fds = {}
-        within = b""
+        within, source_fd = b"", -1
         try:
             if found is not None:
                 fd = found.fd
@@ -392,6 +392,7 @@ class Answers:
                     if not await trio.to_thread.run_sync(_has_open, asked.tgid, fd):
                         self._check(source, real)
                     within, flags = real, flags | options.MS_RDONLY
+                    source_fd = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
                 elif found.special:
                     found, flags = await self._of_stack(asked, kind, source, found, flags, words)
                     fd, real = found.fd, os.readlink(b"/proc/self/fd/%d" % found.fd)
@@ -404,9 +405,11 @@ class Answers:
             wanted = Wanted(code, source, path, target, directory, flags, ",".join(words), fds)
             mount = await self.mounts.mount(wanted)
             mount.within = within
+            mount.keep(source_fd)
         finally:
-            if fd >= 0:
-                os.close(fd)
+            for opened in (fd, source_fd):
+                if opened >= 0:
+                    os.close(opened)
 
     async def _code(self, asked: Asked, kind: str) -> tuple[str, str]:
         """A type by the path of its code, which the caller names as it sees it: as the view names it, and

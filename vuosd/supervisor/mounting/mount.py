@@ -117,6 +117,12 @@ class Mount:
         self._kept = _Kept(wanted.fds)
         self.wanted, self.kind = wanted._replace(fds=self._kept.fds), kind
 
+    def keep(self, fd: int) -> None:
+        """A source in the cache of a wire mount stays open, and so its content there, as long as this is
+        mounted. -1: there is none.
+        """
+        self._source = _Kept({fd: fd} if fd >= 0 else {})
+
     def again(self) -> "Mount":
         """The same file system, to be mounted in another way."""
         return copy.copy(self)
