@@ -188,11 +188,11 @@ def test_a_run_that_is_ended_while_a_server_starts(box: Box, number: signal.Sign
         "from vuosd.api import Filesystem\n"
         "class Slow(Filesystem):\n"
         "    def start(self):\n"
-        f"        open({str(box.directory('told') / 'x')!r}, 'w').close()\n"
+        "        open(self.source + '/x', 'w').close()\n"
         "        time.sleep(60)\n"
     )
     box.give(box.scratch)
-    profile = box.profile(mount("./slow.py", "/v"))
+    profile = box.profile(mount("./slow.py", "/v", source=box.directory("told")))
     process = box.popen([*box.vuos_run(profile), "true"])
     assert processes.until((box.scratch / "told/x").exists)
     process.send_signal(number)

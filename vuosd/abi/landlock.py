@@ -46,3 +46,24 @@ READ = Access.EXECUTE | Access.READ_FILE | Access.READ_DIR
 DEVICE = Access.READ_FILE | Access.READ_DIR | Access.WRITE_FILE | Access.IOCTL_DEV
 """A device is written and controlled on a read-only mount too: that protects files only (do_dentry_open in
 fs/open.c)."""
+WRITE = (
+    READ | Access.WRITE_FILE | Access.TRUNCATE | Access.REMOVE_DIR | Access.REMOVE_FILE | Access.MAKE_DIR
+    | Access.MAKE_REG | Access.MAKE_SOCK | Access.MAKE_FIFO | Access.MAKE_SYM | Access.REFER
+)  # fmt: skip
+"""… and changed, without devices."""
+
+_SINCE = ((2, Access.REFER), (3, Access.TRUNCATE), (5, Access.IOCTL_DEV))
+
+
+def known(abi: int) -> Access:
+    """What a kernel of this ABI (> 0) has a word for: only that can be handled and allowed."""
+    found = ALL
+    for since, access in _SINCE:
+        if abi < since:
+            found &= ~access
+    return found
+
+
+def scopes(abi: int) -> int:
+    """What it can keep in the domain; before ABI 6, nothing."""
+    return SCOPE_SIGNAL | SCOPE_ABSTRACT_UNIX_SOCKET if abi >= 6 else 0

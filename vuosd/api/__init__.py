@@ -25,7 +25,7 @@ from vuosd.api.module import PROCEED, Call, Descriptor, Memory, Module, MountAs,
 from vuosd.api.options import ModuleOptions, MountOptions, OptionError
 from vuosd.api.registry import filesystems, find, modules, plugin_directory
 from vuosd.api.status import Caller, Stat, StatFs, caller
-from vuosd.api.types import FileSystemType, ProgramType, PythonType, Server, TypeProblem
+from vuosd.api.types import FileSystemType, Needs, ProgramType, PythonType, Server, TypeProblem
 from vuosd.api.values import Directory, Entries, Value, Values
 
 API_VERSION = 1
@@ -63,6 +63,7 @@ __all__ = [
     "MountRequest",
     "MountAs",
     "FileSystemType",
+    "Needs",
     "ProgramType",
     "PythonType",
     "Server",

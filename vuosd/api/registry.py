@@ -8,6 +8,7 @@ imported but FileSystemTypes, and those only when they are looked for."""
 import os
 from importlib.metadata import EntryPoint, entry_points
 
+from vuosd.api.needs import OURS
 from vuosd.api.types import FileSystemType, PythonType, TypeProblem
 
 GROUP = "vuosd.filesystems"
@@ -131,7 +132,9 @@ def _of(point: EntryPoint) -> FileSystemType:
     lower case."""
     aliases = ALIASES.get(point.name, ())
     if point.attr[:1].isupper():
-        return PythonType(point.name, point.name, aliases)
+        ours = point.value.startswith("vuosd.plugins.")
+        needs = OURS.get(point.name) if ours else None
+        return PythonType(point.name, point.name, aliases, needs=needs)
     try:
         loaded = point.load()
     except Exception as error:

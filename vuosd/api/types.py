@@ -48,6 +48,35 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
 
 
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server reaches when it runs outside of a view, beside the system's programs and libraries,
+    its source and a temporary directory.
+
+    `sources`: where the source is no path, the paths in it. `changes`: it writes to its source, unless that
+    is mounted read-only. `reads`, `writes`: absolute paths, or such as begin with "~/"; what is not there is
+    left out. `network`: it speaks to other machines; `agent`: who keeps the user's keys ($SSH_AUTH_SOCK) may
+    be asked, too. `beside`: it stores its source anew, so it makes files
+    in the same directory. `probes`: it opens its source for writing even when it is to read only, and is
+    given it for reading. `sees`: it may read all that the view shows, as is right for programs of which
+    nothing is known."""
+
+    sources: tuple[str, ...] = ()
+    changes: bool = True
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    network: bool = False
+    agent: bool = False
+    beside: bool = False
+    probes: bool = False
+    sees: bool = False
+
+
+def unknown_needs(source: str) -> Needs:
+    """Of a program or class that nobody has said anything of."""
+    network = not os.path.exists(source)
+    return Needs(sees=True, network=network, agent=network)
+
+
 class FileSystemType(ABC):
     """One type: its name, and what it can do."""
 
@@ -74,14 +103,30 @@ class FileSystemType(ABC):
         TypeProblem."""
         return
 
+    def needs(self, source: str, options: str) -> Needs:
+        """What its server has to reach."""
+        return unknown_needs(source)
+
 
 class PythonType(FileSystemType):
     """A Filesystem, or a pyfuse3.Operations, served by vuosd.fuse.host. Its class is imported by that
     process and no other."""
 
-    def __init__(self, name: str, spec: str, aliases: tuple[str, ...] = (), summary: str = "") -> None:
-        """`spec` is what `vuosd.fuse.host` takes: a type's name, module:Class, or a file's path."""
+    def __init__(
+        self,
+        name: str,
+        spec: str,
+        aliases: tuple[str, ...] = (),
+        summary: str = "",
+        needs: Callable[[str, str], Needs] | None = None,
+    ) -> None:
+        """`spec` is what `vuosd.fuse.host` takes: a type's name, module:Class, or a file's path. `needs`
+        tells what FileSystemType.needs does."""
         self.name, self.spec, self.aliases, self.summary = name, spec, aliases, summary
+        self._needs = needs or super().needs
+
+    def needs(self, source: str, options: str) -> Needs:
+        return self._needs(source, options)
 
     def command(self, source: str, target: str, options: Mapping[str, Value] | str = "") -> Server:
         text = options if isinstance(options, str) else join(options)
@@ -152,15 +197,21 @@ class ProgramType(FileSystemType):
         source_is_file: bool = True,
         exclusive: bool = False,
         recognises: Callable[[bytes], bool] | None = None,
+        needs: Needs | None = None,
     ) -> None:
         """`package` is Debian's. `arguments(source, mountpoint, options)` are those of the program,
         `options` an instance of the schema. `source_is_file`: the source is a path of the machine where the
         program runs. `exclusive`: see FileSystemType. `recognises(start)`: whether these, the first 4096
-        bytes of a file or all there are, can be of an image; for programs that do not look themselves."""
+        bytes of a file or all there are, can be of an image; for programs that do not look themselves.
+        `needs`: None if nothing is known."""
         self.name, self.program, self.package, self.arguments = name, program, package, arguments
         self.options, self.kernel, self.readonly = options, kernel, readonly
         self.aliases, self.summary, self.source_is_file = aliases, summary, source_is_file
         self.exclusive, self.recognises = exclusive, recognises
+        self._needs = needs
+
+    def needs(self, source: str, options: str) -> Needs:
+        return super().needs(source, options) if self._needs is None else self._needs
 
     @property
     def needs_mount(self) -> bool:

@@ -126,6 +126,17 @@ def landlock() -> Finding:
     return Finding("Landlock", GOOD if abi >= REQUIRED_ABI else LIMITED, found, why)
 
 
+def servers() -> Finding:
+    """What keeps those of file systems, outside of the view, from what is none of theirs."""
+    why = "a damaged image or another machine may take over the server of a file system: docs/mounting.md"
+    name, abi = "bounds of servers", kernel_abi()
+    if not abi:
+        return Finding(name, LIMITED, "no Landlock: all files of the user's are within their reach", why)
+    if abi < REQUIRED_ABI:
+        return Finding(name, LIMITED, f"Landlock ABI {abi}: files, but not signals", why)
+    return Finding(name, GOOD, "files, sockets, other processes", why)
+
+
 def ptrace() -> Finding:
     """Whether a process may trace one that does not descend from it."""
     try:
@@ -342,5 +353,5 @@ def daemon() -> Finding:
 _CHECKS = (
     kernel, notification, engine, libseccomp, landlock, ptrace, pidfd_getfd, kcmp, clone3, user_namespaces,
     private_directories,
-    runtime_directory, daemon, fuse,
+    runtime_directory, daemon, fuse, servers,
 )  # fmt: skip

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from vuosd.cli import view_argument
-from vuosd.cli.output import age, fail, print_json, table
+from vuosd.cli.output import age, fail, print_json, print_text, table
 from vuosd.control.client import ControlError, ask
 
 
@@ -36,6 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
         for mount in reply["mounts"]
     ]
     table(("NUMBER", "TYPE", "TRANSPORT", "SERVER", "WAITING", "AGE", "TARGET", "SOURCE", "OPTIONS"), rows)
+    free = [str(mount["number"]) for mount in reply["mounts"] if mount["bounded"] is False]
+    if free:
+        text = "Servers that nothing keeps from the user's files"
+        print_text(f"\n{text}: {', '.join(free)}; see `vuctl doctor`")
     return 0
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from vuosd.api import MountOptions, ProgramType
+from vuosd.api import MountOptions, Needs, ProgramType
+from vuosd.api.needs import SSH
 from vuosd.api.options import join
 
 Offset = Annotated[int, msgspec.Meta(ge=0)] | None
@@ -39,12 +40,27 @@ ext2 = ProgramType(
     options=ExtOptions,
     summary="ext2, ext3 and ext4 images, by fuse2fs",
     exclusive=True,
+    needs=Needs(),
 )
 ext3 = ProgramType(
-    "ext3", "fuse2fs", "fuse2fs", _plain, options=ExtOptions, summary=ext2.summary, exclusive=True
+    "ext3",
+    "fuse2fs",
+    "fuse2fs",
+    _plain,
+    options=ExtOptions,
+    summary=ext2.summary,
+    exclusive=True,
+    needs=Needs(),
 )
 ext4 = ProgramType(
-    "ext4", "fuse2fs", "fuse2fs", _plain, options=ExtOptions, summary=ext2.summary, exclusive=True
+    "ext4",
+    "fuse2fs",
+    "fuse2fs",
+    _plain,
+    options=ExtOptions,
+    summary=ext2.summary,
+    exclusive=True,
+    needs=Needs(),
 )
 
 
@@ -71,6 +87,7 @@ squashfs = ProgramType(
     readonly=True,
     summary="squashfs images",
     exclusive=True,
+    needs=Needs(),
 )
 
 
@@ -100,6 +117,7 @@ fat = ProgramType(
     summary="FAT12, FAT16 and FAT32 images",
     exclusive=True,
     recognises=_is_fat,
+    needs=Needs(),
 )
 
 
@@ -123,6 +141,7 @@ iso = ProgramType(
     readonly=True,
     summary="ISO 9660 images",
     exclusive=True,
+    needs=Needs(),
 )
 
 
@@ -137,6 +156,7 @@ zip = ProgramType(
     _zip,
     summary="zip archives that can be changed; archive only reads them",
     exclusive=True,
+    needs=Needs(beside=True),
 )
 
 
@@ -168,6 +188,7 @@ sshfs = ProgramType(
     kernel=(),  # who may do what is decided over there
     source_is_file=False,
     summary="a directory of another machine, [USER@]HOST:[DIRECTORY]",
+    needs=SSH,
 )
 
 
@@ -195,4 +216,5 @@ bindfs = ProgramType(
     options=BindfsOptions,
     kernel=(),
     summary="a directory with other owners and permissions",
+    needs=Needs(),
 )

@@ -3,8 +3,11 @@ is to mount, if anything, is the option `source`."""
 
 from collections.abc import Mapping
 
-from vuosd.api import FileSystemType, PythonType, Server, TypeProblem
+from msgspec.structs import replace
+
+from vuosd.api import FileSystemType, Needs, PythonType, Server, TypeProblem
 from vuosd.api.options import Value, join, take
+from vuosd.api.types import unknown_needs
 
 
 class AnyPython(FileSystemType):
@@ -16,6 +19,11 @@ class AnyPython(FileSystemType):
     def check(self, source: str, options: str) -> None:
         inner, rest = take(options, "source")
         PythonType(source, source).check(inner or "", rest)
+
+    def needs(self, source: str, options: str) -> Needs:
+        """Those of any class. Its own source is an option."""
+        inner = take(options, "source")[0] or ""
+        return replace(unknown_needs(inner), sources=(inner,) if inner.startswith("/") else ())
 
     def command(self, source: str, target: str, options: Mapping[str, Value] | str = "") -> Server:
         if not source:

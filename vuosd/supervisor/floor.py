@@ -29,7 +29,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from errno import ENOSYS, EOPNOTSUPP
+from errno import EBADFD, ENOSYS, EOPNOTSUPP
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -161,6 +161,13 @@ def _split(grant: _Grant, listdir: Listdir) -> Iterator[tuple[bytes, Access]]:
         yield from ((path, landlock.DEVICE) for path in _devices(b"/dev", grant.holes, listdir))
 
 
+def beneath(path: bytes, access: Access, holes: Iterable[bytes]) -> Iterator[Rule]:
+    """The rules that allow this on a real path and beneath it, but not at and beneath the holes."""
+    within = {hole for hole in holes if hole.startswith(path.rstrip(b"/") + b"/")}
+    for found, allowed in _split(_Grant(path, access, within), listdir):
+        yield Rule(found, allowed)
+
+
 def _devices(directory: bytes, holes: set[bytes], listdir: Listdir) -> Iterator[bytes]:
     for path, kind in _children(directory, listdir):
         if path in holes:
@@ -246,6 +253,32 @@ def _allow(ruleset: int, rule: Rule) -> None:
     result = lib.vu_floor_allow(ruleset, rule.path, rule.access, _FILE)
     if result < 0:
         raise OSError(-result, os.strerror(-result), rule.path)
+
+
+def weaker_ruleset(allowed: Iterable[Rule], objects: Iterable[tuple[int, Access]]) -> int:
+    """Rules as far as this kernel has words for them, in a descriptor for landlock_restrict_self(2); -1 where
+    it has no Landlock. `objects`: the same by descriptors.
+    """
+    if not (abi := kernel_abi()):
+        return -1
+    known = landlock.known(abi)
+    attributes = landlock.RULESET_ATTR.pack(known, 0, landlock.scopes(abi))
+    descriptor = _syscall(landlock.CREATE_RULESET, attributes, len(attributes), 0)
+    try:
+        for rule in allowed:
+            _allow(descriptor, rule._replace(access=rule.access & known))
+        for fd, access in objects:
+            beneath = access if stat.S_ISDIR(os.stat(fd).st_mode) else access & landlock.FILE
+            rule_of_object = landlock.PATH_BENEATH_ATTR.pack(beneath & known, fd)
+            try:
+                _syscall(landlock.ADD_RULE, descriptor, landlock.RULE_PATH_BENEATH, rule_of_object, 0)
+            except OSError as error:
+                if error.errno != EBADFD:  # of a file system that no path leads to; such need no rule
+                    raise
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 @functools.cache

@@ -309,7 +309,8 @@ class Modules:
         if reply.mount is None:
             return wanted, ""
         kind, source, options = reply.mount
-        return wanted._replace(type=kind, source=source, path=source, data=options, fds={}), module.name
+        made = wanted._replace(type=kind, source=source, path=source, data=options, fds={}, inside=False)
+        return made, module.name
 
     def for_type(self, kind: str) -> Module | None:
         """Who answers mounts of a type."""

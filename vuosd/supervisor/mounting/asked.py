@@ -402,7 +402,7 @@ class Answers:
                     path = f"/proc/self/fd/{fd}"
                 if found.readonly:
                     flags |= options.MS_RDONLY
-            wanted = Wanted(code, source, path, target, directory, flags, ",".join(words), fds)
+            wanted = Wanted(code, source, path, target, directory, flags, ",".join(words), fds, inside=True)
             mount = await self.mounts.mount(wanted)
             mount.within = within
             mount.keep(source_fd)

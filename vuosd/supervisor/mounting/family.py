@@ -9,7 +9,7 @@ others, and a file system lives until the last of them has unmounted it.
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -24,6 +24,7 @@ from vuosd.supervisor.values import Below, Flight, Lost, Placed, Resolved, Stack
 if TYPE_CHECKING:
     from vuosd.supervisor.modules.loaded import Modules
     from vuosd.supervisor.mounting.mounts import Mounts
+    from vuosd.views import View
 
 
 _LOOK_AGAIN_SECONDS = 0.01
@@ -110,6 +111,8 @@ class Family:
         self.spaces: dict[int, Mounts] = {}
         self.allow: dict[int, frozenset[str] | None] = {}
         """Of each, what the profile's [control] table grants; None: everything."""
+        self.views: Callable[[int], Sequence[View]] = lambda space: ()
+        """Those that a process in a namespace is in, outermost first."""
         self.served: dict[str, Mount] = {}
         """By the marks of servers of ours, from their start to their end."""
         self.helper: Namespace | None = None

@@ -13,7 +13,8 @@ descriptors by SCM_RIGHTS:
     {"id": 1, "do": "open", "flags"}            → [a /dev/fuse that can be mounted here]
     {"id": 2, "do": "mount", "path", "type", "source", "flags", "data"} + [/dev/fuse]
                                                 → {"device"} + [the root, O_PATH]
-    {"id": 3, "do": "start", "path", "mark", "kernel"} + [memfd, output, …]; see namespace.py, Program
+    {"id": 3, "do": "start", "path", "mark", "kernel", "bounds", "probed"} + [memfd, output, …]
+                                                see namespace.py, Program
                                                 → {"device", "pid", "type", "source", "flags", "options"}
                                                 + [the root], when it has mounted at `path`;
                                                 → {"pid"} at once if `path` is null: it serves a descriptor
@@ -54,8 +55,9 @@ import time
 from typing import Any, NoReturn
 
 from vuosd.supervisor import members
-from vuosd.supervisor.mounting import native
-from vuosd.supervisor.mounting.native import call
+from vuosd.supervisor.mounting import native, options
+from vuosd.supervisor.mounting.bounds import Bounds, prepare
+from vuosd.supervisor.mounting.libc import call
 
 LARGEST = 1 << 17
 """Bytes of a message."""
@@ -65,6 +67,8 @@ _LAST_SECONDS = 5.0
 _BUSY_SECONDS = 0.002
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _MS_REMOUNT = 32
+_MOST_CONNECTS = 100
+_TYPES = (b"fuse", b"fuseblk")
 
 Fields = dict[str, Any]
 
@@ -82,7 +86,11 @@ class _Server:
         self.device = device
         """What it opens as /dev/fuse, until it has mounted that; None: a real one."""
         self.wire = device is not None
+        self.probed: tuple[bytes, int] | None = None
+        """A path that it opens for writing, and what it gets in place of that, for reading."""
         self.kernel: list[str] = []
+        self.agent = ""
+        """The one socket with a path that it may connect to."""
         self.status: int | None = None
 
 
@@ -195,11 +203,19 @@ class _Helper:
 
     def do_start(self, asked: Fields, fds: list[int]) -> None:
         given = fds[1:-1] if asked["socket"] else fds[1:]
+        probed = given.pop() if asked["probed"] is not None else -1
+        within = None
+        if (bounds := asked["bounds"]) is not None:
+            ruleset = given.pop() if bounds["ruleset"] else -1
+            agent = bounds["agent"] if native.may_borrow() else ""
+            within = Bounds(ruleset, bounds["network"], bounds["attributes"], agent)
+            prepare(within)
         ours, theirs = socket.socketpair()
+        opens = asked["socket"] or probed >= 0
         with ours, theirs:
             pid = os.fork()
             if not pid:
-                native.become(fds[0], asked["mark"], given, theirs, opens=asked["socket"])
+                native.become(fds[0], asked["mark"], given, theirs, within, opens=opens)
             theirs.close()
             _, listeners, _, _ = socket.recv_fds(ours, 1, 1)
         if not listeners:
@@ -208,6 +224,9 @@ class _Helper:
         device = os.dup(fds[-1]) if asked["socket"] else None
         server = _Server(asked["id"], asked["mark"], asked["path"], pid, listeners[0], device)
         server.kernel = asked["kernel"]
+        server.agent = within.agent if within is not None else ""
+        if probed >= 0:
+            server.probed = os.fsencode(asked["probed"]), os.dup(probed)
         self.servers[asked["mark"]] = server
         self.poller.register(server.listener, select.POLLIN)
         if server.path is None:
@@ -271,8 +290,12 @@ class _Helper:
             return
         wanted = native.receive(server.listener)
         if isinstance(wanted, native.Open):
-            fuse = wanted.path == b"/dev/fuse"
-            native.answer_open(server.listener, wanted, server.device if fuse else None)
+            self.answer_open(server, wanted)
+        elif isinstance(wanted, native.Connect):
+            if threading.active_count() > _MOST_CONNECTS:
+                native.answer(server.listener, wanted, errno.EAGAIN)
+            else:
+                threading.Thread(target=self.connect_for, args=(server, wanted), daemon=True).start()
         elif wanted:
             result = 0
             try:
@@ -281,20 +304,50 @@ class _Helper:
                 result = error.errno or errno.EIO
             native.answer(server.listener, wanted, result)
 
+    def answer_open(self, server: _Server, wanted: native.Open) -> None:
+        """For reading and writing: of /dev/fuse, and of a source that shall not be written to."""
+        device = server.device if wanted.path == b"/dev/fuse" else None
+        if server.probed is None or wanted.path != server.probed[0]:
+            native.answer_open(server.listener, wanted, device)
+            return
+        anew = os.open(f"/proc/self/fd/{server.probed[1]}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            native.answer_open(server.listener, wanted, anew)
+        finally:
+            os.close(anew)
+
+    def connect_for(self, server: _Server, wanted: native.Connect) -> None:
+        """In a thread: another machine may let us wait. What it connects, and where to, it cannot change
+        while we look: both are ours.
+        """
+        listener = server.listener
+        try:
+            fd = native.descriptor(wanted.pid, wanted.fd)
+        except OSError as error:
+            native.answer(listener, wanted, error.errno or errno.EIO)
+            return
+        result = native.connect(fd, wanted.address, server.agent)
+        os.close(fd)
+        native.answer(listener, wanted, result)
+
     def mount_for(self, server: _Server, wanted: native.Call) -> None:
         """A server's own mount(2)."""
-        place = os.path.realpath(os.path.join(f"/proc/{wanted.pid}/cwd", os.fsdecode(wanted.target)))
-        options = dict(word.partition(b"=")[::2] for word in wanted.data.split(b","))
-        if not server.request or place != server.path or b"fd" not in options:
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-        fd = native.descriptor(wanted.pid, int(options[b"fd"]))
+        # By the words alone: what lies on the way may be a mount whose server, an accomplice, never answers.
+        above = os.readlink(f"/proc/{wanted.pid}/cwd")
+        place = os.path.normpath(os.path.join(above, os.fsdecode(wanted.target)))
+        words = dict(word.partition(b"=")[::2] for word in wanted.data.split(b","))
+        ours = server.request and place == server.path and words.get(b"fd", b"").isdigit()
+        if not ours or wanted.flags & ~options.KEPT or wanted.type.partition(b".")[0] not in _TYPES:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))  # it may ask for anything, a bind, say
+        fd = native.descriptor(wanted.pid, int(words[b"fd"]))
         path = os.fsencode(place)
         try:
             if server.device is not None:
                 given = _socket_options(server.device, fd, wanted.data)
             else:
-                words = [wanted.data, *(os.fsencode(word) for word in server.kernel if self.kind == "root")]
-                given = self.mount(fd, path, wanted.type, wanted.source, wanted.flags, b",".join(words))
+                more = [os.fsencode(word) for word in server.kernel if self.kind == "root"]
+                data = b",".join([wanted.data, *more])
+                given = self.mount(fd, path, wanted.type, wanted.source, wanted.flags, data)
         finally:
             os.close(fd)
         mounted = {
@@ -344,6 +397,8 @@ class _Helper:
         os.close(server.listener)
         if server.device is not None:
             os.close(server.device)
+        if server.probed is not None:
+            os.close(server.probed[1])
         del self.servers[server.mark]
         if server.request:
             fate = native.fate(server.status)

@@ -28,6 +28,7 @@ class Wanted(NamedTuple):
     source: as it was said; path: for the server, b"" where the source is no path
     target: canonical path in the view; directory: whether one is there
     flags, data: of mount(2)
+    inside: a process of the view has asked for it
     """
 
     type: str
@@ -38,6 +39,7 @@ class Wanted(NamedTuple):
     flags: int
     data: str
     fds: Mapping[int, int] = {}
+    inside: bool = False
 
 
 class _Kept:
@@ -72,6 +74,8 @@ class Mount:
         """… and what comes with it."""
         self.holds: list[Mount] = []
         """… and of that by wire: what it is of, which serves as long as this is mounted."""
+        self.bounded = False
+        """Its server, outside of the view, is kept within bounds by Landlock."""
         self.started = False
         """Its server has been started by vumount, for whom it is one of ours."""
         self.locked = False
@@ -154,6 +158,7 @@ class Mount:
             "transport": self.transport,
             "server": self.pid,
             "ours": bool(self.mark),
+            "bounded": self.bounded if self.mark else None,
             "since": self.since,
             "dead": self.dead,
         }

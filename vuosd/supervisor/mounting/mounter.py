@@ -14,9 +14,11 @@ from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.mounting.outside import Outside
 from vuosd.supervisor.mounting.stacking import Stacking
 from vuosd.supervisor.nested.children import Children
+from vuosd.views.model import EnvRules
 
 if TYPE_CHECKING:
     from vuosd.supervisor.worker import Running
+    from vuosd.views import View
 
 
 class Mounter:
@@ -25,7 +27,11 @@ class Mounter:
     """
 
     def __init__(self, running: "Running") -> None:
+        self.running = running
         env = running.request.variables()
+        if running.prepared.view is not None:  # what the view does without, its servers do
+            rules = running.prepared.view.env
+            env = EnvRules(unset=rules.unset, keep=rules.keep).apply(env)
         if running.modules is None:
             running.modules = Modules(running.number, running.session, running.shape, env)
         self.modules = running.modules
@@ -33,6 +39,7 @@ class Mounter:
         running.family = self.family = family
         self.mounts = Mounts(family, running.scratch, env)
         self.children = Children(running, family)
+        family.views = self._views
         built_in = BuiltIn()
         family.allow[0] = running.prepared.allow
         by = Stacking(running)
@@ -42,6 +49,10 @@ class Mounter:
         self.outside = Outside(
             running, self.mounts, Door(self.mounts, self.modules, built_in, inside=False), by
         )
+
+    def _views(self, space: int) -> list["View"]:
+        own = self.running.prepared.view
+        return [*([own] if own is not None else []), *self.children.views(space)]
 
     async def run(self, begin: Callable[[], Awaitable[None]]) -> None:
         """`begin` is run once there can be mounts."""

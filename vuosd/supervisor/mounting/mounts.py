@@ -5,6 +5,7 @@ scratch place, and here. They stack: at one place the last is seen, and goes fir
 """
 
 import errno
+import functools
 import os
 import secrets
 import signal
@@ -15,7 +16,7 @@ import trio
 
 from vuosd.supervisor import members
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import losses, options, sharing, types, unreal, users
+from vuosd.supervisor.mounting import losses, options, reach, sharing, types, unreal, users
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.family import Family, Table
 from vuosd.supervisor.mounting.mount import KERNEL, NONE, UNREAL, WIRE, Mount, Wanted
@@ -147,7 +148,9 @@ class Mounts:
             output = Output(f"{wanted.type} at {os.fsdecode(wanted.target)}")
             self.nursery.start_soon(output.read)
             self.family.served[mount.mark] = mount
-            start = Start(namespace, kind, path, wanted, mount, output, self.env)
+            shown = await trio.to_thread.run_sync(reach.of_views, self.family.views(self.space))
+            make = functools.partial(self.scratch.make, 0o700)
+            start = Start(namespace, kind, path, wanted, mount, output, self.env, shown, make)
             try:
                 if transport == WIRE:
                     try:

@@ -15,6 +15,7 @@ import trio
 import vuosd
 from vuosd.supervisor import messages
 from vuosd.supervisor.messages import Type
+from vuosd.supervisor.mounting.bounds import Bounds
 from vuosd.supervisor.mounting.helper import LARGEST, MOST_FDS
 
 _START_SECONDS = 10.0
@@ -44,6 +45,8 @@ class Program(NamedTuple):
     output: its stdout and stderr
     fds: descriptors, by the number that it shall have them by
     kernel: options that its own mount(2) gets as well, where we are root
+    bounds: what it is kept within
+    probed: a path that it may open for writing, and what it gets then: a descriptor for reading
     """
 
     argv: Sequence[str]
@@ -52,6 +55,8 @@ class Program(NamedTuple):
     output: int
     fds: Mapping[int, int]
     kernel: Sequence[str] = ()
+    bounds: Bounds | None = None
+    probed: tuple[str, int] | None = None
 
 
 class Served(NamedTuple):
@@ -214,10 +219,23 @@ class Namespace:
         content = {"argv": program.argv, "env": program.env, "cwd": "/", "fds": list(program.fds)}
         spec = messages.memfd("server", json.dumps(content).encode())
         try:
-            handed = [spec, program.output, *program.fds.values(), *([] if sock is None else [sock])]
-            opens = sock is not None
+            handed = [spec, program.output, *program.fds.values()]
+            bounds: dict[str, bool | str] | None = None
+            if (within := program.bounds) is not None:
+                bounds = {**within._asdict(), "ruleset": within.ruleset >= 0}
+                handed += [within.ruleset] if within.ruleset >= 0 else []
+            if program.probed is not None:
+                handed.append(program.probed[1])
+            handed += [] if sock is None else [sock]
             return await self._ask(
-                "start", handed, path=path, mark=program.mark, socket=opens, kernel=list(program.kernel)
+                "start",
+                handed,
+                path=path,
+                mark=program.mark,
+                socket=sock is not None,
+                kernel=list(program.kernel),
+                bounds=bounds,
+                probed=None if program.probed is None else program.probed[0],
             )
         finally:
             os.close(spec)

@@ -13,7 +13,10 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
 
-from vuosd.supervisor.mounting import warm
+from vuosd.abi.bounds import CONNECT, MOUNT, OPEN, listening
+from vuosd.supervisor.mounting import bounds, warm
+from vuosd.supervisor.mounting.bounds import Bounds
+from vuosd.supervisor.mounting.libc import call
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
@@ -22,62 +25,27 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _CAP_SYS_ADMIN = 21
 _CAPABILITY_VERSION_3 = 0x20080522
-_SECCOMP, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_NEW_LISTENER = 317, 1, 8
+_SECCOMP, _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER, _WAIT_KILLABLE_RECV = 317, 1, 8, 32
 _NOTIF_RECV, _NOTIF_SEND, _NOTIF_ADDFD = 0xC0502100, 0xC0182101, 0x40182103
 _NOTIF, _RESPONSE, _ADDFD = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI"), struct.Struct("=QIIII")
 _CONTINUE, _ADDFD_SEND = 1, 2
-_MOUNT, _PIDFD_GETFD = 165, 438
+_PIDFD_GETFD = 438
+_LONGEST_ADDRESS = 128
+"""sizeof(struct sockaddr_storage)"""
 _PAGE = 4096
 _MARK = "VUOSD_MOUNT"
 """In the environment of servers."""
-_OPEN, _OPENAT = 2, 257
 
-
-def _filter(*instructions: tuple[int, int, int, int]) -> bytes:
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
-
-
-_FILTER = _filter(
-    (0x20, 0, 0, 4),  # the architecture
-    (0x15, 0, 3, 0xC000003E),  # is not x86-64: allowed
-    (0x20, 0, 0, 0),  # the number
-    (0x15, 0, 1, _MOUNT),
-    (0x06, 0, 0, 0x7FC00000),  # SECCOMP_RET_USER_NOTIF
-    (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
-)
-_FILTER_OPENS = _filter(
-    (0x20, 0, 0, 4),
-    (0x15, 0, 9, 0xC000003E),
-    (0x20, 0, 0, 0),
-    (0x15, 6, 0, _MOUNT),
-    (0x15, 3, 0, _OPENAT),
-    (0x15, 0, 5, _OPEN),
-    (0x20, 0, 0, 24),  # the flags of open(2)
-    (0x05, 0, 0, 1),
-    (0x20, 0, 0, 32),  # … and of openat(2)
-    (0x15, 0, 1, os.O_RDWR),
-    (0x06, 0, 0, 0x7FC00000),
-    (0x06, 0, 0, 0x7FFF0000),
-)
-"""Also of opens with O_RDWR and nothing else, as libfuse 2 opens /dev/fuse."""
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
 """What the helper does not die of: it ends when its worker has, of which the socket tells."""
 
 
-def call(name: str, *arguments: object) -> int:
-    converted = [ctypes.c_ulong(word) if isinstance(word, int) else word for word in arguments]
-    result = int(getattr(_LIBC, name)(*converted))
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), name)
-    return result
-
-
-def become(spec: int, mark: str, fds: list[int], channel: socket.socket, *, opens: bool) -> NoReturn:
+def become(
+    spec: int, mark: str, fds: list[int], channel: socket.socket, within: Bounds | None, *, opens: bool
+) -> NoReturn:
     """The child's life. `spec` is not read before: the helper knows neither the environment of a server nor
-    its options, so no other one inherits them.
+    its options, so no other one inherits them. `within`: its bounds.
     """
     output = fds[0]
     argv = ["server"]
@@ -89,7 +57,8 @@ def become(spec: int, mark: str, fds: list[int], channel: socket.socket, *, open
             signal.signal(number, signal.SIG_DFL)
         given = json.loads(os.pread(spec, os.fstat(spec).st_size, 0))
         argv, env = given["argv"], {**given["env"], _MARK: mark}
-        _listened_to(channel, _FILTER_OPENS if opens else _FILTER)
+        connects = within is not None and bool(within.agent)
+        _listened_to(channel, listening(opens=opens, connects=connects))
         wanted = [0, 1, 2, *given["fds"]]
         null = os.open("/dev/null", os.O_RDONLY)
         above = max(wanted) + 1  # where no number is one that another shall have
@@ -97,6 +66,8 @@ def become(spec: int, mark: str, fds: list[int], channel: socket.socket, *, open
         for number, fd in zip(wanted, copies, strict=True):
             os.dup2(fd, number)
         os.chdir(given["cwd"])
+        if within is not None:
+            bounds.enter(within)
         if warm.is_host(argv, env):
             shed_capabilities()
             warm.become_host(argv, env, f"{_MARK}={mark}", wanted)
@@ -108,11 +79,11 @@ def become(spec: int, mark: str, fds: list[int], channel: socket.socket, *, open
 
 
 def _listened_to(channel: socket.socket, instructions: bytes) -> None:
-    """From here on mount(2) is the helper's."""
+    """From here on mount(2) is the helper's, and what else the instructions say."""
     program = ctypes.create_string_buffer(instructions)
     header = struct.pack("=H6xQ", len(instructions) // 8, ctypes.addressof(program))
-    flag = _SECCOMP_FILTER_FLAG_NEW_LISTENER
-    listener = call("syscall", _SECCOMP, _SECCOMP_SET_MODE_FILTER, flag, header)
+    flags = _NEW_LISTENER | _WAIT_KILLABLE_RECV
+    listener = call("syscall", _SECCOMP, _SECCOMP_SET_MODE_FILTER, flags, header)
     socket.send_fds(channel, [b"l"], [listener])
     os.close(listener)
     channel.close()
@@ -130,6 +101,15 @@ class Call(NamedTuple):
     data: bytes
 
 
+class Connect(NamedTuple):
+    """A connect(2) that does; `address` is b"" where it cannot be read."""
+
+    ident: int
+    pid: int
+    fd: int
+    address: bytes
+
+
 class Open(NamedTuple):
     """An open(2) that does."""
 
@@ -137,24 +117,31 @@ class Open(NamedTuple):
     path: bytes
 
 
-def receive(listener: int) -> Call | Open | None:
-    """What is to be answered; None when the caller has been killed meanwhile."""
+def receive(listener: int) -> Call | Open | Connect | None:
+    """What is to be answered; None when that has been done, or the caller has been killed meanwhile."""
     buffer = bytearray(_NOTIF.size)
     try:
         fcntl.ioctl(listener, _NOTIF_RECV, buffer)
-        ident, pid, _, number, _, _, *words = _NOTIF.unpack(buffer)
-        with open(f"/proc/{pid}/mem", "rb", 0) as memory:
-            if number != _MOUNT:
-                return Open(ident, _string(memory.fileno(), words[0 if number == _OPEN else 1]))
-            source, target, kind, data = (_string(memory.fileno(), words[index]) for index in (0, 1, 2, 4))
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EINTR, errno.ESRCH):
+        if error.errno in (errno.ENOENT, errno.EINTR):
             return None
         raise
+    ident, pid, _, number, _, _, *words = _NOTIF.unpack(buffer)
+    try:
+        with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+            if number == CONNECT:
+                length = min(words[2] & 0xFFFFFFFF, _LONGEST_ADDRESS)
+                return Connect(ident, pid, words[0] & 0xFFFFFFFF, os.pread(memory.fileno(), length, words[1]))
+            if number != MOUNT:
+                return Open(ident, _string(memory.fileno(), words[0 if number == OPEN else 1]))
+            source, target, kind, data = (_string(memory.fileno(), words[index]) for index in (0, 1, 2, 4))
+    except OSError:  # nothing is there; or it has been killed
+        _answer(listener, _NOTIF_SEND, _RESPONSE.pack(ident, 0, -errno.EFAULT, 0))
+        return None
     return Call(ident, pid, source, target, kind, words[3], data)
 
 
-def answer(listener: int, call: Call, error: int) -> None:
+def answer(listener: int, call: Call | Connect, error: int) -> None:
     """0, or -1 with this errno, for the caller."""
     _answer(listener, _NOTIF_SEND, _RESPONSE.pack(call.ident, 0, -error, 0))
 
@@ -168,11 +155,14 @@ def answer_open(listener: int, call: Open, fd: int | None) -> None:
 
 
 def _answer(listener: int, request: int, packed: bytes) -> None:
-    try:
-        fcntl.ioctl(listener, request, packed)
-    except OSError as gone:
-        if gone.errno != errno.ENOENT:
-            raise
+    while True:
+        try:
+            fcntl.ioctl(listener, request, packed)
+        except InterruptedError:
+            continue  # by SIGCHLD, before the descriptor was taken: seccomp_notify_addfd()
+        except FileNotFoundError:
+            pass  # the caller has been killed
+        return
 
 
 def _string(memory: int, address: int) -> bytes:
@@ -189,12 +179,37 @@ def _string(memory: int, address: int) -> bytes:
 
 
 def descriptor(pid: int, number: int) -> int:
-    """A copy of another process's descriptor."""
-    pidfd = os.pidfd_open(pid)
+    """A copy of another process's descriptor; `pid` may be any thread of it."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        leader = next(int(line.split()[1]) for line in file if line.startswith(b"Tgid:"))
+    pidfd = os.pidfd_open(leader)
     try:
         return call("syscall", _PIDFD_GETFD, pidfd, number, 0)
     finally:
         os.close(pidfd)
+
+
+def connect(fd: int, address: bytes, agent: str) -> int:
+    """connect(2) of a socket; of one with a path only to the agent. 0 or an errno. It may wait for long."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            if sock.family == socket.AF_UNIX:
+                if address[2:].partition(b"\0")[0] != os.fsencode(agent):
+                    return errno.EACCES
+                address = address[:2] + os.fsencode(agent) + b"\0"
+        call("connect", fd, address, len(address))
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def may_borrow() -> bool:
+    """Whether descriptors of servers can be had: a container may refuse that."""
+    try:
+        os.close(descriptor(os.getpid(), 1))
+    except OSError:
+        return False
+    return True
 
 
 def serves(pid: int) -> bool:

@@ -5,12 +5,14 @@ it is told; what takes a descriptor gets one of a /dev/fuse that is mounted alre
 import errno
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import trio
 
-from vuosd.supervisor.mounting import options, types
+from vuosd.supervisor.mounting import options, reach, types
+from vuosd.supervisor.mounting.bounds import Bounds
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.mount import Mount, Wanted
 from vuosd.supervisor.mounting.namespace import Namespace, Program, Root
@@ -42,11 +44,16 @@ class Start:
         mount: Mount,
         output: Output,
         env: Mapping[str, str],
+        shown: reach.Shown,
+        temporary: Callable[[], bytes],
     ) -> None:
         """`path` is the source as the server is to be told it; what comes of the start is noted in
-        `mount`.
+        `mount`. `shown`: by the view; `temporary` makes a directory.
         """
         self.namespace, self.kind, self.path = namespace, kind, path
+        self.shown, self.temporary = shown, temporary
+        self.bounds: Bounds | None = None
+        self.probed: tuple[str, int] | None = None
         self.wanted, self.mount, self.output, self.env = wanted, mount, output, env
         readonly = ["ro"] if wanted.flags & options.MS_RDONLY else []
         self.options = ",".join([*readonly, *([wanted.data] if wanted.data else [])])
@@ -80,6 +87,8 @@ class Start:
             raise MountError(errno.ETIMEDOUT, text) from None
         except OSError as error:
             raise await self.failed(error) from None
+        finally:
+            self._let_go()
 
     async def failed(self, error: OSError) -> MountError:
         """With what the server says."""
@@ -88,18 +97,48 @@ class Start:
         text = self.output.reason() or f"{self.kind.name}: {error.strerror}"
         return MountError(error.errno or errno.EIO, text)
 
+    def _let_go(self) -> None:
+        """Of what the server has by now."""
+        if self.bounds is not None and self.bounds.ruleset >= 0:
+            os.close(self.bounds.ruleset)
+        if self.probed is not None:
+            os.close(self.probed[1])
+
     async def command(self, target: str) -> types.Command:
         return await trio.to_thread.run_sync(self.kind.command, self.path, target, self.options, self.env)
 
-    def program(self, command: types.Command, fds: Mapping[int, int]) -> Program:
-        self.begun = True
+    async def program(self, command: types.Command, fds: Mapping[int, int], place: bytes = b"") -> Program:
+        """`place`: where it mounts itself."""
         env = {**_ALLOCATION, **command.env}
-        return Program(command.argv, env, self.mount.mark, self.output.write, fds, command.kernel)
+        needs = self.kind.needs(self.path, self.wanted.data)
+        temporary = None
+        if needs.sees or command.argv[0] == sys.executable:
+            temporary = self.temporary()
+            env["TMPDIR"] = os.fsdecode(temporary)
+        wants = reach.Wants(
+            needs,
+            command.argv,
+            env,
+            self.path,
+            self.wanted.fds,
+            readonly=bool(self.wanted.flags & options.MS_RDONLY) or command.readonly,
+            place=place,
+            temporary=temporary,
+            inside=self.wanted.inside,
+        )
+        self.bounds = await trio.to_thread.run_sync(reach.bounds, wants, self.shown)
+        self.mount.bounded = self.bounds.ruleset >= 0
+        if needs.probes and wants.readonly:
+            fd = await trio.to_thread.run_sync(os.open, self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self.probed = self.path, fd
+        self.begun = True
+        mark, output = self.mount.mark, self.output.write
+        return Program(command.argv, env, mark, output, fds, command.kernel, self.bounds, self.probed)
 
     async def and_let_mount(self) -> Root:
         mount = self.mount
         command = await self.command(os.fsdecode(mount.path))
-        program = self.program(command, self.wanted.fds)
+        program = await self.program(command, self.wanted.fds, mount.path)
         served = await self.namespace.serve(program, mount.path)
         self.output.given()
         mount.pid = mount.pid or served.pid
@@ -120,7 +159,7 @@ class Start:
             root = await self.namespace.mount(device, mount.path, *names, flags=mount.flags)
             try:
                 fds = {**self.wanted.fds, device: device}
-                program = self.program(command, fds)
+                program = await self.program(command, fds)
                 mount.pid = await self.namespace.start_server(program)
             except BaseException:
                 os.close(root.fd)
@@ -138,7 +177,7 @@ class Start:
             mount.device = os.readlink(f"/proc/self/fd/{theirs.fileno()}")
             place = mount.path if self.wanted.directory else os.path.dirname(mount.path)
             command = await self.command(os.fsdecode(place))
-            program = self.program(command, self.wanted.fds)
+            program = await self.program(command, self.wanted.fds, place)
             served = await self.namespace.serve_socket(program, place, theirs.fileno())
             self.output.given()
             mount.pid = mount.pid or served.pid
@@ -157,7 +196,7 @@ class Start:
             mount.flags = (mount.flags | (options.MS_RDONLY if command.readonly else 0)) & options.KEPT
             mount.data = ""
             fds = {**self.wanted.fds, number: number}
-            program = self.program(command, fds)
+            program = await self.program(command, fds)
             mount.pid = await self.namespace.start_server(program)
             self.output.given()
             return ours.detach()

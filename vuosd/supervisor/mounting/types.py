@@ -8,7 +8,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from vuosd.api import FileSystemType, OptionError, ProgramType, PythonType, TypeProblem, registry
+from vuosd.api import (
+    FileSystemType,
+    Needs,
+    OptionError,
+    ProgramType,
+    PythonType,
+    TypeProblem,
+    needs,
+    registry,
+)
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.options import split
 
@@ -85,6 +94,10 @@ class Type:
         """MountError for what is wrong and can be told without starting it."""
         self.command(source, target, options, env)
 
+    def needs(self, source: str, options: str) -> Needs:
+        """What its server has to reach."""
+        return needs.of_program(self.program, source)
+
     def has_name(self, name: str) -> bool:
         """Whether people call it this."""
         return name in (self.name, self.program)
@@ -126,6 +139,9 @@ class Registered(Type):
         super().check(source, target, options, env)
         if isinstance(self.system, PythonType) and options:  # without options a class has nothing to say
             self.check_code(source, options)
+
+    def needs(self, source: str, options: str) -> Needs:
+        return self.system.needs(source, options)
 
     def has_name(self, name: str) -> bool:
         return super().has_name(name) or name in self.system.aliases

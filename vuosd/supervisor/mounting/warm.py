@@ -22,6 +22,7 @@ _DECISIVE = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
 _LOCALE = ("LC_ALL", "LC_CTYPE", "LANG")
 _MALLOPT = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_TOP_PAD_": -2, "MALLOC_MMAP_THRESHOLD_": -3}
 """Those that can be set later as well: mallopt(3)."""
+_PR_SET_NAME = 15
 _LEAST_ROOM = 64
 """Bytes for the one variable that proc_pid_environ(5) is to show."""
 
@@ -89,10 +90,11 @@ def become_host(argv: Sequence[str], env: Mapping[str, str], shown: str, keep: S
             if env.get(name, "").isdigit():
                 libc.mallopt(what, int(env[name]))
         time.tzset()
+        if "tempfile" in sys.modules:
+            vars(sys.modules["tempfile"])["tempdir"] = None  # it remembers where the zygote's is
         log.begin()
         sys.stdin, sys.stdout, sys.stderr = (_stream(fd, mode) for fd, mode in enumerate("rww"))
-        with open("/proc/self/comm", "w") as file:
-            file.write("vuosd-fuse")
+        libc.prctl(_PR_SET_NAME, b"vuosd-fuse", 0, 0, 0)
         sys.path[:] = _Prepared.path
         importlib.invalidate_caches()
         status = _serve(argv[len(_Prepared.command) :])

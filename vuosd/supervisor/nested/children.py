@@ -141,7 +141,7 @@ class Children:
                 if found.readonly or found.special:
                     want = want._replace(flags=want.flags | MS_RDONLY)
                 want = want._replace(path=f"/proc/self/fd/{fd}", fds={fd: fd})
-            await child.mounts.mount(want._replace(directory=directory))
+            await child.mounts.mount(want._replace(directory=directory, inside=True))
         except MountError as error:
             raise MountError(error.errno, f"{os.fsdecode(entry.target)}: {error}") from None
         except OSError as error:
