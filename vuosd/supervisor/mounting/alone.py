@@ -5,6 +5,7 @@ descriptor sees it. It goes with this process, however that ends.
 """
 
 import errno
+import functools
 import os
 import queue
 import secrets
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 import trio
 
 from vuosd.supervisor import members
-from vuosd.supervisor.mounting import options, types
+from vuosd.supervisor.mounting import options, reach, types
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import KERNEL, Mount, Wanted
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable
@@ -114,7 +115,9 @@ class Alone:
         mount.mark = secrets.token_hex(8)
         output = Output(wanted.type)
         nursery.start_soon(output.read)
-        root = await Start(namespace, kind, path, wanted, mount, output, self._env).run()
+        make = functools.partial(scratch.make, 0o700)
+        start = Start(namespace, kind, path, wanted, mount, output, self._env, reach.Shown(), make)
+        root = await start.run()
         if wanted.flags & options.MS_RDONLY:  # some servers, told so, only refuse what is written
             await namespace.remount(place, wanted.flags)
         return root.fd
