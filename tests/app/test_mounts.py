@@ -291,6 +291,23 @@ def test_bind_move_and_remount(box: Box, mnt: Path) -> None:
     assert shell(box, script, tree, mnt, other) == ["bound", "read-only", "bound"]
 
 
+@pytest.mark.parametrize("mounted", ["vumount -B", "vumount -t fuse.bindfs"], ids=["bind", "server"])
+@pytest.mark.places(places.FUSE, places.NO_FUSE)
+def test_a_bind_of_what_is_renamed(box: Box, mnt: Path, mounted: str) -> None:
+    """It holds the directory, and not its path; under enforcement too, where objects are judged by theirs."""
+    tree = box.directory("source/tree")
+    (tree / "file").write_text("bound\n")
+    box.give(tree.parent)
+    script = f"""
+        {mounted} $1 $3
+        vumount -B $3/tree $2; mv $3/tree $3/moved; cat $2/file; ls $2; echo x >$2/new; ls $3/moved
+        cd $2; cat file; cd /; vuumount $2
+    """
+    profile = '[view]\nenforce = true\n[control]\nallow = ["mount", "umount"]\n'
+    said = shell(box, script, tree.parent, mnt, box.directory("other"), profile=profile)
+    assert said == ["bound", "file", "file", "new", "bound"]
+
+
 def test_an_enforcing_view_lets_nothing_be_mounted(box: Box, mnt: Path) -> None:
     result = box.view(["vumount", "-t", "fuse.bindfs", "/usr", mnt], "[view]\nenforce = true\n")
     assert result.returncode == 1

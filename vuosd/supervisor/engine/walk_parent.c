@@ -49,6 +49,13 @@ int vu_own_link(struct vu_session *session, int fd, char *out, size_t room)
 	return (int)n;
 }
 
+/* Is `host` what `rest` below the source names? */
+static bool lies_at(const char *host, const char *source, size_t length, const char *rest)
+{
+	return !strncmp(host, source, length) && (!host[length] || host[length] == '/' || !length) &&
+	       !strcmp(host + length + strspn(host + length, "/"), rest);
+}
+
 /*
  * An enforcing view judges the object, not the text it was found by: a directory on the way may have been renamed
  * between the look at the table and the open.
@@ -67,10 +74,12 @@ int vu_walk_judge(struct vu_walk *walk, int fd)
 		const char *path = vu_stack_path(&spot, work->text);
 		return vu_stack_judge(spot.mount->stack, path, &walk->seen, work->host) ? 0 : -EAGAIN;
 	}
-	size_t head = spot.mount->source_length;
-	bool same = (size_t)n >= head && !memcmp(work->host, spot.mount->source, head) &&
-		    !strcmp(work->host + head + strspn(work->host + head, "/"), spot.rest);
-	return same ? 0 : -EAGAIN;
+	if (lies_at(work->host, spot.mount->source, spot.mount->source_length, spot.rest))
+		return 0;
+	/* What the mount shows may have been renamed since. */
+	char source[PATH_MAX];
+	int length = vu_own_link(walk->call->session, spot.mount->fd, source, sizeof source);
+	return length > 0 && lies_at(work->host, source, (size_t)length, spot.rest) ? 0 : -EAGAIN;
 }
 
 /*
