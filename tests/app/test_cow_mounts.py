@@ -454,6 +454,26 @@ def test_a_cow_at_run_time_upon_a_file_system(box: Box, tree: Path) -> None:
     assert changed(box) == ["new"]
 
 
+def test_the_options_of_a_cow_at_run_time(box: Box, tree: Path) -> None:
+    """As of a profile's: what stays real, and how much a layer may hold."""
+    script = """
+        piece() { head -c 65536 /dev/zero >&9 && sleep 0.002; }
+        fill() { (exec 9>$1; for i in $(seq $2); do piece || exit 1; done) 2>/dev/null || echo full; }
+        vumount -t cow -o layer=it,except=w,except=$2/d,except=f . $2; cd $2
+        echo real >>f; echo real >w/new; rm "d/of the tree"; echo layer >new; cd $1; vuumount $2; ls $2
+        vumount -t cow -o layer=full,size=1M . $2; (fill $2/a 4; fill $2/b 300); fill $2/c 1
+        rm $2/b; sleep 0.1; fill $2/c 1; vuumount $2
+        vumount -t cow -o ephemeral,size=1M . $2; fill $2/a 300; ls $2; vuumount $2
+    """
+    at = box.directory("at")
+    listed = ["a", "d", "f", "image", "mnt", "w"]
+    assert shell(box, PREPARED, f"cd {tree}\n{script}", tree, at) == ["full", "full", "full", *listed]
+    assert changed(box) == ["new"]
+    assert changed(box, "full") == ["a", "c"]
+    assert (tree / "f").read_text() == "tree\nreal\n"
+    assert (os.listdir(tree / "d"), sorted(os.listdir(tree / "w"))) == ([], ["new", "of the tree"])
+
+
 def test_a_cow_of_run_time_is_told_at_the_end(box: Box, tree: Path) -> None:
     """With or without another from the start; one that changed nothing is gone."""
     words = ["sh", "-ec", "vumount -t cow -o layer=end . mnt; vumount -t cow -o layer=same . w; touch mnt/x"]
@@ -516,7 +536,11 @@ def test_the_store_is_hidden_wherever_the_view_shows_it(box: Box, tree: Path) ->
 NO_COW = [
     (PREPARED, "merge", ".", 'a merge is for profiles: [[mount]] type = "merge"'),
     (PREPARED, "cow", "f", "f is no directory"),
-    (PREPARED, "cow -o size=1M", ".", 'unknown option "size=1M" of a cow: store=DIR, layer=NAME, ephem'),
+    (PREPARED, "cow -o sise=1M", ".", 'unknown option "sise=1M" of a cow: store=DIR, layer=NAME, size'),
+    (PREPARED, "cow -o size=1X", ".", "size=1X is no number of bytes, such as 4096, 64M, 1G"),
+    (PREPARED, "cow -o except=../d", ".", "except=../d: this is not in"),
+    (PREPARED, "cow -o except=none", ".", "./none: No such file or directory"),
+    (PREPARED + '[[mount]]\ntype = "ro"\ntarget = "d"\n', "mincow", "d", "the view shows d read-only, and"),
     (PREPARED, "cow -o store=/nosuch", ".", "store /nosuch: No such file or directory"),
     (PREPARED, "cow -o store=d", ".", "the layer would be kept in"),
     ("", "cow", ".", "this view was started without a cow, and hears too little"),

@@ -64,16 +64,32 @@ def tree(box: Box) -> Iterator[Tree]:
 
 
 def race(
-    box: Box, tree: Tree, kind: str, profile: str | None, *calls: str, full: int = 0, at: str = ""
+    box: Box,
+    tree: Tree,
+    kind: str,
+    profile: str | None,
+    *calls: str,
+    full: int = 0,
+    at: str = "",
+    before: list[Any] | None = None,
 ) -> dict[str, tuple[int, int]]:
     """Tries and finds of each call; `full`: so many tries, and no limit of time; `at`: where the view shows
-    its tree once more.
+    its tree once more; `before`: the beginning of the command.
     """
     program = box.programs.build(Path(__file__).parent / "race.c", "-static", "-Wno-format-truncation")
     part = tree.top / KINDS[kind]
     inodes = [0, 0] if kind == "rot" else [(part / name).stat().st_ino for name in ("file", "dir")]
     tries, milliseconds = (full, 1000 * int(LONGEST_RACE)) if full else (TRIES, MILLISECONDS)
-    argv = [program, kind, f"{at}{tree.top}", *map(str, inodes), str(tries), str(milliseconds), *calls]
+    argv = [
+        *(before or []),
+        program,
+        kind,
+        f"{at}{tree.top}",
+        *map(str, inodes),
+        str(tries),
+        str(milliseconds),
+        *calls,
+    ]
     more: dict[str, Any] = {"timeout": LONGEST_RACE if full else 120.0}
     directory = os.open(tree.top / "sec", os.O_RDONLY | os.O_DIRECTORY)
     more |= {"env": {"DIRECTORY": str(directory)}, "pass_fds": (directory,)}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from vuosd.layers import LayerError, Tree, open_layer
 from vuosd.layers.errors import name_of
+from vuosd.layers.listing import names_in
 from vuosd.layers.places import store_of
 from vuosd.layers.quoting import quoted
-from vuosd.layers.store import names_in
 
 ONE_OF = "the layer's name; needed when there are several"
 

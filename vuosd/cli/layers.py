@@ -8,10 +8,11 @@ from typing import Any
 from vuosd.cli.layer_arguments import add_store, store_argument
 from vuosd.cli.output import age, fail, print_json, table
 from vuosd.layers import LayerError
+from vuosd.layers.listing import records_in
 from vuosd.layers.lock import holder
 from vuosd.layers.places import store_of
 from vuosd.layers.size import bytes_on_disk, human
-from vuosd.layers.store import JOURNAL, records_in
+from vuosd.layers.store import JOURNAL
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -19,10 +19,12 @@
 
     errors.py         LayerError: one sentence for a person
     record.py         layer.json
+    listing.py        which layers there are
     lock.py           who works on a layer
     places.py         where layers are, and what their file system must give
     beneath.py        reach what lies below a directory, never through a link
     remove.py         remove a tree of our own
+    reserve.py        directories that will be trees
     compare.py        whether two objects are the same
     quoting.py        paths as text
     kernel.py         system calls that Python does not have

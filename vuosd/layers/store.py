@@ -11,7 +11,7 @@ not finished, or not wholly removed, and belongs to nobody when its lock is free
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -19,9 +19,11 @@ import msgspec
 
 from vuosd.layers import lock, overlay, places, record
 from vuosd.layers.errors import LayerError, name_of, reason
+from vuosd.layers.listing import children_of, names_in
 from vuosd.layers.quoting import json_path
 from vuosd.layers.record import Record, System
 from vuosd.layers.remove import remove_tree
+from vuosd.layers.reserve import Reserve, make_tree
 
 JOURNAL = b"journal"
 _BEING_MADE = 60  # seconds in which one that is being made has surely got its lock
@@ -122,11 +124,13 @@ def create(
     ephemeral: bool = False,
     apart: Sequence[bytes] = (),
     systems: Mapping[bytes, tuple[bytes, System | None]] | None = None,
+    reserve: Reserve | None = None,
 ) -> Layer:
     """A new layer, locked: for each (target, host paths topmost first) an empty changed tree.
 
     apart: host paths that the view keeps out of the layer; a store below one of them is not inside its tree.
     systems: by target, what trees without a host path stand upon: its name, and how it is mounted.
+    reserve: of the same store, where the trees are taken from.
     LayerError: there is one of that name, or it cannot be made there.
     """
     upon = systems or {}
@@ -135,12 +139,17 @@ def create(
         for n, (target, lowers) in enumerate(trees)
     )
     made_as = Record(record.format_of(records), name, time.time_ns(), None, records, ephemeral)
-    return _create(
-        made_as, places.store_of(env, store), apart, [next(iter(lowers), None) for _, lowers in trees]
-    )
+    below = [next(iter(lowers), None) for _, lowers in trees]
+    return _create(made_as, places.store_of(env, store), apart, below, reserve)
 
 
-def _create(made_as: Record, store: bytes, apart: Sequence[bytes], below: Sequence[bytes | None]) -> Layer:
+def _create(
+    made_as: Record,
+    store: bytes,
+    apart: Sequence[bytes],
+    below: Sequence[bytes | None],
+    reserve: Reserve | None = None,
+) -> Layer:
     """`below`: of each tree, what shows where it changes nothing."""
     encoded = places.check_name(made_as.name)
     path = os.path.join(store, encoded)
@@ -162,7 +171,13 @@ def _create(made_as: Record, store: bytes, apart: Sequence[bytes], below: Sequen
         raise LayerError(f"cannot make layer {made_as.name} in {name_of(store)}: {reason(error)}") from None
     try:
         for tree, stands_for in zip(made_as.trees, below, strict=True):
-            _make_tree(os.path.join(new, os.fsencode(tree.directory)), stands_for)
+            directory = os.path.join(new, os.fsencode(tree.directory))
+            if reserve is None:
+                make_tree(directory)
+            else:
+                reserve.take(directory)
+            if stands_for is not None:  # a mount of it by the kernel shows the changed tree's attributes
+                overlay.stand_for(os.path.join(directory, b"upper"), stands_for)
         record.write(new, made_as)
         os.rename(new, path)  # never replaces a layer: those are directories that are not empty
         record.sync_directory(store)
@@ -206,19 +221,6 @@ def _check_apart(path: bytes, lower: bytes, apart: Sequence[bytes]) -> None:
 
 def _below(path: bytes, tree: bytes) -> bool:
     return path == tree or path.startswith(tree.rstrip(b"/") + b"/")
-
-
-def _make_tree(directory: bytes, lower: bytes | None) -> None:
-    """With the attributes of what it stands above: a mount of it by the kernel shows the changed tree's.
-    None: that is not mounted yet.
-    """
-    upper = os.path.join(directory, b"upper")
-    os.mkdir(directory, 0o700)
-    os.mkdir(upper, 0o700)
-    os.mkdir(os.path.join(directory, b"work"), 0o700)
-    places.check_file_system(upper)
-    if lower is not None:
-        overlay.stand_for(upper, lower)
 
 
 def open_layer(
@@ -391,29 +393,3 @@ def _clean(store: bytes) -> None:
                 pass  # it is in nobody's way; `drop` of that layer has said what is the matter
             finally:
                 os.close(fd)
-
-
-def names_in(store: bytes) -> list[str]:
-    """The layers of a store, by name. LayerError."""
-    try:
-        with os.scandir(store) as entries:
-            found = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(b".")]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise LayerError(f"cannot list the layers in {name_of(store)}: {reason(error)}") from None
-    return sorted(map(os.fsdecode, found))
-
-
-def children_of(name: str, store: bytes) -> list[str]:
-    """The branches of a layer; damaged ones are nobody's."""
-    return [child for child, made_as in records_in(store) if made_as is not None and made_as.parent == name]
-
-
-def records_in(store: bytes) -> Iterator[tuple[str, Record | None]]:
-    """Each layer of a store, with None for one that is damaged or of a newer format."""
-    for name in names_in(store):
-        try:
-            yield name, record.read(os.path.join(store, os.fsencode(name)), name)
-        except LayerError:
-            yield name, None

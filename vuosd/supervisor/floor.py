@@ -82,17 +82,21 @@ def rules(
     resolve: Callable[[bytes], bytes] = lambda path: path,
     anchors: Iterable[bytes] = (),
     uppers: Mapping[bytes, Sequence[bytes]] = MappingProxyType({}),
+    reserved: Iterable[bytes] = (),
 ) -> list[Rule]:
     """The rules that allow what the view shows of the host, and nothing else.
 
     `resolve` follows symbolic links (realpath); `anchors` are directories of the session itself; `uppers`,
-    of each COW by its target, the changed trees: what they hold is executed by the processes themselves.
+    of each COW by its target, the changed trees: what they hold is executed by the processes themselves;
+    `reserved`, those of COWs that come later.
     """
     found: dict[bytes, Access] = {}
     for grant in _grants(entries, resolve, uppers, listdir):
         for path, access in _split(grant, listdir):
             known = found.get(path)
             found[path] = access if known is None else known | access
+    for path in reserved:
+        found[path] = landlock.READ
     for path in anchors:
         found[path] = landlock.ALL
     return [Rule(path, access) for path, access in sorted(found.items())]
@@ -229,6 +233,7 @@ def ruleset(
     *,
     anchors: Iterable[bytes] = (),
     uppers: Mapping[bytes, Sequence[bytes]] = MappingProxyType({}),
+    reserved: Iterable[bytes] = (),
 ) -> int:
     """A descriptor for landlock_restrict_self(2), or FloorUnavailable."""
     abi = kernel_abi()
@@ -241,7 +246,9 @@ def ruleset(
     attributes = landlock.RULESET_ATTR.pack(landlock.ALL, 0, scoped)
     descriptor = _syscall(landlock.CREATE_RULESET, attributes, len(attributes), 0)
     try:
-        for rule in rules(entries, listdir, resolve=os.path.realpath, anchors=anchors, uppers=uppers):
+        for rule in rules(
+            entries, listdir, resolve=os.path.realpath, anchors=anchors, uppers=uppers, reserved=reserved
+        ):
             _allow(descriptor, rule)
     except BaseException:
         os.close(descriptor)

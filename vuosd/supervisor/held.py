@@ -12,13 +12,15 @@ STORE SENTENCE` or `same NAME STORE`, all of it NUL-separated.
 
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from vuosd.layers import Layer, LayerError, Tree, create, open_layer, places
 from vuosd.layers.adopt import adopt
 from vuosd.layers.overlay import stand_for
 from vuosd.layers.quoting import quoted
+from vuosd.layers.reserve import Reserve
+from vuosd.supervisor.counting import Count, count
 from vuosd.supervisor.log import log
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.scratch import Scratch, Sized, remove_tree
@@ -27,9 +29,6 @@ from vuosd.views import Entry, Kind, Layering
 
 if TYPE_CHECKING:
     from vuosd.layers.record import System
-
-_MOST_COMPARED = 2000
-_MOST_READ = 64 << 20
 
 
 class _Held(NamedTuple):
@@ -52,6 +51,8 @@ class Layers:
         self._resumed: _Held | None = None
         self._systems: dict[bytes, System | None] = {}
         """By target of a COW, how what it is upon is mounted."""
+        self._reserve: Reserve | None = None
+        self._adds = False
 
     def place(self, store: bytes | None) -> bytes:
         """The directory that layers are in."""
@@ -92,6 +93,18 @@ class Layers:
             else:
                 self._make(name, how.store, group)
 
+    def reserve(self, number: int) -> None:
+        """Makes room for so many layers that come while the session runs, where a floor has to know them."""
+        try:
+            self._reserve = Reserve(number, self.env)
+        except LayerError as error:
+            raise Refused(f"vuosd: {error}") from None
+
+    @property
+    def reserved(self) -> tuple[bytes, ...]:
+        """The changed trees of layers that may come."""
+        return self._reserve.uppers if self._reserve is not None else ()
+
     def tree(self, target: bytes) -> tuple[Tree, str]:
         """The tree of the COW at a target, and the name of its layer, "" for an ephemeral one."""
         return next(
@@ -125,7 +138,13 @@ class Layers:
             raise Refused(f"vuosd: {error}") from None
 
     def _make(
-        self, name: str, store: bytes | None, entries: Sequence[Entry], *, ephemeral: bool = False
+        self,
+        name: str,
+        store: bytes | None,
+        entries: Sequence[Entry],
+        *,
+        ephemeral: bool = False,
+        apart: Sequence[bytes] = (),
     ) -> _Held:
         trees = [(entry.target, entry.sources) for entry in entries]
         systems = {
@@ -134,10 +153,18 @@ class Layers:
             if entry.upon is not None
         }
         # The view does not show it; only one that somebody has chosen to lie in the tree is a mistake.
-        apart = [b"/"] if store is None or ephemeral else []
+        apart = [b"/"] if store is None or ephemeral else apart
+        reserve = self._reserve if store is None and self._adds else None
         try:
             layer = create(
-                name, trees, self.env, store=store, ephemeral=ephemeral, apart=apart, systems=systems
+                name,
+                trees,
+                self.env,
+                store=store,
+                ephemeral=ephemeral,
+                apart=apart,
+                systems=systems,
+                reserve=reserve,
             )
         except LayerError as error:
             raise Refused(f"vuosd: {error}") from None
@@ -152,7 +179,13 @@ class Layers:
         except OSError as error:
             raise Refused(f"vuosd: layer {held.layer.name} cannot be written: {error.strerror}") from None
 
-    def _new(self, store: bytes | None, entries: Sequence[Entry], command: bytes) -> None:
+    def _new(
+        self,
+        store: bytes | None,
+        entries: Sequence[Entry],
+        command: bytes,
+        apart: Sequence[bytes] = (),
+    ) -> None:
         place = self.place(store)
         stem = "".join(
             c if c.isalnum() or c in "._+" else "-" for c in os.fsdecode(os.path.basename(command))[:40]
@@ -165,7 +198,7 @@ class Layers:
             if os.path.lexists(path):
                 continue
             try:
-                self._make(name, store, entries)
+                self._make(name, store, entries, apart=apart)
                 return
             except Refused:
                 if not os.path.lexists(path):
@@ -189,17 +222,33 @@ class Layers:
         }
         self._held[-1] = held._replace(path=path, trees=trees)
 
-    def add(self, entry: Entry, name: str | None, upon: "System | None" = None) -> None:
+    def add(
+        self,
+        entry: Entry,
+        name: str | None,
+        upon: "System | None" = None,
+        apart: Sequence[bytes] = (),
+    ) -> None:
         """The same as `give`, for one COW that comes while the session runs. `upon`: how what it is upon is
-        mounted.
+        mounted; `apart`: directories of the host that are no part of it. SizeUnavailable.
         """
         how = entry.layering or Layering()
         self._systems[entry.target] = upon
+        self._adds = True
+        path = os.path.join(self.place(how.store), os.fsencode(name or ""))
+        if self._reserve is not None and how.store is not None:
+            raise Refused(
+                "vuosd: in an enforcing view a cow that comes while it runs has no store= of its own"
+            )
         if how.ephemeral:
-            self._ephemeral(how.store, [entry])
+            sized = None if entry.size is None else self._sized(entry.size)
+            self._ephemeral(sized or how.store, [entry])
         elif name is None:
-            self._new(how.store, [entry], os.path.basename(entry.target))
-        elif os.path.lexists(os.path.join(self.place(how.store), os.fsencode(name))):
+            self._new(how.store, [entry], os.path.basename(entry.target), apart)
+        elif os.path.lexists(path):
+            if self._reserve is not None and not self._reserve.has_made(path):
+                text = "in an enforcing view a cow that comes while it runs goes on in no layer but its own"
+                raise Refused(f"vuosd: layer {name} was there before: {text}")
             self._open(name, how.store)
             try:
                 self._go_on(self._held[-1], [entry])
@@ -207,7 +256,7 @@ class Layers:
                 self._held.pop().layer.close()
                 raise
         else:
-            self._make(name, how.store, [entry])
+            self._make(name, how.store, [entry], apart=apart)
 
     def end(self, target: bytes) -> bytes:
         """Of the last that was added there, and that nobody writes to any more. What there is to tell."""
@@ -243,21 +292,24 @@ class Layers:
         for held in self._held:
             _finish(held, report)
         self._held.clear()
+        if self._reserve is not None:
+            self._reserve.close()
+            self._reserve = None
 
 
 def _finish(held: _Held, report: socket.socket | None) -> bytes:
     """What there is to tell of it; b"" if nothing is kept."""
     try:
-        changed = _Count(0, True) if held.ephemeral else _count(held.trees.values())
+        changed = Count(0, True) if held.ephemeral else count(held.trees.values())
         if held.ephemeral or (held.fresh and not changed.number):
             _remove(held)
     except OSError as error:
         log.warning("layer %s: %s", held.layer.name, error)
-        changed = _Count(0, False)
+        changed = Count(0, False)
     held.layer.close()
     if held.ephemeral:
         return b""
-    kept = changed != _Count(0, True)
+    kept = changed != Count(0, True)
     sentence = _sentence(held, changed)
     if report is not None:
         _tell(report, b"kept" if kept else b"same", held, sentence)
@@ -282,38 +334,7 @@ def _compare(held: _Held, entries: Iterable[Entry]) -> None:
             raise Refused(f"vuosd: layer {name} {text}: {other}")
 
 
-class _Count(NamedTuple):
-    number: int
-    exact: bool
-
-    def __str__(self) -> str:
-        if not self.exact and not self.number:
-            return "nobody could see how many changes"
-        text = "1 change" if self.number == 1 else f"{self.number} changes"
-        return text if self.exact else f"up to {text}"
-
-
-def _count(trees: Collection[Tree]) -> _Count:
-    """How many paths `vuctl diff --alone` would list. It looks into the files, for which nobody waits at the
-    end of a command: for much, what is in the layer is counted.
-    """
-    number = size = 0
-    for tree in trees:
-        for _, directories, names, fd in os.fwalk(tree.upper):
-            number += len(names) + len(directories)
-            size += sum(os.stat(name, dir_fd=fd, follow_symlinks=False).st_size for name in names)
-    if number > _MOST_COMPARED or size > _MOST_READ or any(tree.system for tree in trees):
-        return _Count(number, False)
-    from vuosd.layers.changes import Comparison
-
-    number = 0
-    for tree in trees:
-        with Comparison(tree, whole=False) as comparison:
-            number += len(comparison.changes())
-    return _Count(number, True)
-
-
-def _sentence(held: _Held, changed: _Count) -> bytes:
+def _sentence(held: _Held, changed: Count) -> bytes:
     import shlex
 
     name = shlex.quote(held.layer.name)

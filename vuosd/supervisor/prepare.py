@@ -39,6 +39,8 @@ from vuosd.views.table import fold, host_path, lookup, prefixes
 if TYPE_CHECKING:
     from vuosd.supervisor.held import Layers
 
+_RESERVED = 16
+"""Layers that may come in an enforcing view while it runs."""
 _DEFAULT_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 
 
@@ -49,7 +51,8 @@ def prepare(request: Request, scratch: Scratch) -> Prepared:
         view = View(name="")
         if request.profile:
             view = view_of(request.profile, request.variables(), request.cwd)
-        if request.cow or request.on or any(entry.kind in STACKS for entry in view.entries):
+        stacked = any(entry.kind in STACKS for entry in view.entries)
+        if request.cow or request.on or stacked or _fenced_cows(view):
             from vuosd.supervisor import held
 
             layers = held.Layers(request.variables(), scratch)
@@ -77,7 +80,7 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
     if errors:
         raise ProfileErrors(errors)
     if layers is not None:
-        view = stacks.without_stores(view, layers, start)
+        view = stacks.without_stores(view, layers, start, later=_fenced_cows(view))
     if view.enforce:
         view = _withhold_ourselves(view)
     table = fold(view.entries)[0]
@@ -89,6 +92,8 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
         except SizeUnavailable as why:
             sized = next(entry for entry in table.values() if entry.kind is Kind.COW and entry.size)
             raise _no_size(view, sized, "cow", why) from None
+        if _fenced_cows(view):
+            layers.reserve(_RESERVED)
     entries = tuple(table.values())
     placer = Placer(view, scratch, layers)
     systems = _systems(table)
@@ -117,6 +122,11 @@ def _prepare(request: Request, view: View, scratch: Scratch, layers: "Layers | N
         late=late,
         several=any(entry.kind in STACKS for entry in entries),
     )
+
+
+def _fenced_cows(view: View) -> bool:
+    """Whether cows may come while the session runs, of which the floor has to know beforehand."""
+    return view.enforce and view.allow is not None and "cow" in view.allow
 
 
 def _error_about(view: View, where: Position, message: str, hint: str = "") -> ProfileError:
@@ -305,7 +315,12 @@ def _floor(entries: Sequence[Entry], scratch: Scratch, layers: "Layers | None") 
     trees = layers.trees() if layers else ()
     uppers = {tree.target: (tree.upper, *tree.lowers[: tree.parents]) for tree in trees}
     try:
-        return floor.ruleset(entries, anchors=[scratch.path] if scratch.path else [], uppers=uppers)
+        return floor.ruleset(
+            entries,
+            anchors=[scratch.path] if scratch.path else [],
+            uppers=uppers,
+            reserved=layers.reserved if layers else (),
+        )
     except floor.FloorUnavailable as error:
         raise Refused(f"vuosd: {error}") from None
 

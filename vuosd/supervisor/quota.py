@@ -37,12 +37,19 @@ class Watcher:
     def __init__(self, session: Session, stacks: Iterable[Stacked], number: int, first: int) -> None:
         self.session, self.number = session, number
         self.stacks = tuple(stacks)
-        self.usual = resource.prlimit(first, resource.RLIMIT_FSIZE)
+        try:
+            self.usual = resource.prlimit(first, resource.RLIMIT_FSIZE)
+        except OSError:  # it has ended; ours is that of whoever has started the daemon
+            self.usual = resource.getrlimit(resource.RLIMIT_FSIZE)
         self._limited: dict[int, _Limits] = {}
         self._given: set[int] = set()  # limits that a process may have inherited
         self._sizes: dict[tuple[int, int], int] = {}  # of files of full layers that somebody writes to
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="quota", daemon=True)
+
+    def add(self, stack: Stacked) -> None:
+        """One that has been mounted since."""
+        self.stacks = (*self.stacks, stack)
 
     def start(self) -> None:
         self._thread.start()

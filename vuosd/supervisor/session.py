@@ -391,7 +391,8 @@ class Session:
 
     def usage(self, number: int) -> int:
         """What a layer holds, in bytes on disk; it is gone through if that may be something else by now.
-        `number`: of those with a size, in the order in which they were added. OSError.
+        `number`: of those with a size, in the order in which they were added or mounted; nothing of one that
+        has been unmounted. OSError.
         """
         out = ffi.new("uint64_t *")
         _check(lib.vu_session_usage(self._session, number, out))

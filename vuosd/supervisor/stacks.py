@@ -62,12 +62,15 @@ def _in_store(view: View, store: bytes) -> View:
     return replace(view, entries=tuple(entries))
 
 
-def without_stores(view: View, layers: "Layers", start: bytes) -> View:
+def without_stores(view: View, layers: "Layers", start: bytes, *, later: bool) -> View:
     """The view with every directory that layers of it are kept in hidden, by each name that it shows them by:
-    what is in a layer is seen, and changed, through the engine alone. Refused where that hides all of a tree,
-    or the directory that the command starts in.
+    what is in a layer is seen, and changed, through the engine alone. `later`: also that of cows that come
+    while the session runs. Refused where that hides all of a tree, or the directory that the command starts
+    in.
     """
     cows = [entry.layering or Layering() for entry in view.entries if entry.kind is Kind.COW]
+    if later:
+        cows.append(Layering())
     if not cows:
         return view
     table = {entry.target: entry for entry in flatten(view.entries)}

@@ -268,13 +268,18 @@ class Compiler:
         if isinstance(size, UnsetType):
             return None
         if isinstance(size, str):
-            digits = size.rstrip("iBKkMmGgTt")
-            size = int(digits[:20]) << _UNITS[size[len(digits) :][:1].upper()]
+            size = bytes_of(size)
         if not 0 < size <= _LARGEST:
             error = document.error(document.position(at), "this size is out of range", "1 byte to 8 EiB")
             if error not in self.errors:  # once, however many targets the mount has
                 self.errors.append(error)
         return size
+
+
+def bytes_of(size: str) -> int:
+    """Of "64M", "1GiB", "4096"; ValueError or KeyError for what is none."""
+    digits = size.rstrip("iBKkMmGgTt")
+    return int(digits[:20]) << _UNITS[size[len(digits) :][:1].upper()]
 
 
 def normal(path: bytes, base: bytes) -> bytes:

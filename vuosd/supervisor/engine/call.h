@@ -75,7 +75,8 @@ struct vu_session {
 	_Atomic(struct vu_socket_names *) socket_names; /* socket_names.c */
 	struct vu_slow *slow; /* calls that may block for ever, each with a thread of its own */
 	pthread_mutex_t slow_lock;
-	struct vu_stack *limited; /* quota.c: the first of those with a size; none goes before the session does */
+	_Atomic(struct vu_stack *)
+		limited; /* quota.c: the first of those with a size; none goes before the session does */
 	pthread_t watcher;
 	bool watched;
 	cpu_set_t processors; /* that our cpuset has */

@@ -149,8 +149,8 @@ int vu_quota_used(struct vu_stack *stack, uint64_t *used)
 {
 	struct vu_quota *quota = &stack->quota;
 	pthread_mutex_lock(&quota->lock);
-	int error = is_stale(stack, 1, SELDOM) ? look(stack) : 0;
-	*used = quota->found;
+	int error = !quota->closed && is_stale(stack, 1, SELDOM) ? look(stack) : 0;
+	*used = quota->closed ? 0 : quota->found;
 	pthread_mutex_unlock(&quota->lock);
 	return error;
 }
@@ -193,19 +193,19 @@ void vu_quota_freed(struct vu_stack *stack)
 
 void vu_quota_set(vu_session *session, struct vu_stack *stack, uint64_t size)
 {
-	struct vu_stack **at = &session->limited;
+	_Atomic(struct vu_stack *) *at = &session->limited;
 	stack->quota.size = size;
 	if (!size)
 		return;
-	while (*at)
-		at = &(*at)->quota.next;
-	*at = stack;
+	while (atomic_load(at))
+		at = &atomic_load(at)->quota.next;
+	atomic_store(at, stack);
 }
 
 int vu_session_usage(vu_session *session, uint32_t number, uint64_t *bytes)
 {
-	struct vu_stack *stack = session->limited;
+	struct vu_stack *stack = atomic_load(&session->limited);
 	while (stack && number--)
-		stack = stack->quota.next;
+		stack = atomic_load(&stack->quota.next);
 	return stack ? vu_quota_used(stack, bytes) : -ENOENT;
 }

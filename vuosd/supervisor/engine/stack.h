@@ -80,7 +80,8 @@ struct vu_quota {
 	pthread_mutex_t lock; /* of what follows; one looks at a time */
 	uint64_t found, left; /* by the last look: bytes in the layer, and free on its file system */
 	int64_t looked, took; /* ns: when (CLOCK_MONOTONIC), and for how long */
-	struct vu_stack *next; /* of the session's that have a size */
+	bool closed; /* it has been unmounted */
+	_Atomic(struct vu_stack *) next; /* of the session's that have a size */
 };
 
 struct vu_stack {

@@ -7,11 +7,14 @@
 /* No call uses it any more, and none will. */
 void vu_stack_close(struct vu_stack *stack)
 {
+	pthread_mutex_lock(&stack->quota.lock); /* somebody may ask how full it is */
+	stack->quota.closed = true;
 	for (unsigned i = 0; i < stack->count; i++)
 		vu_close(&stack->trees[i].fd);
 	vu_close(&stack->handles.fd);
 	vu_close(&stack->work);
 	vu_close(&stack->origins);
+	pthread_mutex_unlock(&stack->quota.lock);
 }
 
 void vu_stack_free(struct vu_stack *stack)
@@ -143,6 +146,8 @@ int vu_session_mount_stack(vu_session *session, const struct vu_stack_options *o
 	if (number < 0) {
 		vu_close(&wanted.source);
 		vu_stack_free(stack);
+	} else if (stack->layered) {
+		vu_quota_set(session, stack, options->size);
 	}
 	return number;
 }

@@ -266,10 +266,36 @@ class Answers:
             if found.special or not found.view:
                 text = "lies in an entry of several trees, or by wire: a cow can be of neither"
                 raise MountError(errno.EINVAL, f"{source} {text}")
-            given = stacking.Given(source, found.fd, found.view, found.served)
-            await by.mount(self.mounts, kind, given, target, flags, words)
+            given = stacking.Given(source, found.fd, found.view, found.served, found.readonly)
+            how = stacking.parse(words, target)
+            real = await self._real(asked, source, how)
+            try:
+                await by.mount(self.mounts, kind, given, target, flags, how, real)
+            finally:
+                for one in real:
+                    os.close(one.fd)
         finally:
             os.close(found.fd)
+
+    async def _real(self, asked: Asked, source: str, how: stacking.Words) -> list[stacking.Given]:
+        """What of a cow's source stays as it is. MountError."""
+        found: list[stacking.Given] = []
+        try:
+            for path in how.real:
+                name = os.path.join(source, os.fsdecode(path))
+                try:
+                    one = await self._resolve(asked, os.fsencode(name))
+                except OSError as error:
+                    raise MountError(error.errno or errno.EIO, f"{name}: {error.strerror}") from None
+                found.append(stacking.Given(name, one.fd, one.view or None, one.served, one.readonly))
+                if one.special or not one.view:
+                    text = "lies in an entry of several trees, or by wire, and cannot be shown in a cow"
+                    raise MountError(errno.EINVAL, f"{name} {text}")
+        except BaseException:
+            for given in found:
+                os.close(given.fd)
+            raise
+        return found
 
     async def _store(self, asked: Asked, word: str) -> str:
         path = word.removeprefix("store=")

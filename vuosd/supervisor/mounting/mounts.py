@@ -322,6 +322,11 @@ class Mounts:
         log.info("mount %d: %s on %s", mount.number, stack.kind, mount.place)
         return mount
 
+    def withdraw(self, mount: Mount) -> None:
+        """Of several trees, which has just been shown, and of which nobody has been told."""
+        self.table.unmount(mount.number)
+        self._mounts.remove(mount)
+
     async def remount(self, target: bytes, flags: int) -> None:
         """Other flags for the mount at a place. MountError: EINVAL if there is none, EBUSY for "ro" while
         something there is open for writing.

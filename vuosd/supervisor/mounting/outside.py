@@ -105,7 +105,14 @@ class Outside:
         try:
             view = await trio.to_thread.run_sync(self._shown_at, fd)
             given = stacking.Given(question["source"], fd, view)
-            return await self.stacking.mount(self.mounts, question["type"], given, target, flags, words)
+            how = stacking.parse(words, target)
+            real = _real(given, how)
+            try:
+                by = self.stacking.mount
+                return await by(self.mounts, question["type"], given, target, flags, how, real)
+            finally:
+                for one in real:
+                    os.close(one.fd)
         finally:
             os.close(fd)
 
@@ -174,6 +181,22 @@ class Outside:
         except OSError as error:
             text = _LINK if error.errno == errno.ELOOP else error.strerror
             raise MountError(error.errno or errno.EIO, f"{os.fsdecode(path)}: {text}") from None
+
+
+def _real(given: stacking.Given, how: stacking.Words) -> list[stacking.Given]:
+    """What of a cow's source stays as it is. MountError."""
+    found: list[stacking.Given] = []
+    for path in how.real:
+        name = os.path.join(given.source, os.fsdecode(path))
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=given.fd)
+        except OSError as error:
+            for one in found:
+                os.close(one.fd)
+            raise from_os(error, name) from None
+        view = os.path.join(given.view, path) if given.view is not None else None
+        found.append(stacking.Given(name, fd, view))
+    return found
 
 
 def _absolute(path: str) -> bytes:

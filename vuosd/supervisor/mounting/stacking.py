@@ -7,9 +7,11 @@ anyway, or whose profile says so: `[control] allow = ["cow"]`.
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
+from msgspec.structs import replace
 
 from vuosd.supervisor import stacks
 from vuosd.supervisor.log import log
@@ -18,8 +20,11 @@ from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.mount import KERNEL, Mount
 from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.prepared import Refused
-from vuosd.supervisor.values import Below, Placed
+from vuosd.supervisor.scratch import SizeUnavailable
+from vuosd.supervisor.values import Below, Placed, Stacked
 from vuosd.views import Entry, Kind, Layering, Served
+from vuosd.views.compile import bytes_of, normal
+from vuosd.views.table import is_below
 
 if TYPE_CHECKING:
     from vuosd.layers.record import System
@@ -30,38 +35,73 @@ TYPES = ("cow", "mincow", "merge")
 
 
 class Given(NamedTuple):
-    """What is to be below.
+    """What is to be below, or shown in a cow as it is.
 
     source: as it was said
     fd: O_PATH, of the directory
     view: its canonical path in the view, None where it is only the machine's
     served: a process serves its file system
+    readonly: the view forbids to change it
     """
 
     source: str
     fd: int
     view: bytes | None = None
     served: bool = False
+    readonly: bool = False
 
 
-class _Words(NamedTuple):
+class Words(NamedTuple):
+    """The options. `real`: paths in the cow that stay as they are, relative to it."""
+
     store: bytes | None
     layer: str | None
     ephemeral: bool
     sync: bool
+    size: int | None
+    real: tuple[bytes, ...]
 
 
-def parse(words: list[str]) -> _Words:
-    """MountError for what is no option of a cow."""
-    found = dict.fromkeys(("store", "layer", "ephemeral", "fsync"), "")
+_VALUED = ("store", "layer", "size", "except")
+
+
+def parse(words: list[str], target: bytes) -> Words:
+    """Of a cow at `target`. MountError for what is no option of one."""
+    found = dict.fromkeys(("store", "layer", "ephemeral", "fsync", "size"), "")
+    real = []
     for word in words:
         name, equals, value = word.partition("=")
-        if name not in found or bool(equals) != (name in ("store", "layer")) or (equals and not value):
-            text = f'unknown option "{word}" of a cow: store=DIR, layer=NAME, ephemeral, fsync'
-            raise MountError(errno.EINVAL, text)
+        if name == "except" and value:
+            real.append(_inside(value, target))
+            continue
+        if name not in found or bool(equals) != (name in _VALUED) or (equals and not value):
+            known = "store=DIR, layer=NAME, size=BYTES, except=PATH, ephemeral, fsync"
+            raise MountError(errno.EINVAL, f'unknown option "{word}" of a cow: {known}')
         found[name] = value or name
     store = os.fsencode(found["store"]) if found["store"] else None
-    return _Words(store, found["layer"] or None, bool(found["ephemeral"]), bool(found["fsync"]))
+    size = _size(found["size"]) if found["size"] else None
+    how = bool(found["ephemeral"]), bool(found["fsync"])
+    return Words(store, found["layer"] or None, *how, size, tuple(real))
+
+
+def _inside(value: str, target: bytes) -> bytes:
+    path = normal(os.fsencode(value), target)
+    if not is_below(path, target):
+        text = (
+            f"except={value}: this is not in {os.fsdecode(target)}; a path in it, relative to it or absolute"
+        )
+        raise MountError(errno.EINVAL, text)
+    return path[len(target.rstrip(b"/")) + 1 :]
+
+
+def _size(value: str) -> int:
+    try:
+        size = bytes_of(value)
+    except (ValueError, KeyError):
+        size = 0
+    if not 0 < size < 1 << 63:
+        raise MountError(errno.EINVAL, f"size={value} is no number of bytes, such as 4096, 64M, 1G")
+    return size
 
 
 class Stacking:
@@ -75,8 +115,10 @@ class Stacking:
         """MountError where there can be none."""
         if kind == "merge":
             raise MountError(errno.EOPNOTSUPP, 'a merge is for profiles: [[mount]] type = "merge"')
-        if self.running.prepared.enforce:
-            raise MountError(errno.EPERM, "in an enforcing view a cow is for its profile")
+        layers = self.running.prepared.layers
+        if self.running.prepared.enforce and (layers is None or not layers.reserved):
+            text = "an enforcing view is prepared for a cow that comes later by its profile"
+            raise MountError(errno.EPERM, f'{text}: [control] allow = ["mount", "umount", "cow"]')
         if not self.running.shape.stacked:
             text = (
                 "this view was started without a cow, and hears too little of what its processes do for one"
@@ -85,24 +127,33 @@ class Stacking:
             raise MountError(errno.EOPNOTSUPP, f"{text}: {hint}")
 
     async def mount(
-        self, mounts: Mounts, kind: str, given: Given, target: bytes, flags: int, words: list[str]
+        self,
+        mounts: Mounts,
+        kind: str,
+        given: Given,
+        target: bytes,
+        flags: int,
+        how: Words,
+        real: Sequence[Given] = (),
     ) -> Mount:
-        """MountError."""
-        how = parse(words)
+        """`real`: what how.real is. MountError."""
         entry, system = self._entry(mounts, kind, given, target, flags, how)
         async with self._changing:
-            return await trio.to_thread.run_sync(self._mount, mounts, given, entry, how.layer, system)
+            return await trio.to_thread.run_sync(self._mount, mounts, given, entry, how, system, real)
 
     def _entry(
-        self, mounts: Mounts, kind: str, given: Given, target: bytes, flags: int, how: _Words
+        self, mounts: Mounts, kind: str, given: Given, target: bytes, flags: int, how: Words
     ) -> "tuple[Entry, System | None]":
         """What it is, and how what it is upon can be mounted without the view."""
         if not stat.S_ISDIR(os.stat(given.fd).st_mode):
             raise MountError(errno.ENOTDIR, f"{given.source} is no directory")
+        if kind == "mincow" and given.readonly:
+            text = f"the view shows {given.source} read-only, and a mincow would write there: -t cow"
+            raise MountError(errno.EROFS, text)
         real = os.readlink(b"/proc/self/fd/%d" % given.fd)
         readonly = bool(flags & options.MS_RDONLY)
         layering = Layering(kind == "mincow", how.ephemeral, how.sync, how.store)
-        entry = Entry(Kind.COW, target, readonly=readonly, layering=layering)
+        entry = Entry(Kind.COW, target, readonly=readonly, size=how.size, layering=layering)
         system = next(
             (
                 mount
@@ -114,23 +165,40 @@ class Stacking:
         scratch = mounts.scratch.path
         private = scratch is not None and real.startswith(os.path.realpath(scratch) + b"/")
         if system is None and not private and _same(real, given.fd):
-            return Entry(Kind.COW, target, real, readonly=readonly, layering=layering), None
+            return replace(entry, source=real), None
         if system is None and not how.ephemeral:
             text = f"{given.source} does not outlive the session: -o ephemeral"
             raise MountError(errno.EINVAL, text)
         served = Served(system.type, system.source, b"", "") if system else Served("tmpfs", "", b"", "")
-        upon = Entry(Kind.FILESYSTEM, target, served=served)
-        entry = Entry(Kind.COW, entry.target, readonly=readonly, layering=layering, upon=upon)
+        if how.size and not how.ephemeral:
+            raise MountError(
+                errno.EINVAL, "of the cows in file systems only an ephemeral one can have a size"
+            )
+        entry = replace(entry, upon=Entry(Kind.FILESYSTEM, target, served=served))
         return entry, _how(system, real) if system else None
 
     def _mount(
-        self, mounts: Mounts, given: Given, entry: Entry, name: str | None, system: "System | None"
+        self,
+        mounts: Mounts,
+        given: Given,
+        entry: Entry,
+        how: Words,
+        system: "System | None",
+        real: Sequence[Given],
     ) -> Mount:
         layers = self._layers()
+        apart = [os.readlink(b"/proc/self/fd/%d" % one.fd) for one in real]
         try:
-            layers.add(entry, name, system)
+            layers.add(entry, how.layer, system, apart)
         except Refused as refused:
             raise MountError(errno.EINVAL, str(refused).removeprefix("vuosd: ")) from None
+        except SizeUnavailable as why:
+            text = (
+                f"an ephemeral cow with a size needs a mount of its own, which this machine refuses ({why})"
+            )
+            raise MountError(errno.ENODEV, text) from None
+        numbers: list[int] = []
+        mount: Mount | None = None
         upon = (b"/proc/self/fd/%d" % given.fd,) if entry.upon is not None else ()
         below = Below(given.view, mounts.space, frozen=True) if given.view is not None else None
         try:
@@ -139,7 +207,13 @@ class Stacking:
                 layers.stand(entry.target, path)
             stack = stacks.with_handles(stacks.stacked(entry, layers, upon), mounts.scratch)
             mount = mounts.show_stack(stack, below, served=given.served)
+            numbers += [mounts.table.mount(_hidden(path), locked=True) for path in within]
+            numbers += [_show(mounts, entry.target, *pair) for pair in zip(how.real, real, strict=True)]
         except BaseException as error:
+            for number in numbers:
+                mounts.table.unmount(number)
+            if mount is not None:
+                mounts.withdraw(mount)
             layers.end(entry.target)
             if isinstance(error, Refused):
                 raise MountError(errno.EINVAL, str(error).removeprefix("vuosd: ")) from None
@@ -147,7 +221,8 @@ class Stacking:
                 raise from_os(error, os.fsdecode(entry.target)) from None
             raise
         mount.source = given.source
-        numbers = [mounts.table.mount(_hidden(path), locked=True) for path in within]
+        if stack.size:
+            self._watch(stack)
 
         def ends() -> None:
             for number in numbers:
@@ -157,6 +232,17 @@ class Stacking:
 
         mount.ends = ends
         return mount
+
+    def _watch(self, stack: Stacked) -> None:
+        """Over those that write on in a layer that is full."""
+        running = self.running
+        if running.quota is not None:
+            running.quota.add(stack)
+            return
+        from vuosd.supervisor.quota import Watcher
+
+        running.quota = Watcher(running.session, [stack], running.number, running.child)
+        running.quota.start()
 
     def _layers(self) -> "Layers":
         running = self.running
@@ -190,6 +276,19 @@ def _how(mount: Mount, real: bytes) -> "System | None":
     path = next((os.readlink(f"/proc/self/fd/{fd}") for fd in wanted.fds.values()), wanted.path)
     directory = os.fsdecode(os.path.relpath(real, mount.path))
     return System(wanted.type, path, wanted.data, directory, bool(wanted.flags & options.MS_RDONLY))
+
+
+def _show(mounts: Mounts, target: bytes, path: bytes, real: Given) -> int:
+    """The number of a bind of what stays as it is, in the cow at a target. OSError."""
+    fd = os.dup(real.fd)
+    below = Below(real.view, mounts.space) if real.view is not None else None
+    at = target.rstrip(b"/") + b"/" + path
+    text = os.readlink(b"/proc/self/fd/%d" % fd)
+    try:
+        return mounts.table.mount(Placed(Kind.BIND, real.readonly, at, fd, text, served=real.served), below)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _hidden(path: bytes) -> Placed:
