@@ -2,10 +2,14 @@
 type, and whoever has asked for them.
 """
 
+import http.server
 import json
 import os
 import socket
+import subprocess
+import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from harness import places, processes
@@ -199,22 +203,17 @@ def test_a_class_mounted_from_outside(trap: Trap, enforce: bool) -> None:
         trap.check(said.read(), "diary", "source")
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "done"),
-    [
-        ("fuse2fs", "rw", ["source"]),
-        ("squashfuse", "ro", []),
-        ("sshfs", "rw", ["agent", "internet"]),
-        ("another", "rw", ["diary", "source"]),
-    ],
-)
-def test_a_program(trap: Trap, name: str, options: str, done: list[str]) -> None:
+def test_programs(trap: Trap) -> None:
     """Known ones have their source and no more; others read what the view shows."""
-    env = trap.program(name)
-    source = "host:/" if name == "sshfs" else trap.source
-    words = ["vumount", "-t", f"fuse.{name}", "-o", options, source, trap.mnt]
-    result = trap.box.view(words, trap.profile, env=env)
-    assert result.stderr == f"vumount: {' '.join(['failed, and has done', *done])}\n"
+    for name in ("fuse2fs", "squashfuse", "sshfs", "another"):
+        env = trap.program(name)
+    script = """
+        vumount -t fuse.fuse2fs "$1" "$2"; vumount -t fuse.squashfuse -o ro "$1" "$2"
+        vumount -t fuse.sshfs host:/ "$2"; vumount -t fuse.another "$1" "$2"
+    """
+    words = ["sh", "-c", script, "sh", trap.source, trap.mnt]
+    said = trap.box.view(words, trap.profile, env=env).stderr.replace("vumount: failed, and has done", "")
+    assert said == " source\n\n agent internet\n diary source\n"
 
 
 def test_a_directory_by_a_transport_that_is_asked_for(trap: Trap) -> None:
@@ -224,3 +223,121 @@ def test_a_directory_by_a_transport_that_is_asked_for(trap: Trap) -> None:
     said = trap.box.view([*words, trap.box.scratch, trap.mnt], trap.profile).stderr
     assert "only processes of the view see this directory without" in said
     assert trap.box.view([*words, trap.source.parent, trap.mnt], trap.profile).check().stdout == "content"
+
+
+_SFTP = '''#!/usr/bin/python3
+"""Of ssh(1) and sftp-server(8) what sshfs(1) needs to list a directory."""
+import struct, sys
+
+def take(size):
+    return sys.stdin.buffer.read(size)
+
+def string(text):
+    return struct.pack(">I", len(text)) + text
+
+ATTRIBUTES = struct.pack(">I", 4)
+listed = False
+while head := take(4):
+    data = take(*struct.unpack(">I", head))
+    kind, number = data[0], data[1:5]
+    if kind == 1:
+        answer = b"\\2" + struct.pack(">I", 3)
+    elif kind in (7, 17):
+        answer = b"\\x69" + number + ATTRIBUTES + struct.pack(">I", 0o40755)
+    elif kind == 16:
+        answer = b"\\x68" + number + struct.pack(">I", 1) + string(b"/") * 2 + struct.pack(">I", 0)
+    elif kind == 11:
+        answer, listed = b"\\x66" + number + string(b"handle"), False
+    elif kind == 12 and not listed:
+        entry = string(b"afar") * 2 + ATTRIBUTES + struct.pack(">I", 0o100644)
+        answer, listed = b"\\x68" + number + struct.pack(">I", 1) + entry, True
+    else:
+        answer = b"\\x65" + number + struct.pack(">I", 1 if kind == 12 else 0) + string(b"") * 2
+    sys.stdout.buffer.write(struct.pack(">I", len(answer)) + answer)
+    sys.stdout.buffer.flush()
+'''
+
+_EVERY = """
+cd "$1"
+ours="fakeroot,uid=$(id -u),gid=$(id -g)"
+mounted() { type=$1; shift; vumount -t "$type" "$@" mnt || echo "$type: not mounted"; }
+gone() { vuumount mnt || echo "$type: not unmounted"; }
+mounted ext4 -o "ro" ext4.img; cat mnt/file; gone
+mounted ext4 -o "ro,offset=1M" parts.img; cat mnt/file; gone
+mounted fuse.fuse2fs -o "$ours" ext4.img; echo new >mnt/new; gone
+mounted fuse.fuse-ext2 -o "ro" ext4.img; cat mnt/new; gone
+mounted squashfs squash.img; cat mnt/file; gone
+mounted fat fat.img; ls mnt; gone
+mounted iso iso.img; cat mnt/file; gone
+mounted memory none; echo memory >mnt/new; cat mnt/new; gone
+mounted procinfo none; ls mnt >/dev/null; gone
+mounted real -o "transport=$2" tree; cat mnt/file; echo real >mnt/real; chmod 600 mnt/real; gone
+mounted bindfs -o "transport=$2" tree; cat mnt/file; echo bind >mnt/bind; chmod 600 mnt/bind; gone
+cat tree/real tree/bind
+mounted python plugin.py; cat mnt/told; gone
+mounted sshfs -o "ssh_command=$1/sftp" host:/; ls mnt; gone
+mounted zip tree.zip; cat mnt/file; test ! -w mnt || echo zip >mnt/zip; gone
+mounted zip -o ro tree.zip; test ! -e mnt/zip || cat mnt/zip; gone
+"""
+_WITH_PACKAGES = """
+mounted archive -o "index=$1/index/list" tree.tar.gz; cat mnt/file; gone; test -s index/list || echo no index
+mounted archive tree.tar.00; cat mnt/file; gone
+mounted fsspec -o "ro=no" "file://$1/tree"; echo stored >mnt/stored; gone; cat tree/stored
+mounted fsspec "$3"; cat mnt/file; gone
+"""
+
+_TOLD = """
+import tempfile
+from vuosd.api import Value, Values
+
+class Told(Values):
+    def tree(self):
+        with tempfile.TemporaryFile() as file:
+            file.write(b"told")
+        return {"told": Value(lambda: "told\\n")}
+"""
+
+
+@pytest.fixture
+def web(box: Box) -> Iterator[str]:
+    served = box.directory("web")
+    (served / "file").write_text("content\n")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=served)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.places(places.FUSE, places.NO_FUSE)
+def test_every_type_has_what_it_needs(box: Box, web: str) -> None:
+    tree = box.directory("tree")
+    (tree / "file").write_text("content\n")
+    box.directory("index")
+    box.directory("mnt")
+    box.file("plugin.py", _TOLD)
+    box.file("sftp", _SFTP, 0o755)
+    make = """
+        truncate -s 4M ext4.img fat.img; mke2fs -q -t ext4 -d tree ext4.img; mkfs.vfat fat.img >/dev/null
+        truncate -s 1M parts.img; cat ext4.img >>parts.img
+        mksquashfs tree squash.img -quiet -no-progress >/dev/null; genisoimage -quiet -r -o iso.img tree
+        tar -C tree -czf tree.tar.gz file; python3 -m zipfile -c tree.zip tree/file
+        tar -C tree -cf - file | split -d -b 6000 - tree.tar.
+    """.replace("python3", "/usr/bin/python3")
+    subprocess.run(["sh", "-ec", make], cwd=box.scratch, check=True, capture_output=True)
+    box.give(box.scratch)
+    transport = "kernel" if box.place is places.FUSE else "wire"
+    packages = box.identity.is_us and transport == "kernel"  # else they are not in the installation
+    script = _EVERY + (_WITH_PACKAGES if packages else "")
+    result = box.view(["sh", "-c", script, "sh", box.scratch, transport, web], timeout=60)
+    assert result.stderr == ""
+    # In a user namespace what a program says is root's is nobody's.
+    more = (["zip"] if packages or transport == "wire" else []) + (["stored"] if packages else [])
+    assert set(result.stdout.split()) == {"content", "new", "memory", "real", "bind", "told", "afar", *more}
+    assert result.stdout.count("content") == (10 if packages else 7)

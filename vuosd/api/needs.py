@@ -28,6 +28,7 @@ _LOCAL = (
     "filecache",
     "blockcache",
 )
+_FIRST_PART = re.compile(r"/[^/]+\.(0*[01]|aa+)$")
 _ADDRESS = re.compile(r"([a-z0-9+.-]+)://(.*)", re.DOTALL)
 
 
@@ -47,9 +48,11 @@ def store(source: str, options: str) -> Needs:
 
 
 def archive(source: str, options: str) -> Needs:
-    """The list of contents is kept where the option says."""
+    """The list of contents is kept where the option says. Of one in parts the others are in its directory."""
     index = take(options, "index")[0] or ""
-    return Needs(changes=False, writes=(os.path.dirname(index),) if os.path.isabs(index) else ())
+    parts = (os.path.dirname(source),) if _FIRST_PART.search(source) else ()
+    writes = (os.path.dirname(index),) if os.path.isabs(index) else ()
+    return Needs(changes=False, reads=parts, writes=writes)
 
 
 def _nothing(source: str, options: str) -> Needs:

@@ -71,7 +71,7 @@ class Archive(Filesystem):
                 "passwords": passwords,
                 "parallelization": self.options.threads,
             }
-            found: MountSource = open_mount_source(self.source, **options)
+            found: MountSource = open_mount_source(self._source(), **options)
             if self.options.nested:
                 found = AutoMountLayer(
                     found, recursive=True, recursionDepth=None, **{**options, "indexFilePath": ":memory:"}
@@ -82,6 +82,14 @@ class Archive(Filesystem):
             raise ValueError(f"{self.source} cannot be read as an archive: {error}") from error
         self._tree = found
         self._changed = os.stat(self.source).st_mtime_ns
+
+    def _source(self) -> str:
+        """The library looks for further parts beside it, which is none of our business where we may not."""
+        try:
+            os.listdir(os.path.dirname(os.path.abspath(self.source)))
+        except PermissionError:
+            return f"/proc/self/fd/{os.open(self.source, os.O_RDONLY | os.O_CLOEXEC)}"
+        return self.source
 
     def stop(self) -> None:
         self._tree.__exit__(None, None, None)

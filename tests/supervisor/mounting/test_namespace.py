@@ -129,6 +129,40 @@ async def test_a_server_may_mount_at_its_own_place_only(helped: Helped, tmp_path
         await helped.namespace.serve(program, place)
 
 
+_ASKS = """
+import ctypes, errno, os, sys
+libc, place = ctypes.CDLL(None, use_errno=True), sys.argv[1].encode()
+device = os.open("/dev/fuse", os.O_RDWR)
+data = b"fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (device, os.getuid(), os.getgid())
+for arguments in (
+    (b"/etc", place, b"fuse", 4096, data),  # MS_BIND
+    (b"proc", place, b"proc", 0, data),
+    (None, place, b"fuse", 32, data),  # MS_REMOUNT
+    (b"x", place, b"fuse", 0, b"fd=x"),
+    (b"x", ctypes.c_void_p(8), b"fuse", 0, data),
+    (b"x", place + b"/..", b"fuse", 0, data),
+):
+    libc.mount(*arguments)
+    print("failed:", errno.errorcode[ctypes.get_errno()], end=" ")
+print(os.listdir(place))
+"""
+
+
+async def test_a_server_that_asks_for_something_else_than_its_mount(
+    helped: Helped, nursery: trio.Nursery
+) -> None:
+    """Nothing of it is done, and the helper lives on for the others."""
+    program, place = helped.program("m", "/usr/bin/python3", "-c", _ASKS, "@")
+    with pytest.raises(OSError, match="mounted nothing"):
+        await helped.namespace.serve(program, place)
+    helped.outputs["m"].given()
+    await helped.outputs["m"].read()
+    said = ["EPERM", "EPERM", "EPERM", "EPERM", "EFAULT", "EPERM"]
+    assert helped.outputs["m"].reason() == " ".join(f"failed: {name}" for name in said) + " []"
+    program, place = helped.program("n", "bindfs", "/usr", "@")
+    os.close((await helped.namespace.serve(program, place)).root.fd)
+
+
 async def test_it_ends_with_its_worker(tmp_path: Path) -> None:
     """A worker that is killed tells nobody: its socket does."""
     script = tmp_path / "worker.py"

@@ -24,6 +24,7 @@ from vuosd.api import Needs
 from vuosd.api.types import HOST
 from vuosd.supervisor import floor
 from vuosd.supervisor.floor import Rule
+from vuosd.supervisor.mounting import options
 from vuosd.supervisor.mounting.bounds import Bounds
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.runtime import RuntimeUnavailable, control_path
@@ -95,6 +96,7 @@ class Wants(NamedTuple):
     """Of one server.
 
     needs: as its type says; argv, env: how it is started
+    options: as after -o
     source: a path, or what else it is told; fds: descriptors of ours, by the numbers that it gets them by
     readonly: it does not write to its source; place: the directory that it mounts itself at
     temporary: a directory of its own
@@ -104,6 +106,7 @@ class Wants(NamedTuple):
     needs: Needs
     argv: Sequence[str]
     env: Mapping[str, str]
+    options: str
     source: str
     fds: Mapping[int, int]
     readonly: bool
@@ -145,7 +148,7 @@ class _Reach:
             yield Rule(os.fsencode(f"/dev/{name}"), landlock.DEVICE)
         if self.needs.sees:
             yield from self._all_shown()
-        for path in self.needs.reads:
+        for path in (*self.needs.reads, *self._options()):
             yield from self._named(path, landlock.READ)
         for path in self.needs.writes:
             yield from self._named(path, landlock.WRITE)
@@ -209,6 +212,13 @@ class _Reach:
                 path = os.path.realpath(source)
                 if path != b"/" and not any(_at_or_below(path, hole) for hole in self.shown.hidden):
                     yield from floor.beneath(path, landlock.READ, self.shown.hidden)
+
+    def _options(self) -> Iterator[str]:
+        """Files that they name: a key, a program, a table of users."""
+        for word in options.split(self.wants.options):
+            for part in word.rpartition("=")[2].split():
+                if part.startswith("/") and os.path.isfile(part):
+                    yield part
 
     def _named(self, name: str, access: Access) -> Iterator[Rule]:
         """What the type names, or an option of the mount."""

@@ -119,6 +119,7 @@ class Start:
             needs,
             command.argv,
             env,
+            self.wanted.data,
             self.path,
             self.wanted.fds,
             readonly=bool(self.wanted.flags & options.MS_RDONLY) or command.readonly,
