@@ -1,6 +1,7 @@
 """A commit that is killed before each of its system calls that change anything: it is completed or undone by
 the next one, as root and as an ordinary user."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
 import pytest
 from harness import identities
 from layers.model import merged, plain
@@ -31,8 +33,10 @@ from layers.trees import (
     summary,
 )
 
-from vuosd.layers import drop, open_layer
-from vuosd.layers.commit import recover
+from vuosd.layers import Layer, LayerError, drop, open_layer
+from vuosd.layers.commit import commit as do_commit
+from vuosd.layers.commit import outlook, recover
+from vuosd.layers.steps import Plan
 
 CHANGING = {
     *("open", "write", "pwrite", "fsync", "ftruncate", "copy_file_range", "utime", "chmod", "chown"),
@@ -186,6 +190,69 @@ def test_some(identity: identities.Identity, place: Path) -> None:
             return
         shutil.rmtree(top)
     pytest.fail("it was killed each time")
+
+
+def _upon(made: Made) -> None:
+    """As if the tree below were a file system that only a view has."""
+    path = Path(os.fsdecode(made.store)) / "it" / "layer.json"
+    told = json.loads(path.read_text())
+    told["trees"][0] |= {"lower": [], "system": "ext4 of it"}
+    path.write_text(json.dumps({**told, "format": 2}))
+
+
+def _mounted(made: Made, lower: bytes, work: Callable[[Layer], Any]) -> Any:
+    with open_layer("it", made.env, unfinished=True) as layer:
+        layer.trees = tuple(tree._replace(lowers=(lower,)) for tree in layer.trees)
+        return work(layer)
+
+
+def _has_another_device(journal: bytes) -> None:
+    """What was judged lies on a device of another number now."""
+    with open(journal, "r+b") as file:
+        text = file.read()
+        end = 8 + int.from_bytes(text[:8], "little")
+        plan = msgspec.msgpack.decode(text[8:end], type=Plan)
+        for step in plan.trees[0].steps:
+            if step.before is not None:
+                step.before = msgspec.structs.replace(step.before, dev=99)
+        body = msgspec.msgpack.encode(plan)
+        file.seek(0)
+        file.write(len(body).to_bytes(8, "little") + body + text[end:])
+        file.truncate()
+
+
+def test_upon_a_file_system_that_is_mounted_anew(place: Path) -> None:
+    """At another place, with another device number; and not at all where it is not mounted."""
+    us = identities.get(identities.names()[0])
+    after = plain(merged(LOWER, UPPER))
+    completed = 0
+
+    def whole(layer: Layer) -> None:
+        assert do_commit(layer, outlook(layer, None)) == {}
+
+    for number in range(25, 200, 20):
+        made = make(place / str(number), LOWER, UPPER)
+        lower = made.lower
+        _upon(made)
+        status = in_child(us, lambda made=made: _mounted(made, made.lower, whole), number)
+        if status == 0:
+            break
+        if os.path.exists(made.layer.journal):
+            with (
+                open_layer("it", made.env, unfinished=True) as layer,
+                pytest.raises(LayerError, match='stands upon "ext4 of it", which is not mounted'),
+            ):
+                recover(layer)
+            _has_another_device(made.layer.journal)
+            lower += b"-again"
+            os.rename(made.lower, lower)
+            done = _mounted(made, lower, recover)
+            assert done.failed == {}
+            completed += done.completed
+            assert not [path for path in summary(lower) if b".vuos-" in path]
+        _mounted(made, lower, whole)
+        assert summary(lower) == after, number
+    assert completed > 2
 
 
 def test_drop_finishes_first(identity: identities.Identity, place: Path) -> None:
