@@ -461,7 +461,7 @@ def _stop(running: Running) -> None:
     if running.modules is not None:
         running.modules.finish()
     if running.family is not None:
-        from vuosd.supervisor.mounting.mounts import finish
+        from vuosd.supervisor.mounting.ending import finish
 
         finish(running.family)
     running.session.stop()

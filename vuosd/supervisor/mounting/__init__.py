@@ -7,7 +7,10 @@ mount table.
                                                                               │
     helper.py: mounts FUSE in a namespace of its own, starts servers ◀── namespace.py
 
-    mounts.py     the mounts of a session: what is where, whose, since when; EBUSY, stacking, the end
+    mounts.py     the mounts of a session, as they come and change
+    listed.py     … what is where, whose, since when
+    unmounting.py … who uses one, EBUSY, and how it goes
+    ending.py     … the end of servers by wire, and of the session
     mount.py      one of them; starting.py starts a server of ours
     mounter.py    puts the following together; runs as long as the session
     asked.py      answers the calls that the engine asks about

@@ -25,8 +25,9 @@ from vuosd.supervisor.mounting.family import Family
 from vuosd.supervisor.mounting.inside import Inside
 from vuosd.supervisor.mounting.modules import BuiltIn
 from vuosd.supervisor.mounting.mount import UNREAL, WIRE, Mount, Wanted
-from vuosd.supervisor.mounting.mounts import MNT_DETACH, MNT_FORCE, Mounts
+from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.mounting.sockets import Sockets
+from vuosd.supervisor.mounting.unmounting import MNT_DETACH, MNT_FORCE
 from vuosd.supervisor.session import Session
 from vuosd.supervisor.values import Asked, Below, Resolved
 

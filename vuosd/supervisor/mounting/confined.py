@@ -22,8 +22,9 @@ from vuosd.supervisor.mounting import options, types
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.family import Family
 from vuosd.supervisor.mounting.mount import Mount
-from vuosd.supervisor.mounting.mounts import MNT_DETACH, Mounts
+from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.mounting.output import Output
+from vuosd.supervisor.mounting.unmounting import MNT_DETACH
 from vuosd.supervisor.session import Session
 from vuosd.supervisor.values import Asked, Placed, Resolved
 from vuosd.views import Kind

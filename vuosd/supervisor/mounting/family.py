@@ -23,6 +23,7 @@ from vuosd.supervisor.values import Below, Flight, Lost, Placed, Resolved, Stack
 
 if TYPE_CHECKING:
     from vuosd.supervisor.modules.loaded import Modules
+    from vuosd.supervisor.mounting.listed import Listed
     from vuosd.supervisor.mounting.mounts import Mounts
     from vuosd.views import View
 
@@ -141,7 +142,7 @@ class Family:
             yield from mounts.held
 
     def has(
-        self, mount: Mount, *, but: "Mounts | None" = None, beside: "tuple[Mounts, Mount] | None" = None
+        self, mount: Mount, *, but: "Mounts | None" = None, beside: "tuple[Listed, Mount] | None" = None
     ) -> bool:
         """Whether a namespace has its file system mounted; a namespace `but` does not count, nor does what
         one has `beside`.

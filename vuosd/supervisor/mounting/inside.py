@@ -16,8 +16,9 @@ from vuosd.supervisor import members
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.mount import WIRE, Mount
-from vuosd.supervisor.mounting.mounts import MNT_DETACH, Mounts
+from vuosd.supervisor.mounting.mounts import Mounts
 from vuosd.supervisor.mounting.namespace import NamespaceUnavailable
+from vuosd.supervisor.mounting.unmounting import MNT_DETACH
 
 _HANDOVER_SECONDS = 0.05
 _HANDOVERS = 20

@@ -18,7 +18,7 @@ from vuosd.supervisor.mounting.mount import Mount
 from vuosd.supervisor.values import Below, Placed, Resolved
 
 if TYPE_CHECKING:
-    from vuosd.supervisor.mounting.mounts import Mounts
+    from vuosd.supervisor.mounting.listed import Listed
 
 WIRE_KIND = 8
 """The engine's, of what is shown by wire."""
@@ -57,7 +57,7 @@ def bound(
     return mount
 
 
-def carried(mounts: "Mounts", below: Below | None) -> list[Mount]:
+def carried(mounts: "Listed", below: Below | None) -> list[Mount]:
     """What comes along with a bind by wire."""
     if below is None or not below.all:
         return []
@@ -76,7 +76,7 @@ def _root(mount: Mount) -> bytes:
     return os.readlink(b"/proc/self/fd/%d" % mount.fd) if mount.fd >= 0 else mount.path + b"/tree"
 
 
-def users_of(mounts: "Mounts", mount: Mount) -> list[users.User]:
+def users_of(mounts: "Listed", mount: Mount) -> list[users.User]:
     """Who uses a mount of those that a namespace has of one server."""
     roots = [(other, _root(other)) for other in mounts.all() if other.same(mount)]
     found = []
