@@ -1,5 +1,6 @@
 """A kernel without the Landlock that enforcement needs: refused, with what it has; other views start."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,23 @@ from vuosd.supervisor import floor
 pytestmark = [pytest.mark.kernel, pytest.mark.private]
 
 PROFILE = '[view]\nenforce = {}\n[[mount]]\ntype = "hide"\ntarget = "{}/hidden"\n'
+
+
+_PLUGIN = """
+import os, resource, socket
+from vuosd.api import Value, Values
+
+def failed(call, *arguments):
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.strerror
+
+class Said(Values):
+    def tree(self):
+        said = failed(socket.socket, socket.AF_UNIX), failed(resource.prlimit, os.getppid(), 0)
+        return {"said": Value(lambda: ", ".join(map(str, said)))}
+"""
 
 
 def without_landlock(programs: Programs, answer: str) -> list[Path | str]:
@@ -45,6 +63,19 @@ def test_other_views_need_none(box: Box) -> None:
     profile = PROFILE.format("false", box.scratch)
     result = box.native([*prefix, *box.vuos_run(profile), "echo", "started"]).check()
     assert result.stdout == "started\n"
+
+
+def test_servers_of_file_systems_are_told_to_be_unbounded(box: Box) -> None:
+    """They run all the same, and what needs no Landlock holds for them."""
+    prefix = without_landlock(box.programs, "EOPNOTSUPP")
+    told = json.loads(box.native([*prefix, box.installation.bin / "vuctl", "doctor", "--json"]).stdout)
+    found = next(one for one in told["findings"] if one["name"] == "bounds of servers")
+    assert found["state"] == "limited"
+    assert "no Landlock" in found["found"]
+    plugin = box.file("plugin.py", _PLUGIN)
+    script = 'vumount -t python "$1" "$2"; cat "$2/said"'
+    words = [*box.vuos_run(), "sh", "-ec", script, "sh", plugin, box.directory("mnt")]
+    assert box.native([*prefix, *words]).check().stdout == "Permission denied, Operation not permitted"
 
 
 def test_here_it_starts(box: Box) -> None:

@@ -55,33 +55,43 @@ _SEARCHED = ("LD_LIBRARY_PATH", "PYTHONPATH")
 class Shown(NamedTuple):
     """What views show of the host, as far as servers are concerned.
 
-    table: the entries; hidden: host paths that are hidden; covered: such in whose place something else is
-    seen; locked: such as are read-only
+    tables: their entries, outermost first; hidden: host paths that are hidden; covered: such in whose place
+    something else is seen; locked: such as are read-only
     """
 
-    table: Mapping[bytes, Entry] = {}
+    tables: Sequence[Mapping[bytes, Entry]] = ()
     hidden: frozenset[bytes] = frozenset()
     covered: frozenset[bytes] = frozenset()
     locked: frozenset[bytes] = frozenset()
 
     def allows(self, path: bytes) -> Access:
         """What a process of the view may do with what the host has at a real path."""
-        entry = lookup(self.table, path)
-        if host_path(entry, path) != path or any(_at_or_below(path, hole) for hole in self.hidden):
+        if any(_at_or_below(path, hole) for hole in self.hidden):
             return Access(0)
-        reads = entry is not None and (entry.readonly or entry.kind in (Kind.COW, Kind.MERGE))
-        return landlock.READ if reads else landlock.WRITE | Access.IOCTL_DEV
+        access = landlock.WRITE | Access.IOCTL_DEV
+        for table in self.tables:
+            entry = lookup(table, path)
+            if host_path(entry, path) != path:
+                return Access(0)
+            if entry is not None and (entry.readonly or entry.kind in (Kind.COW, Kind.MERGE)):
+                access &= landlock.READ
+        return access
+
+    def within(self, path: bytes, *, writing: bool) -> bytes | None:
+        """Something in a directory that is not as the host has it; None: all is."""
+        holes = self.hidden | self.covered | (self.locked if writing else frozenset())
+        return min((hole for hole in holes if _below(hole, path)), default=None)
 
 
 def of_views(views: Sequence[View]) -> Shown:
     """Those that a process is in, outermost first."""
-    table: dict[bytes, Entry] = {}
+    tables: list[Mapping[bytes, Entry]] = []
     hidden: set[bytes] = set()
     covered: set[bytes] = set()
     locked: set[bytes] = set()
     for number, view in enumerate(views):
-        for target, entry in fold(view.entries)[0].items():
-            table[target] = entry
+        tables.append(fold(view.entries)[0])
+        for target, entry in tables[-1].items():
             real = os.path.realpath(target)
             if entry.kind is Kind.HIDE:
                 hidden.add(os.path.realpath(entry.source or target))
@@ -89,7 +99,7 @@ def of_views(views: Sequence[View]) -> Shown:
                 covered.add(real)
             elif entry.readonly or entry.kind is Kind.COW:
                 locked.add(real)
-    return Shown(table, frozenset(hidden), frozenset(covered - {b"/"}), frozenset(locked))
+    return Shown(tables, frozenset(hidden), frozenset(covered - {b"/"}), frozenset(locked))
 
 
 class Wants(NamedTuple):
@@ -118,7 +128,12 @@ class Wants(NamedTuple):
 def bounds(wants: Wants, shown: Shown) -> Bounds:
     """The ruleset is the receiver's. OSError, MountError."""
     reach = _Reach(wants, shown)
-    ruleset = floor.weaker_ruleset([*reach.rules()], [*reach.objects()])
+    try:
+        rules = [*reach.rules()]
+        ruleset = floor.weaker_ruleset(rules, [*reach.objects()])
+    finally:
+        for fd, _ in reach.named:
+            os.close(fd)
     sources = [path for path, _ in reach.sources()]
     free = any(map(os.path.isdir, sources)) or (wants.needs.sees and not sources)
     return Bounds(ruleset, wants.needs.network, attributes=free, agent=reach.agent())
@@ -131,13 +146,14 @@ class _Reach:
         self.writes = not wants.readonly and self.needs.changes
         home = wants.env.get("HOME", "")
         self.home = home.rstrip("/") if home.startswith("/") else None
+        self.named: list[tuple[int, Access]] = []
+        """What a process of the view has named: what was judged, and not what the name leads to by now."""
 
     def rules(self) -> Iterator[Rule]:
-        code = [*_PROGRAMS, self.wants.argv[0], *self._interpreter()]
-        for variable in _SEARCHED:
-            code += self.wants.env.get(variable, "").split(":")
-        for path in code:
+        """Leaves what it has opened in `named`."""
+        for path in (*_PROGRAMS, *self._interpreter()):
             yield from self._of_system(path, needed=True)
+        yield from self._of_system(self.wants.argv[0], needed=not self.wants.inside)
         for path in (*_SETTINGS, *(_RESOLVER if self.needs.network else ())):
             if path == "/etc" and os.geteuid() == 0:
                 for one in _OF_ROOT:
@@ -148,7 +164,8 @@ class _Reach:
             yield Rule(os.fsencode(f"/dev/{name}"), landlock.DEVICE)
         if self.needs.sees:
             yield from self._all_shown()
-        for path in (*self.needs.reads, *self._options()):
+        searched = [path for name in _SEARCHED for path in self.wants.env.get(name, "").split(":")]
+        for path in (*self.needs.reads, *searched, *self._options()):
             yield from self._named(path, landlock.READ)
         for path in self.needs.writes:
             yield from self._named(path, landlock.WRITE)
@@ -160,12 +177,13 @@ class _Reach:
 
     def objects(self) -> Iterator[tuple[int, Access]]:
         """By their descriptors: what it has been given by one need have no path."""
+        yield from self.named
         for fd in self.wants.fds.values():
             mode = os.stat(fd).st_mode
             access = landlock.WRITE if self.writes else landlock.READ
             if stat.S_ISBLK(mode):
                 yield fd, access | Access.IOCTL_DEV  # how large is it?
-            elif stat.S_ISREG(mode):
+            elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
                 yield fd, access
 
     def agent(self) -> str:
@@ -204,10 +222,11 @@ class _Reach:
         except RuntimeUnavailable:
             pass
         real = {os.path.realpath(hole) for hole in holes}
-        top = self.shown.table.get(b"/")
+        table = self.shown.tables[0] if self.shown.tables else {}
+        top = table.get(b"/")
         if top is None or b"/" in top.sources:
             yield from floor.beneath(b"/", landlock.READ, real)
-        for entry in self.shown.table.values():
+        for entry in table.values():  # the sources of a view in a view are paths of this one
             for source in entry.sources:
                 path = os.path.realpath(source)
                 if path != b"/" and not any(_at_or_below(path, hole) for hole in self.shown.hidden):
@@ -226,47 +245,51 @@ class _Reach:
             if self.home is None:
                 return
             name = self.home + name[1:]
-        path = os.path.realpath(os.fsencode(name))
-        if not self.wants.inside:
-            yield Rule(path, access)
+        if not name.startswith("/"):
             return
-        shown = self.shown
-        yield from floor.beneath(
-            path, access & shown.allows(path), shown.hidden | shown.covered | shown.locked
-        )
-
-    def _as_asked(self, path: bytes, access: Access, *, found: bool = False) -> Iterator[Rule]:
-        """A source; `found`: by the view's eyes, and what these may not change is mounted read-only.
-        MountError.
-        """
         if not self.wants.inside:
-            yield Rule(path, access)
-        elif allowed := access if found else access & self.shown.allows(path):
-            yield from self._whole(path, allowed)
-
-    def _whole(self, path: bytes, access: Access) -> Iterator[Rule]:
-        """As the view shows it. MountError where that is not all that is there: a directory in which
-        something is withheld cannot be opened.
-        """
-        withheld = [hole for hole in self.shown.hidden | self.shown.covered if _below(hole, path)]
-        if withheld:
-            what = f"only processes of the view see this directory without {os.fsdecode(min(withheld))}"
-            raise MountError(EOPNOTSUPP, f"{what}: vumount without transport= starts the server as one")
-        yield Rule(path, access & landlock.READ)
-        yield from floor.beneath(path, access, self.shown.locked)
+            yield Rule(os.path.realpath(os.fsencode(name)), access)
+            return
+        try:
+            fd = os.open(name, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return
+        path = os.readlink(b"/proc/self/fd/%d" % fd)
+        access &= self.shown.allows(path)
+        if not access or self.shown.within(path, writing=Access.WRITE_FILE in access) is not None:
+            os.close(fd)
+        else:
+            self.named.append((fd, access))
 
     def _source(self) -> Iterator[Rule]:
+        """By their names, where those have not been given by descriptors. MountError."""
         access = landlock.WRITE if self.writes else landlock.READ
         for name, given in self.sources():
             path = os.path.realpath(os.fsencode(name))
-            if not given:
-                device = stat.S_ISBLK(os.stat(path).st_mode) if os.path.exists(path) else False
-                found = name == self.wants.source
-                yield from self._as_asked(path, access | Access.IOCTL_DEV if device else access, found=found)
-            elif os.path.isdir(path):  # what the view's eyes have found
-                yield from self._whole(path, access)
-            if self.needs.beside and self.writes and not os.path.isdir(path):
-                yield from self._as_asked(os.path.dirname(path), access)
+            directory = os.path.isdir(path)
+            found = given or name == self.wants.source
+            if self.wants.inside and directory and found:
+                self._check_whole(path)
+            if not given and not directory and os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode):
+                access |= Access.IOCTL_DEV
+            if not given and (found or not self.wants.inside):
+                yield Rule(path, access)  # the view's eyes have found it, or the user names it
+            elif not given:
+                yield from self._named(name, access)
+            if self.needs.beside and self.writes and not directory:
+                above = os.path.dirname(path)
+                if self.wants.inside and (hole := self.shown.within(above, writing=True)) is not None:
+                    what = f"it is stored anew in a directory in which the view has {os.fsdecode(hole)}"
+                    raise MountError(EOPNOTSUPP, f"{what}: mount it with -o ro")
+                yield from self._named(os.fsdecode(above), landlock.WRITE)
+
+    def _check_whole(self, path: bytes) -> None:
+        """MountError where the view shows not all that is in a directory: such a one cannot be opened by
+        who has not all of it.
+        """
+        if (hole := self.shown.within(path, writing=self.writes)) is not None:
+            what = f"only processes of the view see this directory with {os.fsdecode(hole)} as it is there"
+            raise MountError(EOPNOTSUPP, f"{what}: vumount without transport= starts the server as one")
 
     def sources(self) -> Iterator[tuple[str, bool]]:
         """Their paths, and whether each is given by a descriptor. Some programs take several:

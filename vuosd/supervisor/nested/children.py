@@ -132,6 +132,12 @@ class Children:
         fd = -1
         try:
             directory = await trio.to_thread.run_sync(look)
+            if "/" in (code := want.type.partition(":"))[0]:
+                there = await trio.to_thread.run_sync(caller.look, os.fsencode(code[0]))
+                fd = there.fd
+                want = want._replace(type=os.readlink(f"/proc/self/fd/{fd}") + code[1] + code[2])
+                os.close(fd)
+                fd = -1
             if want.path.startswith("/"):
                 found = await trio.to_thread.run_sync(caller.look, os.fsencode(want.path))
                 fd = found.fd
