@@ -81,7 +81,7 @@ def guard(box: Box, top: Path, *, load: bool = True) -> str:
     return f"[[module]]\n{keys}"
 
 
-@pytest.mark.places(*places.ALL)
+@pytest.mark.places(places.PLAIN, places.DOCKER)
 def test_a_profiles_module_answers(box: Box, top: Path) -> None:
     """Also where nothing can be changed from inside."""
     more = '[[module]]\nname = "nodename"\noptions = "name=box"\n'
