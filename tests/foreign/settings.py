@@ -107,9 +107,11 @@ class Setting:
 
     def __init__(self, settings: Settings, view: str) -> None:
         self.settings, self.view = settings, view
-        self.top = settings.directory(view, 0o755)
+        # Short, and as long as the others: gpg's sockets must fit into an address, inside if natively.
+        directory = f"v{list(VIEWS).index(view)}"
+        self.top = settings.directory(directory, 0o755)
         for name in ("hidden", "store", "work"):
-            settings.directory(f"{view}/{name}", 0o777)
+            settings.directory(f"{directory}/{name}", 0o777)
         self.store = self.top / ("store" if view == "bind" else "work")
         self.work = self.top / "work"
         text = VIEWS.get(view)
