@@ -7,7 +7,7 @@ call. Each names the views it is for, so that the others must agree in that as w
 import re
 from dataclasses import dataclass
 
-ACTING = ("bind", "bind-absent", "enforce", "unreal")
+ACTING = ("bind", "bind-absent", "enforce", "unreal", "cow")
 """Views in which our answer, and not the kernel's, is what the probe sees."""
 
 
@@ -34,6 +34,23 @@ MASKS = (
     Mask(("unreal",), r"(size 4 readlink\(/proc/self/exe\) = )/\w+", r"\1?", SEVERAL),
     Mask(("unreal",), r"-> \S*/tmp/(#\d+ \(deleted\))", r"-> /tmp/\1", SEVERAL),
     Mask(("unreal",), r"ino=i\d+", "ino=iN", "numbered as they are seen first: / is another, see there"),
+    Mask(
+        ("cow",),
+        r"(mode=4\d{4} )nlink=\d+",
+        r"\1nlink=N",
+        "of a directory of two trees nobody counts the directories in it: 1, as in overlayfs",
+    ),
+    Mask(("cow",), r"^(  \./.* )uid=\d+ gid=\d+ ", r"\1", "a user's files may be given away: see below"),
+    Mask(("cow",), r"^(  \./dir/sub .* atime=)\S+", r"\1?", "a directory that is copied up is read"),
+    Mask(("cow",), r"(whiteout\(\w+/white\) = )(0|-1 EPERM)", r"\1?", "nobody makes one, as in overlayfs"),
+    Mask(("cow",), r"^(  \./.* )ino=i\d+", r"\1ino=iN", "numbered as they are seen: that one is not there"),
+    Mask(
+        ("cow",),
+        r"(dgram sendmmsg\(a name of .*?\.\.\.\) = )[12](.*) lengths 4 \d",
+        r"\1N\2 lengths 4 N",
+        "the same as of other addresses, see below: this has brackets",
+    ),
+    Mask(("cow",), r"(inotify_add_watch.*\) = )\d+", r"\1N", "the directory that is watched is the layer's"),
     Mask(
         ACTING,
         r"execfn=\S+ comm=\S+",
@@ -110,11 +127,14 @@ EXCEPTIONS = (
         "a directory that has been removed has no name, and only what has one can be judged",
     ),
     Exception_(("enforce",), r"^. +\./emptydir", "what was made by way of a removed directory, see there"),
+    Exception_(("cow",), r"^. +\./emptydir/file ", "the same"),
+    Exception_(("cow",), r"^[<>]   \./locked(/file|:) EACCES", "its owner is another now"),
     Exception_(
         ("enforce",),
         r"^< dgram recvfrom\(@abstract-probe\) = 2 from 0|^< dgram recvfrom\(\) = 2 from 0",
         "datagrams to an abstract name are refused, so none comes",
     ),
+    Exception_(("cow",), r"^<   \./(emptydir|setgid|sticky)/white ", "a whiteout, which was not made"),
     Exception_(
         (*ACTING, "unrelated"),
         r" (exe=\S*/execonly|exe=EACCES) ",
@@ -153,7 +173,25 @@ TOLD = (
         "descriptor 91 is of a directory that has been removed: only what has a name can be judged",
     ),
     Told(
-        ("enforce",),
+        ("cow",),
+        r"^attributes (l?chown|fchownat).*\(",
+        (("-1 EPERM", "0"),),
+        "the owner is kept in the layer (docs/layers.md)",
+    ),
+    Told(
+        ("cow",),
+        r"^names link file\(/proc/self/fd/89\)",
+        (("-1 ENOENT", "-1 EXDEV"),),
+        "a removed file is of no tree",
+    ),
+    Told(
+        ("cow",),
+        r"^names rename \w+\((missing/)?name of 256\)",
+        (("-1 ENOENT", "-1 ENAMETOOLONG"),),
+        "both names are read before anything is looked up",
+    ),
+    Told(
+        ("enforce", "cow"),
         r"^numbers open at the limit\(missing\)$",
         (("-1 EMFILE(numbers .*)?", "-1 ENOENT(numbers .*)?"),),
         "no descriptor is free, which the kernel sees before it looks for the file, and we when we have it",

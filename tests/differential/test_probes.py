@@ -15,6 +15,15 @@ PROBES = [
     *(("change", part) for part in CHANGES),
     *((name,) for name in ALONE),
 ]
+LEFT_OUT = {(("exec",), views.COW)}
+"""Of a script that its user may not read the kernel opens the interpreter, below the cow; and argv and envp
+that cannot be read are found out after the program."""
+CASES = [
+    pytest.param(probe, variant, id=f"{'-'.join(probe)}-{variant}")
+    for probe in PROBES
+    for variant in views.ALL
+    if (probe, variant) not in LEFT_OUT
+]
 SHOWN = 60
 
 
@@ -46,8 +55,7 @@ def _differences(box: Box, bench: views.Bench, probe: tuple[str, ...], variant: 
 
 @pytest.mark.kernel
 @pytest.mark.tmpfs
-@pytest.mark.parametrize("variant", views.ALL, ids=str)
-@pytest.mark.parametrize("probe", PROBES, ids="-".join)
+@pytest.mark.parametrize(("probe", "variant"), CASES)
 def test_same_as_natively(box: Box, probe: tuple[str, ...], variant: views.Variant) -> None:
     """Long chains of links are looked at again: a lookup without locks that a rename anywhere on the machine
     upsets is made anew with them, but goes on counting its links, and 40 are reached too soon (path_lookupat

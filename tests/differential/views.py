@@ -42,6 +42,10 @@ def _bind_absent(scratch: Path, work: Path, store: Path) -> str:
     return f'[view]\ncwd = "{work}/tree"\n' + _bind(scratch, work, store)
 
 
+def _cow(scratch: Path, work: Path, store: Path) -> str:
+    return f'[[mount]]\ntype = "cow"\ntarget = "{work}"\nephemeral = true\n'
+
+
 def _unreal(scratch: Path, work: Path, store: Path) -> str:
     return f'[[mount]]\ntype = "unreal"\ntarget = "{scratch}/u"\n'
 
@@ -52,7 +56,8 @@ BIND = Variant("bind", _bind, bound=True)
 BIND_ABSENT = Variant("bind-absent", _bind_absent, bound=True, work_exists=False)
 ENFORCE = Variant("enforce", _enforce)
 UNREAL = Variant("unreal", _unreal, depth=2)
-ALL = (PASS_THROUGH, UNRELATED, BIND, BIND_ABSENT, ENFORCE, UNREAL)
+COW = Variant("cow", _cow)
+ALL = (PASS_THROUGH, UNRELATED, BIND, BIND_ABSENT, ENFORCE, UNREAL, COW)
 
 
 class Bench:

@@ -114,10 +114,11 @@ int main(void)
 		"a name of just one hundred and eight bytes, which fills sun_path to its end and has no NUL after it, "
 		"see unix(7)...",
 	};
+	static const char *const refused[] = { "new", "file", "dir", ".", "missing/x", "file/x", "loop" };
 	static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
 	struct sockaddr_un address;
 	char home_path[200];
-	int fd, tcp;
+	int fd, tcp, udp;
 	socklen_t length;
 
 	start();
@@ -151,6 +152,28 @@ int main(void)
 	result("sendto", "closed", S(sendto, 99, "x", 1, 0, &address, length));
 	result("sendmsg", "NULL", S(sendmsg, fd, NULL, 0));
 	result("sendmmsg", "NULL", S(sendmmsg, fd, NULL, 2, 0));
+	/* The socket comes before the path. */
+	udp = socket(AF_INET, SOCK_DGRAM, 0);
+	for (size_t i = 0; i < COUNT(refused); i++) {
+		struct msghdr message = { .msg_name = &address };
+		struct mmsghdr two[2];
+		address_of(&address, refused[i]);
+		length = message.msg_namelen = sizeof address; /* long enough for one of TCP */
+		two[0].msg_hdr = two[1].msg_hdr = message;
+		result("bind tcp", refused[i], S(bind, tcp, &address, length));
+		result("bind file", refused[i], S(bind, 0, &address, length));
+		result("bind closed", refused[i], S(bind, 99, &address, length));
+		result("connect tcp", refused[i], S(connect, tcp, &address, length));
+		result("connect file", refused[i], S(connect, 0, &address, length));
+		result("connect closed", refused[i], S(connect, 99, &address, length));
+		result("sendto udp", refused[i], S(sendto, udp, "x", 1, 0, &address, length));
+		result("sendto tcp", refused[i], S(sendto, tcp, "x", 1, MSG_NOSIGNAL, &address, length));
+		result("sendto closed", refused[i], S(sendto, 99, "x", 1, 0, &address, length));
+		result("sendmsg udp", refused[i], S(sendmsg, udp, &message, 0));
+		result("sendmmsg udp", refused[i], S(sendmmsg, udp, two, 2, 0));
+		say("\n");
+	}
+	length = address_of(&address, "new");
 	close(fd);
 	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 	result("bind", "autobind", S(bind, fd, &address, 2));

@@ -87,6 +87,8 @@ enum vu_fact_kind vu_facts_find(const struct vu_stack *stack, const char *path, 
 	const char *name = stop_of(path, way, &length);
 	if (!vu_searches_all(stack->session))
 		return VU_FACT_NONE;
+	if (length > NAME_MAX)
+		return VU_FACT_NONE; /* ENAMETOOLONG: the kernel says it */
 	if (way->last->counted && length && !has(&way->last->touched, hash(name, length)))
 		return VU_FACT_ABSENT;
 	if (!stack->facts || !way->number || !length || length > LONGEST)

@@ -166,9 +166,11 @@ int vu_op_stat(struct vu_call *call)
 /* Only a directory that several trees show, and a file of which held_differs() knows, is other than the caller's descriptor. */
 int vu_op_fstat(struct vu_call *call)
 {
-	VU_PLACE place;
+	VU_PLACE place = { .parent = -1, .fd = -1 };
 	struct stat st;
 	int fd = (int)vu_argument(call, call->row->fd);
+	if (fd < 0)
+		return VU_CONTINUE; /* EBADF: AT_FDCWD is none here */
 	int error = vu_walk_descriptor(call, 0, fd, &place);
 	if (error < 0 || (!place.merged && !held_differs(call, &place, fd)))
 		return VU_CONTINUE;

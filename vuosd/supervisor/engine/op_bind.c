@@ -147,12 +147,9 @@ static int bind_in_stack(struct vu_call *call, struct vu_place *place, const cha
 	return error == -EEXIST ? -EADDRINUSE : error < 0 ? error : vu_answer(call, 0);
 }
 
-int vu_op_bind(struct vu_call *call)
+static int bind_path(struct vu_call *call, const char *path)
 {
-	char path[sizeof(struct sockaddr_un)];
 	VU_PLACE place = { .parent = -1, .fd = -1 };
-	if (!vu_socket_path(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), path))
-		return VU_CONTINUE;
 	int error = vu_walk(call, 0, AT_FDCWD, path, VU_WANT_PARENT, &place);
 	if (error < 0)
 		return error;
@@ -164,4 +161,13 @@ int vu_op_bind(struct vu_call *call)
 	if (vu_is_wired(&place))
 		return bind_wired(call, &place, path);
 	return place.mount->stack ? bind_in_stack(call, &place, path) : bind_at(call, &place, path);
+}
+
+int vu_op_bind(struct vu_call *call)
+{
+	char path[sizeof(struct sockaddr_un)];
+	if (!vu_socket_path(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), path))
+		return VU_CONTINUE;
+	int result = bind_path(call, path);
+	return result < 0 ? vu_socket_refused(call, result) : result;
 }

@@ -268,6 +268,9 @@ static int getdents(struct vu_call *call, bool old)
 		stack = place.nameless ? NULL : place.mount->stack;
 	}
 	struct vu_names *names = NULL;
+	struct stat st;
+	if (stack && !fstat(copy, &st) && !S_ISDIR(st.st_mode))
+		return fcntl(copy, F_GETFL) & O_PATH ? -EBADF : -ENOTDIR;
 	if (stack) {
 		bool fresh = lseek(copy, 0, SEEK_CUR) == 0;
 		error = vu_names_get(stack, vu_stack_rest(&place), (unsigned)place.seen.tree, copy, fresh, &names);

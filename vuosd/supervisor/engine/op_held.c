@@ -171,6 +171,9 @@ int vu_op_descriptor_write(struct vu_call *call)
 			return error;
 		return change(call, stack, fd);
 	}
+	/* fsetxattr(2) alone takes AT_FDCWD for the working directory: path_setxattrat, fs/xattr.c. */
+	if (number == AT_FDCWD && call->row->op != VU_OP_FSETXATTR)
+		return -EBADF;
 	error = vu_walk_descriptor(call, 0, number, &place);
 	if (error == -VU_LATER)
 		return error;
@@ -185,5 +188,10 @@ int vu_op_descriptor_write(struct vu_call *call)
 		return VU_CONTINUE;
 	if (vu_stack_on_top(&place) && !keeps)
 		return place.mount->stack->has_owners ? change_kept(call, place.mount->stack, number) : VU_CONTINUE;
+	VU_CLOSE int own = number == AT_FDCWD ? -1 : vu_again_descriptor(call, number, &verdict);
+	if (own < 0 && number != AT_FDCWD)
+		return verdict >= 0 ? verdict : own;
+	if (own >= 0 && fcntl(own, F_GETFL) & O_PATH)
+		return -EBADF;
 	return change_above(call, &place);
 }

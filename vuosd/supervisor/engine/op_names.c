@@ -161,6 +161,41 @@ static int take_to_link(struct vu_call *call, struct vu_place *old)
 	return error < 0 || above || !vu_stack_on_top(old) ? error : vu_twins_add(call->session, old->fd, &below);
 }
 
+/* What filename_create finds wrong with a name, before anybody compares mounts or looks at what is to be linked. */
+static int may_link_as(struct vu_call *call, const struct vu_place *new)
+{
+	struct stat st;
+	char number[24];
+	if (new->nameless) { /* from a directory that has been removed, or none at all */
+		VU_CLOSE int start =
+			vu_target_open(call, vu_descriptor_name((int)vu_argument(call, call->row->dirfd2), number));
+		if (start < 0 || fstat(start, &st) < 0)
+			return start < 0 ? start : -errno;
+		return S_ISDIR(st.st_mode) ? -ENOENT : -ENOTDIR;
+	}
+	if (is_special(new->name) || exists(new))
+		return -EEXIST;
+	if (fstat(new->parent, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		return -ENOTDIR;
+	return new->trailing || !st.st_nlink ? -ENOENT : 0;
+}
+
+/* What begins at a descriptor that has no path: a pipe, a removed directory. */
+static int open_held(struct vu_call *call, unsigned flags, struct vu_place *old)
+{
+	char name[24];
+	const char *rest = call->work->path[0];
+	int follow = flags & AT_SYMLINK_FOLLOW ? 0 : O_NOFOLLOW;
+	old->fd = vu_target_open(call, vu_descriptor_name((int)vu_argument(call, call->row->dirfd), name));
+	if (old->fd < 0 || !*rest)
+		return old->fd < 0 ? old->fd : 0;
+	VU_CLOSE int start = old->fd;
+	old->fd = vu_result(openat(start, rest, O_PATH | O_CLOEXEC | follow));
+	return old->fd < 0 ? old->fd : 0;
+}
+
 int vu_op_link(struct vu_call *call)
 {
 	VU_PLACE old;
@@ -183,19 +218,15 @@ int vu_op_link(struct vu_call *call)
 		return -EXDEV; /* by that name it could be written */
 	if (old.covered)
 		return call->session->enforce ? -EPERM : VU_CONTINUE;
-	if (old.held && old.fd < 0) {
-		char name[24];
-		old.fd = vu_target_open(call, vu_descriptor_name((int)vu_argument(call, call->row->dirfd), name));
-		if (old.fd < 0)
-			return old.fd;
-	}
+	if (old.held && old.fd < 0 && (error = open_held(call, flags, &old)) < 0)
+		return error;
 	if ((error = may_create(&new)) < 0)
 		return error;
 	struct vu_room room;
 	struct stat st;
 	char path[32];
-	if (new.mount->stack &&new.fd >= 0)
-		return -EEXIST;
+	if ((old.mount->stack || new.mount->stack) && (error = may_link_as(call, &new)) < 0)
+		return error;
 	if ((old.mount->stack || new.mount->stack) && old.mount != new.mount && !old.magic && !old.nameless)
 		return -EXDEV;
 	if (is_wired(&new, false) || vu_is_wired(&old))

@@ -166,8 +166,12 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		fixed &= !call->session->enforce; /* the floor lets nobody write below a stack */
 	if (place->native && fixed && (device || S_ISFIFO(st.st_mode) || vu_is_procfs(place->fd, &st)))
 		return VU_CONTINUE;
-	if (stack && S_ISDIR(st.st_mode))
-		flags &= ~O_NOFOLLOW; /* by its name another would be found */
+	if (stack && S_ISDIR(st.st_mode) && flags & O_NOFOLLOW) { /* by its name another would be found */
+		VU_CLOSE int same = openat(place->fd, ".", (flags & ~O_CREAT) | O_CLOEXEC);
+		if (same >= 0)
+			return give(call, &same, flags);
+		flags &= ~O_NOFOLLOW; /* it may be listed, but not be searched: F_GETFL tells one flag less */
+	}
 	if (place->listing)
 		return give(call, &place->fd, flags);
 	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))

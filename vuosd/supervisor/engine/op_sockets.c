@@ -15,6 +15,7 @@
 
 #include "again.h"
 #include "sockets_ours.h"
+#include "wired.h"
 
 enum { MESSAGES = 1024 }; /* UIO_MAXIOV: more are not looked at, __sys_sendmmsg in net/socket.c */
 
@@ -74,6 +75,20 @@ static int name_target(struct vu_call *call, const struct vu_place *place, struc
 	return 0;
 }
 
+int vu_socket_refused(struct vu_call *call, int error)
+{
+	int verdict = -1, domain = 0;
+	socklen_t length = sizeof domain;
+	if (error == -EAGAIN || error == -VU_LATER) /* the call is made anew */
+		return error;
+	VU_CLOSE int fd = vu_again_descriptor(call, (int)vu_argument(call, call->row->fd), &verdict);
+	if (fd < 0)
+		return verdict >= 0 ? verdict : fd == -EBADF ? fd : error;
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0)
+		return errno == ENOTSOCK ? -ENOTSOCK : error;
+	return domain == AF_UNIX ? error : VU_CONTINUE;
+}
+
 /* The kernel's text of a socket that was bound here leads to that, if to nothing else. */
 int vu_socket_walk(struct vu_call *call, const char *path, struct vu_place *place)
 {
@@ -96,7 +111,7 @@ int vu_op_connect(struct vu_call *call)
 		return VU_CONTINUE;
 	int error = vu_socket_walk(call, path, &place);
 	if (error < 0)
-		return error;
+		return vu_socket_refused(call, error);
 	if (vu_may_continue(call, &place, false))
 		return VU_CONTINUE;
 	vu_notify_step_aside(call); /* it blocks while the listener's backlog is full */
@@ -114,16 +129,20 @@ int vu_op_connect(struct vu_call *call)
 	return vu_remote(call, &request);
 }
 
-/* The place that an address of a message names. 0: nothing to do here. 1: place is where it is to go. */
-static int aim(struct vu_call *call, uint64_t address, uint64_t length, struct vu_place *place)
+/*
+ * The place that an address of a message names: true if that is where it is to go. Else *verdict is what the call comes to, which
+ * goes on if nothing is to be done here.
+ */
+static bool aim(struct vu_call *call, uint64_t address, uint64_t length, struct vu_place *place, int *verdict)
 {
 	char path[sizeof(struct sockaddr_un)];
+	*verdict = VU_CONTINUE;
 	if (!vu_socket_path(call, address, length, path))
-		return 0;
+		return false;
 	int error = vu_socket_walk(call, path, place);
 	if (error < 0)
-		return error;
-	return vu_may_continue(call, place, false) ? 0 : 1;
+		*verdict = vu_socket_refused(call, error);
+	return !error && !vu_may_continue(call, place, false);
 }
 
 /* nr is sendmsg, or sendmmsg with one message (which is what a struct mmsghdr begins with). */
@@ -168,9 +187,9 @@ int vu_op_sendto(struct vu_call *call)
 	if (call->session->enforce)
 		return vu_sendto_ours(call);
 	VU_PLACE place = { .parent = -1, .fd = -1 };
-	int aimed = aim(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), &place);
-	if (aimed <= 0)
-		return aimed < 0 ? aimed : VU_CONTINUE;
+	int verdict;
+	if (!aim(call, vu_argument(call, call->row->buf), vu_argument(call, call->row->size), &place, &verdict))
+		return verdict;
 	/* sendto needs its sixth argument; sendmsg leaves it to the cookie. */
 	const struct iovec vector = { (void *)call->args[1], call->args[2] };
 	return send_to(call, &place, &(struct msghdr){}, &vector, SYS_sendmsg, call->args[3]);
@@ -184,9 +203,9 @@ int vu_op_sendmsg(struct vu_call *call)
 	VU_PLACE place = { .parent = -1, .fd = -1 };
 	if (vu_read(call, vu_argument(call, call->row->buf), &message, sizeof message) < 0 || !message.msg_namelen)
 		return VU_CONTINUE;
-	int aimed = aim(call, (uint64_t)message.msg_name, message.msg_namelen, &place);
-	if (aimed <= 0)
-		return aimed < 0 ? aimed : VU_CONTINUE;
+	int verdict;
+	if (!aim(call, (uint64_t)message.msg_name, message.msg_namelen, &place, &verdict))
+		return verdict;
 	return send_to(call, &place, &message, NULL, SYS_sendmsg, vu_argument(call, call->row->flags));
 }
 
@@ -222,8 +241,9 @@ int vu_op_sendmmsg(struct vu_call *call)
 		VU_PLACE place = { .parent = -1, .fd = -1 };
 		if (!message.msg_namelen)
 			continue;
-		int aimed = aim(call, (uint64_t)message.msg_name, message.msg_namelen, &place);
-		if (!aimed)
+		int verdict;
+		bool aimed = aim(call, (uint64_t)message.msg_name, message.msg_namelen, &place, &verdict);
+		if (!aimed && verdict == VU_CONTINUE)
 			continue;
 		if (i) {
 			struct vu_remote request = {
@@ -234,8 +254,14 @@ int vu_op_sendmmsg(struct vu_call *call)
 			};
 			return vu_remote(call, &request);
 		}
-		if (aimed < 0 || (aimed = set_length(call, address, &message)) < 0)
-			return aimed;
+		if (!aimed)
+			return verdict;
+		struct stat st;
+		if (!fstat(place.fd, &st) && !S_ISSOCK(st.st_mode))
+			return vu_socket_refused(call, -ECONNREFUSED);
+		int error = set_length(call, address, &message);
+		if (error < 0)
+			return error;
 		return send_to(call, &place, &message, NULL, SYS_sendmmsg, flags);
 	}
 	return VU_CONTINUE;

@@ -69,14 +69,16 @@ int vu_op_inotify(struct vu_call *call)
 	VU_PLACE place;
 	int error = vu_walk_argument(
 		call, (mask & IN_DONT_FOLLOW ? 0 : VU_FOLLOW) | (mask & IN_ONLYDIR ? VU_DIRECTORY : 0), &place);
-	if (error < 0 && vu_ours(call, error)) {
+	bool on_top = !error && place.mount->stack && !place.magic;
+	if (on_top || (error < 0 && vu_ours(call, error))) {
 		/* The mask, then the descriptor, then the path: fs/notify/inotify/inotify_user.c. */
 		int check = !(mask & ALL_EVENTS) ? -EINVAL : check_watcher(call);
-		return check < 0 ? check : error;
+		if (check < 0)
+			return check;
 	}
 	if (error < 0)
 		return error;
-	if (place.mount->stack && !place.magic && (error = watch_on_top(call, &place)) < 0)
+	if (on_top && (error = watch_on_top(call, &place)) < 0)
 		return error;
 	return vu_may_continue(call, &place, false) ? VU_CONTINUE : watch(call, &place);
 }

@@ -31,6 +31,11 @@ int vu_socket_path(struct vu_call *call, uint64_t address, uint64_t length, char
 bool vu_socket_address(struct vu_socket_target *target, const char *directory, const char *name);
 /* The host path of one of our descriptors, into work->host, if it is one: not deleted, not out of sight. */
 bool vu_socket_host_path(struct vu_call *call, int fd);
+/*
+ * What a call comes to that is refused for its path: the kernel looks at the socket first, and of one that is not of AF_UNIX at no
+ * path at all. Such a call goes on.
+ */
+int vu_socket_refused(struct vu_call *call, int error);
 /* Where the path of an address leads in the view. */
 int vu_socket_walk(struct vu_call *call, const char *path, struct vu_place *place);
 

@@ -138,11 +138,14 @@ static ssize_t read_link(struct vu_walk *walk, struct vu_place *place)
  * The kernel asks for search permission before it looks at the last name (fs/namei.c link_path_walk). The call itself will say so, but
  * where the name is "." or "..", or where another path is looked at first.
  */
-static bool searches(const struct vu_walk *walk, const struct vu_place *place)
+static int may_search(const struct vu_walk *walk, const struct vu_place *place)
 {
-	if (place->mount->stack)
-		return false; /* of several trees: judged where it is acted on */
-	return walk->call->row->path2 >= 0 || !strcmp(place->name, ".") || !strcmp(place->name, "..");
+	bool special = !strcmp(place->name, ".") || !strcmp(place->name, "..");
+	if (place->mount->stack) /* of several trees: other names are judged where it is acted on them */
+		return special ? vu_rights_ask(place->mount->stack, place->parent, X_OK) : 0;
+	if (!special && walk->call->row->path2 < 0)
+		return 0;
+	return vu_result(faccessat(place->parent, "", X_OK, AT_EMPTY_PATH | AT_EACCESS));
 }
 
 /* Resolve the directory of the last name, and look at the name itself without requiring that it exists. */
@@ -168,8 +171,8 @@ int vu_walk_parent(struct vu_walk *walk, const char *path, struct vu_place *plac
 		vu_walk_describe(walk, place);
 		place->top = place->mount->stack && place->seen.tree == 0;
 		place->mountpoint = false;
-		if (searches(walk, place) && faccessat(place->parent, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) < 0)
-			return -errno;
+		if ((error = may_search(walk, place)) < 0)
+			return error;
 		if (!is_plain(place->name)) {
 			place->node =
 				NULL; /* no call makes or removes such a name; which errno is the kernel's to say */
