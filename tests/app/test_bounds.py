@@ -173,6 +173,13 @@ def test_a_class_mounted_in_the_view(trap: Trap, transport: str) -> None:
     trap.check(trap.box.view(words, trap.profile).check().stdout, "diary", "source")
 
 
+@pytest.mark.places(places.DOCKER, places.NO_USERNS)
+def test_in_other_places(trap: Trap) -> None:
+    words = ["sh", "-ec", 'vumount -t python -o "source=$1" "$2" "$3"; cat "$3/report"', "sh"]
+    told = trap.box.view([*words, trap.source, trap.plugin, trap.mnt], trap.profile).check().stdout
+    trap.check(told, "diary", "source")
+
+
 def test_a_class_mounted_by_a_profile(trap: Trap) -> None:
     more = f"""
         [[mount]]
