@@ -301,3 +301,30 @@ def test_a_server_that_dies(box: Box) -> None:
     said = shell(box, script, source, mnt)
     assert said[0] == "served"
     assert len([line for line in said if line.endswith("endpoint is not connected")]) == 3
+
+
+def test_who_forks_meanwhile(box: Box) -> None:
+    """A process that stands there, and hands that on to a child, and ends, is never missed."""
+    source, mnt = box.directory("source"), box.directory("mnt")
+    for name in ("w", "o"):
+        box.directory(f"mnt/{name}")
+    (source / "sub").mkdir()
+    box.give(source)
+    program = """if True:
+        import os, sys
+        os.chdir(sys.argv[1])
+        open(sys.argv[2] + "/there", "w")
+        while not os.path.exists(sys.argv[2] + "/enough"):
+            if os.fork():
+                os._exit(0)
+    """
+    script = """
+        vumount -t real -o transport=wire $1 $2/w; vumount -B $2/w/sub $2/o
+        /usr/bin/python3 -c "$3" $2/o $4 &
+        until test -e $4/there; do sleep 0.01; done
+        for i in 1 2 3 4 5 6 7 8 9 10; do vuumount $2/o 2>/dev/null && exit 1; done
+        touch $4/enough
+        until vuumount $2/o 2>/dev/null; do sleep 0.01; done
+        vuumount $2/w; echo gone
+    """
+    assert shell(box, script, source, mnt, program, box.directory("here")) == ["gone"]

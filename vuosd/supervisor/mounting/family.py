@@ -169,13 +169,20 @@ class Family:
         """The members in one namespace."""
         found = []
         for pid, tag in members.tagged():
-            if tag.session == self.session and tag.state < members.SERVER and not members.dead(pid):
-                try:
-                    if self.engine.space_of(tag.state) == space:
-                        found.append(pid)
-                except OSError:
-                    continue
+            if self.is_in(tag, space) and not members.dead(pid):
+                found.append(pid)
         return found
+
+    def is_in(self, tag: members.Tag, space: int) -> bool:
+        """Whether it is the tag of a member in a namespace."""
+        try:
+            return (
+                tag.session == self.session
+                and tag.state < members.SERVER
+                and self.engine.space_of(tag.state) == space
+            )
+        except OSError:
+            return False
 
     async def left(self, space: int) -> None:
         """Returns when no process is in a namespace. A child may be born while we look, so nobody is found

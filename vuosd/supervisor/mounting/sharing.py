@@ -79,16 +79,17 @@ def _root(mount: Mount) -> bytes:
 def users_of(mounts: "Listed", mount: Mount) -> list[users.User]:
     """Who uses a mount of those that a namespace has of one server."""
     roots = [(other, _root(other)) for other in mounts.all() if other.same(mount)]
-    found = []
-    states = {pid: tag.state for pid, tag in members.tagged()}
-    for pid in mounts.family.pids(mounts.space):
-        for name, link in users.links(pid):
-            shown = [(other, root) for other, root in roots if lies_at(link, root)]
-            if not shown:
-                continue
-            number = mounts.family.came_by(states.get(pid, 0), name == b"cwd")
-            by = next((other for other, _ in shown if other.number == number), None)
-            if (by or max(shown, key=lambda one: (one[0].fd < 0, len(one[1])))[0]) is mount:
-                found.append(users.User(pid, users.name(pid)))
-                break
-    return found
+
+    def uses(pid: int, tag: members.Tag) -> bool:
+        return mounts.family.is_in(tag, mounts.space) and any(
+            by(tag, name, link) is mount for name, link in users.links(pid)
+        )
+
+    def by(tag: members.Tag, name: bytes, link: bytes) -> Mount | None:
+        shown = [(other, root) for other, root in roots if lies_at(link, root)]
+        number = mounts.family.came_by(tag.state, name == b"cwd") if shown else 0
+        meant = next((other for other, _ in shown if other.number == number), None)
+        first = max(shown, key=lambda one: (one[0].fd < 0, len(one[1])), default=(None, b""))
+        return meant or first[0]
+
+    return users.of_members(mounts.session, uses)

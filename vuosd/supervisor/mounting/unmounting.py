@@ -181,9 +181,10 @@ class Unmounting(Listed):
         """Who has something of it open; `own`: of this namespace alone."""
         if mount.wire and own:
             return await trio.to_thread.run_sync(sharing.users_of, self, mount)
-        pids = self.family.pids(self.space) if own else members.of_session(self.session)
         if mount.transport == WIRE:
-            return await trio.to_thread.run_sync(users.users_below, pids, mount.path)
+            uses = users.uses_below(mount.path)
+            return await trio.to_thread.run_sync(users.of_members, self.session, uses)
+        pids = self.family.pids(self.space) if own else members.of_session(self.session)
         return await trio.to_thread.run_sync(users.users, pids, mount.mount_id, mount.device)
 
     async def _flushed(self, mount: Mount) -> None:

@@ -6,6 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from vuosd.supervisor import members
+
+_ROUNDS = 64
+"""Of looking for those who have come meanwhile."""
+
 
 class User(NamedTuple):
     pid: int
@@ -58,23 +63,47 @@ def users_below(pids: Sequence[int], path: bytes) -> list[User]:
     return [User(pid, name(pid)) for pid in pids if any(uses(link) for _, link in links(pid))]
 
 
+def of_members(session: int, uses: Callable[[int, members.Tag], bool]) -> list[User]:
+    """The members of a session, with their tags, that use something. While we look a child may be born, and
+    its parent end: so the youngest are asked first, and whoever has come meanwhile as well.
+    """
+    seen: set[int] = set()
+    found: list[User] = []
+    for _ in range(_ROUNDS):
+        come = sorted({int(name) for name in os.listdir("/proc") if name.isdigit()} - seen, reverse=True)
+        tags = ((pid, members.tag_of(pid)) for pid in come)
+        ours = [(pid, tag, uses(pid, tag)) for pid, tag in tags if tag is not None and tag.session == session]
+        found = [User(pid, name(pid)) for pid, tag, used in ours if used and tag.state < members.SERVER]
+        if found or not ours:
+            break
+        seen.update(come)
+    return sorted(found)
+
+
+def uses_below(path: bytes) -> Callable[[int, members.Tag], bool]:
+    """Whether a process uses something in a directory, as the kernel names it."""
+    inside = _in(path)
+    return lambda pid, tag: any(inside(link) for _, link in links(pid))
+
+
 def _in(path: bytes) -> Callable[[bytes], bool]:
     return lambda link: link == path or link.startswith(path + b"/")
 
 
 def links(pid: int) -> Iterator[tuple[bytes, bytes]]:
     """What a process uses, as the kernel names it, each with its name in /proc/PID."""
-    names = [b"cwd", b"root", b"exe"]
-    for directory in (b"fd", b"map_files"):
+    for directory in (b"", b"fd/", b"map_files/"):  # the quickest first
+        names = [b"cwd", b"root", b"exe"]
         try:
-            names += [b"%s/%s" % (directory, name) for name in os.listdir(b"/proc/%d/%s" % (pid, directory))]
+            if directory:
+                names = os.listdir(b"/proc/%d/%s" % (pid, directory))
         except OSError:
-            pass
-    for name in names:
-        try:
-            yield name, os.readlink(b"/proc/%d/%s" % (pid, name))
-        except OSError:
-            continue  # closed meanwhile, or not ours to look at
+            continue
+        for name in names:
+            try:
+                yield name, os.readlink(b"/proc/%d/%s%s" % (pid, directory, name))
+            except OSError:
+                continue  # closed meanwhile, or not ours to look at
 
 
 def _uses(pid: int, mount: int, device: str) -> bool:
