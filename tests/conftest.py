@@ -132,7 +132,7 @@ class Daemons:
                 raise RuntimeError(f"vuosd did not start:\n{Path(log.name).read_text()}")
             # The spare worker is part of the steady state: counted before it is there, it would look like a
             # leak.
-            processes.until(lambda: len(processes.descendants(process.pid)) >= 2, 2.0)
+            processes.until(lambda: len(processes.descendants(process.pid)) >= 2, 10.0)
             self.started[key] = process, runtime
         process, runtime = self.started[key]
         return process.pid, runtime
