@@ -73,6 +73,7 @@ def tries():
         "environment": tried(lambda: read(f"/proc/{{helper}}/environ")),
         "trace": tried(lambda: call(101, 0x4206, helper, 0, 0)),
         "limits": tried(lambda: resource.prlimit(DAEMON, resource.RLIMIT_CORE)),
+        "scheduling": tried(lambda: os.sched_setaffinity(DAEMON, os.sched_getaffinity(0))),
         "daemon": tried(lambda: connect(CONTROL)),
         "agent": tried(lambda: connect(TOP + "/agent", kind=socket.SOCK_STREAM)),
         "another-socket": tried(lambda: connect(TOP + "/bus", kind=socket.SOCK_STREAM)),

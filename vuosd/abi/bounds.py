@@ -23,6 +23,9 @@ _CLONE_NEW = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET"""
 
 SOCKET, SOCKETPAIR, CLONE, UTIMENSAT, PRLIMIT64, SETRLIMIT = 41, 53, 56, 280, 302, 160
+OF_PROCESS = {142: 0, 144: 0, 203: 0, 314: 0, 141: 1, 251: 1}
+"""sched_setparam, sched_setscheduler, sched_setaffinity, sched_setattr, setpriority, ioprio_set: which
+argument says whose; 0 is the caller."""
 MOUNT, CONNECT, OPEN, OPENAT = 165, 42, 2, 257
 _O_RDWR = 2
 _RLIMIT_LOCKS = 10
@@ -101,6 +104,8 @@ def program(*, network: bool, attributes: bool, agent: bool = False) -> bytes:
     code += _when(
         PRLIMIT64, own, (_JEQ, 0, 2, 0), what, (_JEQ, 0, 1, _RLIMIT_LOCKS), _refuse(errno.EPERM), _LET
     )
+    for number, index in OF_PROCESS.items():
+        code += _when(number, _argument(index), (_JEQ, 1, 0, 0), _refuse(errno.EPERM), _LET)
     code += _when(SETRLIMIT, own, (_JEQ, 0, 1, _RLIMIT_LOCKS), _refuse(errno.EPERM), _LET)
     if not attributes:  # futimens(3) is the one without a path
         low, high = _argument(1), (_LD, 0, 0, _ARGUMENTS + 8 + 4)

@@ -28,10 +28,11 @@ mount table.
     reloading.py  a plugin whose code has been changed
     family.py     what the mount namespaces of a session have in common
     confined.py   servers that vumount starts, as processes of the view
+    reach.py      what those outside of the view may reach; bounds.py puts it on them
     users.py      who uses a mount
     sharing.py    several mounts of one server by wire
     losses.py     what could not be written, and who is told
-    namespace.py  the worker's side of the helper; helper.py, native.py are the helper
+    namespace.py  the worker's side of the helper; helper.py, native.py, libc.py are the helper
     warm.py       a server in Python that need not be executed, because the helper is what would be
 
 The nouns: a *mount* is a file system, or part of a tree, that appeared while the session runs; its
