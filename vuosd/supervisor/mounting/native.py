@@ -155,14 +155,16 @@ def answer_open(listener: int, call: Open, fd: int | None) -> None:
 
 
 def _answer(listener: int, request: int, packed: bytes) -> None:
-    while True:
-        try:
-            fcntl.ioctl(listener, request, packed)
-        except InterruptedError:
-            continue  # by SIGCHLD, before the descriptor was taken: seccomp_notify_addfd()
-        except FileNotFoundError:
-            pass  # the caller has been killed
-        return
+    """Without signals: of an ADDFD with SEND that is interrupted the caller gets a reply, and no
+    descriptor (seccomp_notify_addfd() in kernel/seccomp.c).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        fcntl.ioctl(listener, request, packed)
+    except FileNotFoundError:
+        pass  # the caller has been killed
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _string(memory: int, address: int) -> bytes:
