@@ -2,8 +2,7 @@
 mount table.
 
     mount(2), umount2(2), open("/dev/fuse") in the view ──▶ asked.py ─┐
-    vuctl mount, umount, mounts ──daemon──▶ watch.py ─────────────────┴─▶ mounts.py ──▶ the session's
-    mount table
+    vuctl mount, umount, mounts ──daemon──▶ watch.py ─────────────────┴─▶ mounts.py ──▶ the mount table
                                                                               │
     helper.py: mounts FUSE in a namespace of its own, starts servers ◀── namespace.py
 
@@ -13,7 +12,10 @@ mount table.
     ending.py     … the end of servers by wire, and of the session
     mount.py      one of them; starting.py starts a server of ours
     mounter.py    puts the following together; runs as long as the session
-    asked.py      answers the calls that the engine asks about
+    asked.py      answers the calls that the engine asks about: /dev/fuse, umount2(2), the door
+    mount_call.py … mount(2) of what the caller serves, binds, moves, other flags, cows
+    serve_call.py … mount(2) of a type of ours, whose server we start
+    callers.py    what such calls name, and the way back to those who made them
     door.py       what our own commands ask inside a view, by an open that asked.py is asked about
     outside.py    what vuctl asks for
     profile.py    what a profile asks for
