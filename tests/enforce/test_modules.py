@@ -121,12 +121,19 @@ def test_what_is_loaded_from_inside_is_the_profiles(box: Box, top: Path) -> None
 
 @pytest.mark.parametrize("enforce", [True, False])
 def test_what_proceeds_is_what_was_asked_about(box: Box, top: Path, enforce: bool) -> None:
-    """A path that is exchanged while a module is asked: the module is asked about the other as well."""
+    """A path that is exchanged while a module is asked: the module is asked about the other as well. Elsewhere
+    such a race is won, now and then.
+    """
     profile = guard(box, top) + (ENFORCE.format(top=top) if enforce else "")
-    result = box.view(["/usr/bin/python3", "-c", FLIP, str(top / "place")], profile, timeout=60).check()
-    some, won = result.stdout.split()
-    assert some == "True"
-    assert (int(won) == 0) == enforce
+    won = 0
+    for _ in range(1 if enforce else 20):
+        result = box.view(["/usr/bin/python3", "-c", FLIP, str(top / "place")], profile, timeout=60).check()
+        some, times = result.stdout.split()
+        assert some == "True"
+        won += int(times)
+        if won:
+            break
+    assert (won == 0) == enforce
 
 
 def test_nothing_comes_through_unreal(box: Box, top: Path) -> None:
