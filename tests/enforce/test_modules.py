@@ -121,8 +121,8 @@ def test_what_is_loaded_from_inside_is_the_profiles(box: Box, top: Path) -> None
 
 @pytest.mark.parametrize("enforce", [True, False])
 def test_what_proceeds_is_what_was_asked_about(box: Box, top: Path, enforce: bool) -> None:
-    """A path that is exchanged while a module is asked: the module is asked about the other as well. Elsewhere
-    such a race is won, now and then.
+    """A path that is exchanged while a module is asked: the module is asked about the other as well.
+    Without enforcement the race is won now and then.
     """
     profile = guard(box, top) + (ENFORCE.format(top=top) if enforce else "")
     won = 0
