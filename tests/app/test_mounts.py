@@ -201,6 +201,15 @@ class Hello(Filesystem):
     assert shell(box, script, plugins, mnt, elsewhere) == ["hello", "hello"]
 
 
+def test_a_program_by_its_path(box: Box, mnt: Path) -> None:
+    """Whoever mounts it looks whether libfuse3.so stands in it."""
+    source = box.directory("source")
+    (source / "file").write_text("there\n")
+    program = box.file("server", '#!/bin/sh\n# of libfuse3.so\nexec bindfs -f "$@"\n')
+    program.chmod(0o755)
+    assert shell(box, "vumount -t fuse.$1 $2 $3; cat $3/file", program, source, mnt) == ["there"]
+
+
 def test_modules_as_in_vuos(box: Box, mnt: Path) -> None:
     script = """
         vu_insmod fuse vufuse; vu_lsmod

@@ -30,10 +30,10 @@ until mountpoint -q "$mnt"; do kill -0 $pid || exit 125; sleep 0.01; done
 (cd "$mnt" && exec "$@"); status=$?
 cd /; umount "$mnt" 2>/dev/null || fusermount3 -u "$mnt"; wait $pid; exit $status
 """
-# SCRIPT SERVER-SCRIPT MNT TRANSPORT COMMAND...
+# SCRIPT SERVER-SCRIPT MNT TRANSPORT SRC COMMAND...
 MOUNTED = """
-server=$1 mnt=$2 transport=$3; shift 3
-vumount -t "fuse.$server" -o "transport=$transport" "" "$mnt" || exit 125
+server=$1 mnt=$2 transport=$3 src=$4; shift 4
+vumount -t "fuse.$server" -o "transport=$transport" "$src" "$mnt" || exit 125
 (cd "$mnt" && exec "$@"); status=$?
 cd /; vuumount "$mnt" || exit 125; exit $status
 """
@@ -76,8 +76,11 @@ class MountedSetting(Setting):
         for name, words in SERVERS.items():
             line = words.replace("SRC", str(self.source)).replace("OPTIONS", options).replace("MNT", '"$1"')
             script = self.bin / name
-            # Whoever mounts it looks whether libfuse3.so stands in the program.
-            script.write_text(f"#!/bin/sh\n# of libfuse3.so\nexec {settings.libfuse}/example/{name} {line}\n")
+            # Whoever mounts it looks whether libfuse3.so stands in the program, and names the source, as that
+            # is what a server may change.
+            skip = f'[ "$1" != "{self.source}" ] || shift'
+            start = f"{skip}\nexec {settings.libfuse}/example/{name} {line}\n"
+            script.write_text(f"#!/bin/sh\n# of libfuse3.so\n{start}")
             script.chmod(0o755)
 
     def words(self, argv: Sequence[str]) -> list[str]:
@@ -89,4 +92,5 @@ class MountedSetting(Setting):
             alone = ["unshare", "--mount", "--propagation", "private"]
             return [*alone, *self.around, "sh", "-c", NATIVE, "sh", server, str(self.mnt), *command]
         run = [*self.around, str(self.settings.installation.vuos_run), "--"]
-        return [*run, "sh", "-c", MOUNTED, "sh", server, str(self.mnt), self.transport, *command]
+        words = [server, str(self.mnt), self.transport, str(self.source)]
+        return [*run, "sh", "-c", MOUNTED, "sh", *words, *command]

@@ -108,7 +108,7 @@ class Setting:
     def __init__(self, settings: Settings, view: str) -> None:
         self.settings, self.view = settings, view
         # Short, and as long as the others: gpg's sockets must fit into an address, inside if natively.
-        directory = f"v{list(VIEWS).index(view)}"
+        directory = f"v{sum(1 for _ in settings.top.glob('v?'))}"
         self.top = settings.directory(directory, 0o755)
         for name in ("hidden", "store", "work"):
             settings.directory(f"{directory}/{name}", 0o777)

@@ -105,7 +105,7 @@ class ServeCall:
         where the file really is. Others stay as they are. MountError.
         """
         path, colon, name = kind.partition(":")
-        if "/" not in path:
+        if "/" not in path or path.startswith("fuse."):
             return kind, kind
         try:
             found = await self.callers.resolve(asked, os.fsencode(path))
