@@ -184,7 +184,7 @@ def test_writing(mount: Mount, source: Path) -> None:
     os.write(fd, b"end")
     os.close(fd)
     wait_for(lambda: (source / "new").read_bytes() == data[:1000] + b"end")
-    wait_for(lambda: (source / "new").stat().st_mtime_ns == mount.stat("new").st_mtime_ns)  # set after the data
+    wait_for(lambda: mount.stat("new").st_mtime_ns == (source / "new").stat().st_mtime_ns)  # after the data
     same(mount, source, "new")
 
 
