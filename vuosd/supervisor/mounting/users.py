@@ -65,16 +65,23 @@ def users_below(pids: Sequence[int], path: bytes) -> list[User]:
 
 def of_members(session: int, uses: Callable[[int, members.Tag], bool]) -> list[User]:
     """The members of a session, with their tags, that use something. While we look a child may be born, and
-    its parent end: so the youngest are asked first, and whoever has come meanwhile as well.
+    its parent end: so the youngest are asked first, and whoever has come meanwhile as well, as long as there
+    is one of the session among them, or one that had ended before it could be asked.
     """
     seen: set[int] = set()
     found: list[User] = []
     for _ in range(_ROUNDS):
         come = sorted({int(name) for name in os.listdir("/proc") if name.isdigit()} - seen, reverse=True)
-        tags = ((pid, members.tag_of(pid)) for pid in come)
-        ours = [(pid, tag, uses(pid, tag)) for pid, tag in tags if tag is not None and tag.session == session]
-        found = [User(pid, name(pid)) for pid, tag, used in ours if used and tag.state < members.SERVER]
-        if found or not ours:
+        last = True
+        for pid in come:
+            tag = members.tag_of(pid)
+            if tag is None:
+                last &= os.path.exists(f"/proc/{pid}")
+            elif tag.session == session:
+                last = False
+                if tag.state < members.SERVER and uses(pid, tag):
+                    found.append(User(pid, name(pid)))
+        if found or last:
             break
         seen.update(come)
     return sorted(found)
