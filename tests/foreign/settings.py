@@ -64,9 +64,13 @@ class Settings:
             start_new_session=True,
             **({} if around else who),
         )
-        if not processes.until((self.runtime / "vuosd/control").exists):
-            raise RuntimeError(f"vuosd of {identity.name} does not start")
-        self.settings = self.make_settings()
+        try:
+            if not processes.until((self.runtime / "vuosd/control").exists):
+                raise RuntimeError(f"vuosd of {identity.name} does not start")
+            self.settings = self.make_settings()
+        except BaseException:
+            self.close()
+            raise
 
     def make_settings(self) -> dict[str, "Setting"]:
         return {name: Setting(self, name) for name in VIEWS}

@@ -32,36 +32,20 @@ class ExtOptions(MountOptions):
     errors: Literal["continue", "remount-ro", "panic"] | None = None
 
 
-ext2 = ProgramType(
-    "ext2",
-    "fuse2fs",
-    "fuse2fs",
-    _plain,
-    options=ExtOptions,
-    summary="ext2, ext3 and ext4 images, by fuse2fs",
-    exclusive=True,
-    needs=Needs(),
-)
-ext3 = ProgramType(
-    "ext3",
-    "fuse2fs",
-    "fuse2fs",
-    _plain,
-    options=ExtOptions,
-    summary=ext2.summary,
-    exclusive=True,
-    needs=Needs(),
-)
-ext4 = ProgramType(
-    "ext4",
-    "fuse2fs",
-    "fuse2fs",
-    _plain,
-    options=ExtOptions,
-    summary=ext2.summary,
-    exclusive=True,
-    needs=Needs(),
-)
+def _ext(name: str) -> ProgramType:
+    return ProgramType(
+        name,
+        "fuse2fs",
+        "fuse2fs",
+        _plain,
+        options=ExtOptions,
+        summary="ext2, ext3 and ext4 images, by fuse2fs",
+        exclusive=True,
+        needs=Needs(),
+    )
+
+
+ext2, ext3, ext4 = map(_ext, ("ext2", "ext3", "ext4"))
 
 
 class SquashfsOptions(MountOptions):

@@ -3,6 +3,7 @@
 import errno
 import os
 import struct
+from typing import NamedTuple
 
 import trio
 
@@ -15,6 +16,17 @@ _AT_FDCWD = -100
 _PAGE = 4096
 _ANSWER = struct.Struct("=i")
 """An errno, before the text."""
+
+
+class Request(NamedTuple):
+    """A mount(2) whose target has been looked up: `target` is its path in the view."""
+
+    kind: str
+    source: str
+    target: bytes
+    directory: bool
+    flags: int
+    words: list[str]
 
 
 class Callers:

@@ -6,12 +6,13 @@ scratch place, and here. They stack: at one place the last is seen, and goes fir
 
 import errno
 import os
+from collections import deque
 from collections.abc import Mapping
 
 import trio
 
 from vuosd.supervisor import members
-from vuosd.supervisor.mounting import options, sharing
+from vuosd.supervisor.mounting import options, sharing, users
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.family import Family, Table
 from vuosd.supervisor.mounting.mount import WIRE, Mount
@@ -20,6 +21,7 @@ from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.values import Below, Placed
 
 _BIND = 1
+_REMEMBERED = 64
 
 
 class Listed:
@@ -43,6 +45,10 @@ class Listed:
         self._come = trio.Event()
         self.held: list[Mount] = list(like.held) if like is not None else []
         """By wire: what entries of a nested view show, which serves as long as that lives."""
+        self._changing = trio.Lock()
+        """Of who takes mounts away."""
+        self._left: deque[tuple[bytes, users.Process]] = deque(maxlen=_REMEMBERED)
+        """What servers of the view have served by wire, and do no more."""
 
     @property
     def nursery(self) -> trio.Nursery:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from vuosd.supervisor.mounting import options, rights, stacking, unreal
-from vuosd.supervisor.mounting.callers import Callers
+from vuosd.supervisor.mounting.callers import Callers, Request
 from vuosd.supervisor.mounting.confined import STARTS
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.inside import Inside
@@ -56,6 +56,7 @@ class MountCall:
             directory = stat.S_ISDIR(there.st_mode)
         finally:
             os.close(place.fd)
+        request = Request(kind, source, place.view, directory, flags, words)
         if flags & options.MS_REMOUNT:
             await self.mounts.remount(place.view, flags)
         elif flags & options.MS_BIND:
@@ -67,13 +68,13 @@ class MountCall:
                 raise MountError(errno.EINVAL, "mounts of a view are never shared")
         elif device.isdigit():
             rights.check_directory(asked, there.st_uid, place.view)
-            await self._mount_device(asked, kind, source, place.view, directory, flags, words, int(device))
+            await self._mount_device(asked, request, int(device))
         elif kind in stacking.TYPES:
             if not directory:
                 raise MountError(errno.ENOTDIR, f"{target} is no directory")
             await self._stack(asked, kind, source, place.view, flags, words)
         else:
-            await self.serve_call.run(asked, kind, source, place.view, directory, flags, words)
+            await self.serve_call.run(asked, request)
 
     async def _bind(self, asked: Asked, source: str, target: bytes, directory: bool, flags: int) -> None:
         try:
@@ -118,18 +119,9 @@ class MountCall:
             raise MountError(errno.ENOTDIR, f"{target} is no directory")
         return found.view
 
-    async def _mount_device(
-        self,
-        asked: Asked,
-        kind: str,
-        source: str,
-        target: bytes,
-        directory: bool,
-        flags: int,
-        words: list[str],
-        number: int,
-    ) -> None:
+    async def _mount_device(self, asked: Asked, request: Request, number: int) -> None:
         """The last step of a FUSE server's start."""
+        kind, source, target, directory, flags, words = request
         if kind.partition(".")[0] not in ("fuse", "fuseblk"):
             raise MountError(errno.ENODEV, f'type "{kind}" takes no descriptor')
         name = os.readlink(f"/proc/{asked.tgid}/fd/{number}")

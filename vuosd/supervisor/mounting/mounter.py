@@ -37,7 +37,7 @@ class Mounter:
         self.modules = running.modules
         family = Family(running.number, running.session, self.modules, running.zygote)
         running.family = self.family = family
-        self.mounts = Mounts(family, running.scratch, env)
+        self.mounts = family.spaces[0] = Mounts(family, running.scratch, env)
         self.children = Children(running, family)
         family.views = self._views
         built_in = BuiltIn()

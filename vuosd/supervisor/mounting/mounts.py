@@ -6,20 +6,17 @@ import errno
 import functools
 import os
 import secrets
-from collections.abc import Mapping
 
 import trio
 
 from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import options, reach, sharing, types, unreal, users
 from vuosd.supervisor.mounting.errors import MountError, from_os
-from vuosd.supervisor.mounting.family import Family
 from vuosd.supervisor.mounting.mount import KERNEL, NONE, UNREAL, WIRE, Mount, Wanted
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable, Root
 from vuosd.supervisor.mounting.output import Output
 from vuosd.supervisor.mounting.starting import Start, begin
 from vuosd.supervisor.mounting.unmounting import Unmounting
-from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.values import Below, Placed, Resolved, Stacked, Wired
 
 _COW = 6
@@ -29,18 +26,6 @@ _REQUEST_SECONDS = 60.0
 
 class Mounts(Unmounting):
     """Those of one mount namespace. All but `leave_all` in trio."""
-
-    def __init__(
-        self,
-        family: Family,
-        scratch: Scratch,
-        env: Mapping[str, str],
-        space: int = 0,
-        like: "Mounts | None" = None,
-    ) -> None:
-        """`env` is the environment of servers; `like`: whose mounts it has at first."""
-        super().__init__(family, scratch, env, space, like)
-        family.spaces[space] = self
 
     async def mount(self, wanted: Wanted) -> Mount:
         """A file system with a server of ours; MountError."""

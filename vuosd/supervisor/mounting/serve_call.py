@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from vuosd.supervisor.mounting import options, rights, types
-from vuosd.supervisor.mounting.callers import Callers
+from vuosd.supervisor.mounting.callers import Callers, Request
 from vuosd.supervisor.mounting.confined import STARTS
 from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.mount import Wanted
@@ -24,17 +24,9 @@ class ServeCall:
     def __init__(self, answerer: "Answerer", callers: Callers) -> None:
         self.answerer, self.callers, self.mounts = answerer, callers, callers.mounts
 
-    async def run(
-        self,
-        asked: Asked,
-        kind: str,
-        source: str,
-        target: bytes,
-        directory: bool,
-        flags: int,
-        words: list[str],
-    ) -> None:
+    async def run(self, asked: Asked, request: Request) -> None:
         """A file system of a type of ours."""
+        kind, source, target, directory, flags, words = request
         if not kind:
             raise MountError(errno.EINVAL, "which type of file system? (-t TYPE)")
         kind, code = await self._code(asked, kind)

@@ -3,8 +3,7 @@
 import errno
 import os
 import signal
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import trio
 
@@ -13,16 +12,13 @@ from vuosd.supervisor.log import log
 from vuosd.supervisor.mounting import sharing, users
 from vuosd.supervisor.mounting.ending import Ending, end_wire
 from vuosd.supervisor.mounting.errors import MountError, from_os
-from vuosd.supervisor.mounting.family import Family
 from vuosd.supervisor.mounting.listed import Listed
 from vuosd.supervisor.mounting.mount import KERNEL, WIRE, Mount
 from vuosd.supervisor.mounting.namespace import Namespace, NamespaceUnavailable
-from vuosd.supervisor.scratch import Scratch
 from vuosd.supervisor.values import Stacked
 
 MNT_FORCE, MNT_DETACH = 1, 2
 
-_REMEMBERED = 64
 _FLUSH_SECONDS = 15.0
 _BUSY_PATIENCE = 0.2
 """Seconds for calls in flight to let go of a mount that has left the table."""
@@ -30,19 +26,6 @@ _BUSY_PATIENCE = 0.2
 
 class Unmounting(Listed):
     """Of one mount namespace. All but `leave_all` in trio."""
-
-    def __init__(
-        self,
-        family: Family,
-        scratch: Scratch,
-        env: Mapping[str, str],
-        space: int = 0,
-        like: Listed | None = None,
-    ) -> None:
-        super().__init__(family, scratch, env, space, like)
-        self._changing = trio.Lock()
-        self._left: deque[tuple[bytes, users.Process]] = deque(maxlen=_REMEMBERED)
-        """What servers of the view have served by wire, and do no more."""
 
     def is_left(self, target: bytes, pid: int) -> bool:
         """Whether a process served what was mounted at a place, and nothing that is. A library unmounts when

@@ -92,7 +92,8 @@ class Children:
         space = 0
         try:
             space = self.session.new_space(asked.space)
-            mounts = Mounts(self.family, self.running.scratch, env, space, self.family.spaces[asked.space])
+            like = self.family.spaces[asked.space]
+            mounts = self.family.spaces[space] = Mounts(self.family, self.running.scratch, env, space, like)
             for placed, below, wire in nested.entries:
                 held = sharing.carried(mounts, below)
                 if wire is not None:
