@@ -7,6 +7,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -124,14 +125,19 @@ class Daemons:
                 start_new_session=True,
             )
             log.close()
-            socket = runtime / "vuosd" / "control"
+            control = runtime / "vuosd" / "control"
             if (
-                not processes.until(lambda: socket.exists() or process.poll() is not None)
+                not processes.until(lambda: control.exists() or process.poll() is not None)
                 or process.poll() is not None
             ):
                 raise RuntimeError(f"vuosd did not start:\n{Path(log.name).read_text()}")
             # The spare worker is part of the steady state: counted before it is there, it would look like a
-            # leak.
+            # leak. Its channel is there when the daemon listens to anybody.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+                asking.settimeout(10.0)
+                asking.connect(os.fsencode(control))
+                asking.shutdown(socket.SHUT_WR)
+                asking.recv(1)
             processes.until(lambda: len(processes.descendants(process.pid)) >= 2, 10.0)
             self.started[key] = process, runtime
         process, runtime = self.started[key]
