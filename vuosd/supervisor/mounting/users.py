@@ -65,26 +65,29 @@ def users_below(pids: Sequence[int], path: bytes) -> list[User]:
 
 def of_members(session: int, uses: Callable[[int, members.Tag], bool]) -> list[User]:
     """The members of a session, with their tags, that use something. While we look a child may be born, and
-    its parent end: so the youngest are asked first, and whoever has come meanwhile as well, as long as there
-    is one of the session among them, or one that had ended before it could be asked.
+    its parent end. So the youngest are asked first, and as long as somebody has ended before he was asked,
+    whoever has come meanwhile. If that never ceases it is a member who ended so.
     """
     seen: set[int] = set()
     found: list[User] = []
+    unknown: list[User] = []
     for _ in range(_ROUNDS):
         come = sorted({int(name) for name in os.listdir("/proc") if name.isdigit()} - seen, reverse=True)
-        last = True
+        again = False
         for pid in come:
             tag = members.tag_of(pid)
-            if tag is None:
-                last &= os.path.exists(f"/proc/{pid}")
-            elif tag.session == session:
-                last = False
-                if tag.state < members.SERVER and uses(pid, tag):
-                    found.append(User(pid, name(pid)))
-        if found or last:
-            break
+            again |= tag is None and not os.path.exists(f"/proc/{pid}")
+            if tag is None or tag.session != session or tag.state >= members.SERVER:
+                continue
+            if uses(pid, tag):
+                found.append(User(pid, name(pid)))
+            elif members.dead(pid):
+                again = True
+                unknown = [User(pid, "one that has just ended")]
+        if found or not again:
+            return sorted(found)
         seen.update(come)
-    return sorted(found)
+    return unknown
 
 
 def uses_below(path: bytes) -> Callable[[int, members.Tag], bool]:
