@@ -153,11 +153,10 @@ class Unmounting(Listed):
             # Of a directory that is seen at its own place too, nobody can tell by which it is used.
             alone = stack.handles < 0 or mount.served
             paths = (*stack.paths[:-1], stack.handles_path, stack.paths[-1] if alone else b"")
-            pids = members.of_session(self.session)
-            for path in filter(None, paths):
-                if using := await trio.to_thread.run_sync(users.users_below, pids, path):
-                    text = f"{os.fsdecode(mount.target)} is in use: {users.listed(using)}"
-                    raise MountError(errno.EBUSY, text)
+            uses = users.uses_below(*filter(None, paths))
+            if using := await trio.to_thread.run_sync(users.of_members, self.session, uses):
+                text = f"{os.fsdecode(mount.target)} is in use: {users.listed(using)}"
+                raise MountError(errno.EBUSY, text)
         self.table.unmount(mount.number)
 
     async def users_of(self, mount: Mount, own: bool = False) -> list[users.User]:

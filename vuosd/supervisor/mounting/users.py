@@ -57,12 +57,6 @@ def users(pids: Sequence[int], mount: int, device: str) -> list[User]:
     return [User(pid, name(pid)) for pid in pids if _uses(pid, mount, device)]
 
 
-def users_below(pids: Sequence[int], path: bytes) -> list[User]:
-    """Those of `pids` that use something in a directory, as the kernel names it."""
-    uses = _in(path)
-    return [User(pid, name(pid)) for pid in pids if any(uses(link) for _, link in links(pid))]
-
-
 def of_members(session: int, uses: Callable[[int, members.Tag], bool]) -> list[User]:
     """The members of a session, with their tags, that use something. While we look a child may be born, and
     its parent end. So the youngest are asked first, and as long as somebody has ended before he was asked,
@@ -90,14 +84,10 @@ def of_members(session: int, uses: Callable[[int, members.Tag], bool]) -> list[U
     return unknown
 
 
-def uses_below(path: bytes) -> Callable[[int, members.Tag], bool]:
-    """Whether a process uses something in a directory, as the kernel names it."""
-    inside = _in(path)
-    return lambda pid, tag: any(inside(link) for _, link in links(pid))
-
-
-def _in(path: bytes) -> Callable[[bytes], bool]:
-    return lambda link: link == path or link.startswith(path + b"/")
+def uses_below(*paths: bytes) -> Callable[[int, members.Tag], bool]:
+    """Whether a process uses something in one of these directories, as the kernel names them."""
+    below = tuple(path + b"/" for path in paths)
+    return lambda pid, tag: any(link in paths or link.startswith(below) for _, link in links(pid))
 
 
 def links(pid: int) -> Iterator[tuple[bytes, bytes]]:
