@@ -21,15 +21,15 @@ static noreturn void fail(int sock, enum stage stage)
 	_exit(EXIT_OURS);
 }
 
-/* The hard limit stays: the filter answers for both. */
-static int set_tag(uint64_t tag)
+/* The hard limit stays: of the tag the filter answers for both. */
+static int set_soft_limit(int resource, rlim_t soft)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_LOCKS, &limit) < 0)
+	if (getrlimit(resource, &limit) < 0)
 		return -1;
-	limit.rlim_cur = tag;
-	return setrlimit(RLIMIT_LOCKS, &limit);
+	limit.rlim_cur = soft;
+	return setrlimit(resource, &limit);
 }
 
 static const char *variable(char **envp, const char *name)
@@ -111,7 +111,7 @@ noreturn void become_command(const struct setup *setup, int sock)
 	/* We hold both ends of `sock`, the table being shared: KEEPER's death would not show there. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != setup->keeper)
 		_exit(EXIT_OURS);
-	if (set_tag(setup->tag) < 0)
+	if (set_soft_limit(RLIMIT_LOCKS, setup->tag) < 0 || (setup->no_cores && set_soft_limit(RLIMIT_CORE, 0) < 0))
 		fail(sock, STAGE_TAG);
 	if (setup->cwd >= 0 && fchdir(setup->cwd) < 0)
 		fail(sock, STAGE_CWD);

@@ -147,6 +147,7 @@ struct setup {
 	uint32_t filter_length;
 	struct strings command;
 	int landlock, cwd; /* or -1 */
+	bool no_cores;
 	const char *directory; /* where to go once the filter is in place, a path in the view; or NULL */
 	pid_t keeper;
 	uint64_t mask; /* as FRONT got it */

@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SETUP_LANDLOCK = 1, SETUP_KEEP_TREE = 2, SETUP_CWD = 4, SETUP_CHDIR = 8 };
+enum { SETUP_LANDLOCK = 1, SETUP_KEEP_TREE = 2, SETUP_CWD = 4, SETUP_CHDIR = 8, SETUP_NO_CORES = 16 };
 
 void report_to_front(const struct keeper *k, enum report_kind kind, int value)
 {
@@ -103,6 +103,7 @@ static void read_setup(struct keeper *k)
 		give_up(k, EXIT_OURS);
 	}
 	k->keep_tree = payload.flags & SETUP_KEEP_TREE;
+	s->no_cores = payload.flags & SETUP_NO_CORES;
 	s->tag = payload.tag;
 	s->landlock = landlock ? m.fds[2] : -1;
 	s->cwd = cwd ? m.fds[2 + landlock] : -1;

@@ -164,12 +164,9 @@ def _send_setup(
     words = command(request.arguments, pairs(env.items())) if changed else request.command
     cwd = (views[-1].cwd if views else None) or request.cwd
     content = messages.memfd("command", b"cwd\0" + cwd + b"\0" + words)
-    flags, fds = SetupFlag.CHDIR, [running.program, content]
+    flags, fds = prepared.setup | SetupFlag.CHDIR, [running.program, content]
     if prepared.landlock is not None:
-        flags |= SetupFlag.LANDLOCK
         fds.append(prepared.landlock)
-    if prepared.keep_tree:
-        flags |= SetupFlag.KEEP_TREE
     tag = running.number << members.STATE_BITS | state
     payload = messages.SETUP.pack(flags, running.program_length, tag)
     try:

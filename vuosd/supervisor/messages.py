@@ -62,6 +62,8 @@ class SetupFlag(enum.IntFlag):
     CWD = 4
     CHDIR = 8
     """The command memfd begins with "cwd" and the path to go to once the filter is in place."""
+    NO_CORES = 16
+    """The soft limit of core files is 0."""
 
 
 SETUP = struct.Struct("=IIQ")

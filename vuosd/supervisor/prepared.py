@@ -1,8 +1,10 @@
-"""What a session is made of once everything has been looked up. Imports nothing, so that the run without a
-profile is quick.
+"""What a session is made of once everything has been looked up. Imports nothing that a worker has not, so
+that the run without a profile is quick.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
+
+from vuosd.supervisor.messages import SetupFlag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +53,28 @@ class Prepared(NamedTuple):
         return bool(self.placed or self.stacked or self.enforce or later)
 
     @property
+    def merges(self) -> bool:
+        """Whether an entry shows several trees as one, or may later."""
+        return self.several or bool(self.allow and "cow" in self.allow)
+
+    @property
+    def setup(self) -> SetupFlag:
+        """What a launcher is to do, of what is the same for all of the view.
+
+        A core dump is written by the kernel where the working directory really is: below a cow, or in what
+        is read-only. There is none, unless the command sets a limit itself. Landlock holds the kernel too.
+        """
+        flags = SetupFlag(0)
+        if self.landlock is not None:
+            flags |= SetupFlag.LANDLOCK
+        if self.keep_tree:
+            flags |= SetupFlag.KEEP_TREE
+        kept = self.merges or any(placed.readonly for placed in self.placed)
+        if kept and not self.enforce and _cores_are_files():
+            flags |= SetupFlag.NO_CORES
+        return flags
+
+    @property
     def controlled(self) -> bool:
         """Whether anything of the view can be changed while it runs, or calls are answered by more than the
         engine.
@@ -60,3 +84,12 @@ class Prepared(NamedTuple):
     @property
     def modules(self) -> bool:
         return self.view is not None and bool(self.view.modules)
+
+
+def _cores_are_files() -> bool:
+    """Else a program, or who listens to a socket, gets them: core(5)."""
+    try:
+        with open("/proc/sys/kernel/core_pattern", "rb") as file:
+            return not file.read(1).startswith((b"|", b"@"))
+    except OSError:
+        return True

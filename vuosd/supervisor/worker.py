@@ -88,7 +88,7 @@ class Running:
             enforce=enforce,
             sends=enforce and not _may_duplicate(),
             entries=entries,
-            stacked=prepared.several or bool(prepared.allow and "cow" in prepared.allow),
+            stacked=prepared.merges,
             carries=entries and self.privileged and not _may_trace_others(),
             mounts=prepared.controlled,
             traps=traps,
@@ -329,16 +329,13 @@ def _prepare(request: Request, scratch: Scratch) -> Prepared:
 
 def _send_setup(running: Running, tag: int) -> None:
     prepared = running.prepared
-    flags = SetupFlag(0)
+    flags = prepared.setup
     fds = [running.program, messages.memfd("command", prepared.command)]
     if prepared.landlock is not None:
-        flags |= SetupFlag.LANDLOCK
         fds.append(prepared.landlock)
     if prepared.cwd is not None:
         flags |= SetupFlag.CWD
         fds.append(prepared.cwd)
-    if prepared.keep_tree:
-        flags |= SetupFlag.KEEP_TREE
     try:
         payload = messages.SETUP.pack(flags, running.program_length, tag)
         messages.send(running.connection, Type.SETUP, payload, fds)
