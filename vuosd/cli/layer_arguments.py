@@ -76,12 +76,15 @@ class Paths:
     def __init__(self, trees: Sequence[Tree]) -> None:
         self.trees = trees
         self._cwd = os.fsencode(os.getcwd())
+        self._in_cwd = self._cwd.rstrip(b"/") + b"/"
         self._inside = any(below(self._cwd, tree.target) for tree in trees)
 
     def shown(self, tree: Tree, path: bytes) -> bytes:
         """As it is printed; `parse` understands it."""
         if self._inside:
             absolute = os.path.join(tree.target, path)
+            if absolute.startswith(self._in_cwd):  # most are, and relpath takes its time
+                return absolute[len(self._in_cwd) :] or b"."
             return os.path.relpath(absolute, self._cwd)
         if len(self.trees) == 1:
             return path or b"."

@@ -4,7 +4,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vuosd.cli.layer_arguments import Paths
@@ -43,14 +43,13 @@ def colours() -> bool:
 
 
 def print_names(paths: Paths, changes: Changes) -> None:
-    for tree, found in changes:
-        for change in found:
-            _line(paths.text(tree, change.path))
+    _print(paths.text(tree, change.path) for tree, found in changes for change in found)
 
 
 def print_status(paths: Paths, changes: Changes, *, everything: bool) -> None:
     colour = colours()
     counts: Counter[Kind] = Counter()
+    lines = []
     for tree, found in changes:
         counts.update(change.kind for change in found)
         for change, more in _folded(found, everything):
@@ -60,10 +59,11 @@ def print_status(paths: Paths, changes: Changes, *, everything: bool) -> None:
             line = f"{word + ':':12}{text}"
             if colour:
                 line = f"\x1b[{paint}m{line}\x1b[m"
-            _line(line + (f"  ({'; '.join(notes)})" if notes else ""))
+            lines.append(line + (f"  ({'; '.join(notes)})" if notes else ""))
     if counts:
-        print()
-        _line(", ".join(f"{counts[kind]} {word}" for kind, (word, _) in _WORDS.items() if counts[kind]))
+        sums = (f"{counts[kind]} {word}" for kind, (word, _) in _WORDS.items() if counts[kind])
+        lines += ["", ", ".join(sums)]
+    _print(lines)
 
 
 def _folded(found: Sequence[Change], everything: bool) -> list[tuple[Change, int]]:
@@ -99,9 +99,11 @@ def _attribute(name: str, old: os.stat_result, new: os.stat_result) -> str:
     return {"xattrs": "extended attributes"}.get(name, name)
 
 
-def _line(text: str) -> None:
+def _print(lines: Iterable[str]) -> None:
+    """At once, also where each print would be written by itself (PYTHONUNBUFFERED)."""
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    text = "".join(f"{line}\n" for line in lines)
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def as_json(layer: Layer, changes: Changes) -> dict[str, Any]:

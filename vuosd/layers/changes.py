@@ -180,20 +180,19 @@ class Comparison:
             shown: Found | None
             own = None
             now = None if special else os.stat(name, dir_fd=fd, follow_symlinks=False)
+            same: bool | None = None
             if now is None:
                 plain = False
             elif stat.S_ISREG(now.st_mode):
-                proc = b"/proc/self/fd/%d/%s" % (fd, name)
-                own = os.listxattr(proc, follow_symlinks=False)
+                size = st.st_size if single and below is not None and stat.S_ISREG(st.st_mode) else -1
+                own, same = _look(fd, below_fd, name, now.st_size, size)
                 plain = not own or not any(mark.startswith(PREFIXES) for mark in own)
             else:
                 plain = stat.S_ISLNK(now.st_mode)
-            same: bool | None = None
             if plain and now is not None:
                 shown = Found(((0, join(above, name)),), now)
-                if single and below is not None and stat.S_ISREG(now.st_mode) and stat.S_ISREG(st.st_mode):
-                    same = _same_files(fd, below_fd, name, now.st_size, st.st_size)
             else:
+                same = None
                 shown, own = stack.child(new.parts, name), None
             self._compare(path, shown, below, pending, own, same)
 
@@ -298,24 +297,33 @@ class Comparison:
                     self.found.append(Change(path, Kind.METADATA, new, old, ("links",), others))
 
 
-def _same_files(one: int, other: int, name: bytes, size: int, other_size: int) -> bool:
-    """Of regular files by one name in two directories."""
-    if size != other_size:
-        return False
-    if not size:
-        return True
+def _look(one: int, other: int, name: bytes, size: int, other_size: int) -> tuple[list[str], bool | None]:
+    """Of a regular file in a directory the names of its attributes, and whether one of that name in another
+    directory has the same content; `other_size` -1: there is none.
+    """
     try:
-        first = os.open(name, _READ, dir_fd=one)
-        try:
-            second = os.open(name, _READ, dir_fd=other)
-            try:
-                return same_file_bytes(first, second, size)
-            finally:
-                os.close(second)
-        finally:
-            os.close(first)
+        first = os.open(name, _READ, dir_fd=one) if size == other_size > 0 else -1
     except (PermissionError, FileNotFoundError):
-        return False  # what may not be read is not known to be the same
+        first = -1
+    if first < 0:
+        own = os.listxattr(b"/proc/self/fd/%d/%s" % (one, name), follow_symlinks=False)
+        # What may not be read is not known to be the same.
+        return own, None if other_size < 0 else size == other_size == 0
+    try:
+        return os.listxattr(first), _same_files(first, other, name, size)
+    finally:
+        os.close(first)
+
+
+def _same_files(first: int, other: int, name: bytes, size: int) -> bool:
+    try:
+        second = os.open(name, _READ, dir_fd=other)
+    except (PermissionError, FileNotFoundError):
+        return False
+    try:
+        return same_file_bytes(first, second, size)
+    finally:
+        os.close(second)
 
 
 def _all_parts(new: Found | None, old: Found | None) -> Iterable[Part]:
