@@ -1,7 +1,9 @@
 """Where a test of a file system runs: in a directory that a FUSE server shows, mounted natively or in a view.
 
 The first word of such a test's argv is the server's name, see SERVERS; "{mnt}" in the others becomes the
-mount's directory, and "{src}" the one that the server shows.
+mount's directory, and "{src}" the one that the server shows. In a view vumount(1) mounts it as it does by
+itself: by the kernel's transport, or by wire where there is no /dev/fuse; who serves a directory is a process
+of the view, others are not.
 """
 
 from collections.abc import Sequence
@@ -13,72 +15,83 @@ from harness.programs import Programs
 
 from foreign.settings import Setting, Settings
 
-TRANSPORTS = ("native", "kernel", "wire")
+TRANSPORTS = {"native": places.FUSE, "kernel": places.FUSE, "wire": places.NO_FUSE}
 SERVERS = {
     "passthrough": "-f MNT -o modules=subdir,subdir=SRC,OPTIONS",
     "passthrough_fh": "-f MNT -o modules=subdir,subdir=SRC,OPTIONS",
     "passthrough_ll": "-f MNT -o source=SRC,OPTIONS",
     "passthrough_hp": "--foreground --nocache SRC MNT",
+    "memfs_ll": "-f MNT -o OPTIONS",
 }
 """libfuse's examples, by their command lines."""
+IN_MEMORY = frozenset({"memfs_ll"})
+"""Those that show no directory of the machine's. Of all files they say that they are root's."""
 
-# SCRIPT SERVER-SCRIPT MNT COMMAND...
+# SCRIPT SERVER-SCRIPT MNT SRC COMMAND...
 NATIVE = """
-server=$1 mnt=$2; shift 2
+server=$1 mnt=$2; shift 3
 "$server" "$mnt" & pid=$!
 until mountpoint -q "$mnt"; do kill -0 $pid || exit 125; sleep 0.01; done
 (cd "$mnt" && exec "$@"); status=$?
 cd /; umount "$mnt" 2>/dev/null || fusermount3 -u "$mnt"; wait $pid; exit $status
 """
-# SCRIPT SERVER-SCRIPT MNT TRANSPORT SRC COMMAND...
 MOUNTED = """
-server=$1 mnt=$2 transport=$3 src=$4; shift 4
-vumount -t "fuse.$server" -o "transport=$transport" "$src" "$mnt" || exit 125
+server=$1 mnt=$2 src=$3; shift 3
+vumount -t "fuse.$server" "$src" "$mnt" || exit 125
 (cd "$mnt" && exec "$@"); status=$?
 cd /; vuumount "$mnt" || exit 125; exit $status
 """
 
 
 class MountedSettings(Settings):
-    """Everything may open /dev/fuse, as on most machines; nobody else's mount table is changed."""
+    """/dev/fuse is there for everybody, as on most machines, or for nobody; no mount table but its own is
+    changed.
+    """
 
     def __init__(self, identity: Identity, parent: str, libfuse: Path) -> None:
         self.libfuse = libfuse
-        self.confine: Path | None = None
         super().__init__(identity, parent)
 
     def make_settings(self) -> dict[str, Setting]:
-        return {name: MountedSetting(self, name) for name in TRANSPORTS}
+        confine = Programs(self.top / "programs").confine
+        settings: dict[str, Setting] = {}
+        for name, place in TRANSPORTS.items():
+            around = [str(confine), *place.around, *self.identity.wrapper, "--"]
+            runtime = self.start(f"run-{name}", around)
+            settings[name] = MountedSetting(self, name, runtime, around)
+        return settings
 
     def environment(self) -> dict[str, str]:
         """With vumount."""
         environment = super().environment()
         return {**environment, "PATH": f"{environment['PATH']}:{self.installation.bin}"}
 
-    def around(self) -> list[str]:
-        if self.confine is None:
-            self.confine = Programs(self.top / "programs").confine
-        return [str(self.confine), *places.FUSE.around, *self.identity.wrapper, "--"]
-
 
 class MountedSetting(Setting):
     """One transport. A server is a script of its own, for those that take their options another way."""
 
-    def __init__(self, settings: MountedSettings, transport: str) -> None:
-        super().__init__(settings, transport)
-        self.transport = transport
-        self.around = settings.around()
+    def __init__(
+        self, settings: MountedSettings, transport: str, runtime: Path, around: Sequence[str]
+    ) -> None:
+        super().__init__(settings, transport, runtime)
+        self.transport, self.around = transport, around
         self.source = settings.directory(f"{transport}/store/src", 0o777)
         self.mnt = settings.directory(f"{transport}/mnt", 0o777)
         self.store = self.source
         self.bin = settings.directory(f"{transport}/bin", 0o755)
-        options = "allow_other,default_permissions" if not settings.identity.uid else "default_permissions"
-        for name, words in SERVERS.items():
-            line = words.replace("SRC", str(self.source)).replace("OPTIONS", options).replace("MNT", '"$1"')
+        user = settings.identity.uid
+        options = {
+            "OPTIONS": "default_permissions" if user else "allow_other,default_permissions",
+            "SRC": str(self.source),
+            "MNT": '"$1"',
+        }
+        for name, line in SERVERS.items():
+            for word, meaning in options.items():
+                line = line.replace(word, meaning)
             script = self.bin / name
             # Whoever mounts it looks whether libfuse3.so stands in the program, and names the source, as that
             # is what a server may change.
-            skip = f'[ "$1" != "{self.source}" ] || shift'
+            skip = "[ $# = 1 ] || shift"
             start = f"{skip}\nexec {settings.libfuse}/example/{name} {line}\n"
             script.write_text(f"#!/bin/sh\n# of libfuse3.so\n{start}")
             script.chmod(0o755)
@@ -88,9 +101,10 @@ class MountedSetting(Setting):
         command = [
             word.replace("{mnt}", str(self.mnt)).replace("{src}", str(self.source)) for word in argv[1:]
         ]
+        source = "none" if argv[0] in IN_MEMORY else str(self.source)
+        words = [server, str(self.mnt), source, *command]
         if self.transport == "native":
             alone = ["unshare", "--mount", "--propagation", "private"]
-            return [*alone, *self.around, "sh", "-c", NATIVE, "sh", server, str(self.mnt), *command]
+            return [*alone, *self.around, "sh", "-c", NATIVE, "sh", *words]
         run = [*self.around, str(self.settings.installation.vuos_run), "--"]
-        words = [server, str(self.mnt), self.transport, str(self.source)]
-        return [*run, "sh", "-c", MOUNTED, "sh", *words, *command]
+        return [*run, "sh", "-c", MOUNTED, "sh", *words]

@@ -6,11 +6,14 @@ from pathlib import Path
 from foreign.settings import Ended
 from foreign.suite import Outcomes, Suite, Test
 
-LINE = re.compile(r"^(ok|not ok) (\d+)", re.MULTILINE)
+LINE = re.compile(r"^(ok|not ok) (\d+)(?: - tried '.*'(, expected \S+, got \S+))?", re.MULTILINE)
+
+NUMBER = re.compile(r"\b[1-9]\d{3,}\b")
 
 
 def read(ended: Ended) -> Outcomes:
-    outcomes = {match[2]: match[1] for match in LINE.finditer(ended.output)}
+    """ "ok", "not ok", or "not ok, expected 0, got EPERM"."""
+    outcomes = {match[2]: match[1] + (match[3] or "") for match in LINE.finditer(ended.output)}
     outcomes["status"] = str(ended.status)
     return outcomes
 

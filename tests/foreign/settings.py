@@ -50,36 +50,40 @@ class Settings:
         self.top = Path(tempfile.mkdtemp(prefix="vuosd-foreign-", dir=parent))
         self.top.chmod(0o755)
         self.installation: Installation = installation.for_identity(identity, self.top)
-        self.runtime = self.directory("run", 0o700)
         self.home = self.directory("home", 0o755)
-        around = self.around()
-        who: dict[str, Any] = {"user": identity.uid, "group": identity.gid, "extra_groups": []}
-        self.daemon = subprocess.Popen(
-            [*around, self.installation.bin / "vuosd"],
-            env={**self.environment(), "XDG_RUNTIME_DIR": str(self.runtime)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-            **({} if around else who),
-        )
+        self.daemons: list[subprocess.Popen[bytes]] = []
         try:
-            if not processes.until((self.runtime / "vuosd/control").exists):
-                raise RuntimeError(f"vuosd of {identity.name} does not start")
             self.settings = self.make_settings()
         except BaseException:
             self.close()
             raise
 
     def make_settings(self) -> dict[str, "Setting"]:
-        return {name: Setting(self, name) for name in VIEWS}
+        runtime = self.start("run", [])
+        return {name: Setting(self, name, runtime) for name in VIEWS}
 
-    def around(self) -> list[str]:
-        """What makes a command run as the identity, and elsewhere than on this machine as it is; none: the
-        identity is all.
-        """
-        return []
+    def who(self, around: Sequence[str]) -> dict[str, Any]:
+        """What makes Popen start a command as the identity, if its first words do not."""
+        identity = self.identity
+        return {} if around else {"user": identity.uid, "group": identity.gid, "extra_groups": []}
+
+    def start(self, name: str, around: Sequence[str]) -> Path:
+        """A daemon, and its XDG_RUNTIME_DIR of that name."""
+        runtime = self.directory(name, 0o700)
+        daemon = subprocess.Popen(
+            [*around, self.installation.bin / "vuosd"],
+            env={**self.environment(), "XDG_RUNTIME_DIR": str(runtime)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            **self.who(around),
+        )
+        self.daemons.append(daemon)
+        if not processes.until((runtime / "vuosd/control").exists):
+            raise RuntimeError(f"vuosd of {self.identity.name} does not start")
+        return runtime
 
     def directory(self, name: str, mode: int) -> Path:
         path = self.top / name
@@ -97,20 +101,23 @@ class Settings:
         }
 
     def close(self) -> None:
-        self.daemon.send_signal(signal.SIGTERM)
-        try:
-            self.daemon.wait(5)
-        except subprocess.TimeoutExpired:
-            processes.kill_tree(self.daemon.pid)
-            self.daemon.wait()
+        for daemon in self.daemons:
+            daemon.send_signal(signal.SIGTERM)
+            try:
+                daemon.wait(5)
+            except subprocess.TimeoutExpired:
+                processes.kill_tree(daemon.pid)
+                daemon.wait()
         shutil.rmtree(self.top, ignore_errors=True)
 
 
 class Setting:
     """One view of one identity. Tests run one after the other: each gets the work directory empty."""
 
-    def __init__(self, settings: Settings, view: str) -> None:
-        self.settings, self.view = settings, view
+    around: Sequence[str] = ()
+
+    def __init__(self, settings: Settings, view: str, runtime: Path) -> None:
+        self.settings, self.view, self.runtime = settings, view, runtime
         # Short, and as long as the others: gpg's sockets must fit into an address, inside if natively.
         directory = f"v{sum(1 for _ in settings.top.glob('v?'))}"
         self.top = settings.directory(directory, 0o755)
@@ -137,11 +144,9 @@ class Setting:
         """The work directory is the current one of the command. With `report`, the word "{fd}" in argv
         becomes a descriptor that the command writes to."""
         mark = secrets.token_hex(8)
-        identity = self.settings.identity
-        who: dict[str, Any] = {"user": identity.uid, "group": identity.gid, "extra_groups": []}
         environment = {**self.settings.environment(), **env, MARK: mark, "TMPDIR": str(self.work)}
         if self.view != "native":
-            environment["XDG_RUNTIME_DIR"] = str(self.settings.runtime)
+            environment["XDG_RUNTIME_DIR"] = str(self.runtime)
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as told:
             process = subprocess.Popen(
                 self.words([str(told.fileno()) if word == "{fd}" else word for word in argv]),
@@ -153,7 +158,7 @@ class Setting:
                 pass_fds=[told.fileno()] if report else [],
                 start_new_session=True,
                 umask=0o022,
-                **({} if self.settings.around() else who),
+                **self.settings.who(self.around),
             )
             status: int | str
             try:

@@ -16,6 +16,7 @@ class Test:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 60
     report: bool = False
+    root: bool = False  # to an ordinary user it says nothing
 
 
 @dataclass(frozen=True)

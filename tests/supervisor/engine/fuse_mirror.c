@@ -49,7 +49,7 @@ static int m_readlink(const char *path, char *text, size_t room)
 }
 static int m_mknod(const char *path, mode_t mode, dev_t device)
 {
-	return RESULT(mknod(AT(path), mode, device));
+	return mode & S_IFMT ? RESULT(mknod(AT(path), mode, device)) : -EINVAL; /* the kernel names the type always */
 }
 static int m_mkdir(const char *path, mode_t mode)
 {

@@ -159,6 +159,22 @@ def test_remembers(program: Path, mirror: Path, source: Path) -> None:
         assert error_of(mount, "prepare", "d", LIST | CACHED) == "EAGAIN"
 
 
+def test_a_lookup_that_tells_nothing(program: Path, tmp_path: Path) -> None:
+    """The attributes are asked for then, and what is open stays as it is."""
+    server = fuse_shell.build_server(tmp_path / "shy", HERE / "fuse_shy.c")
+    data = os.urandom(BLOCK + 5)
+    with wire_shell.running(program, tmp_path / "cache", server, "@") as mount:
+        mount.write("f", data, os.O_WRONLY)
+        wait_for(lambda: mount.stat("f").st_size == len(data))
+        assert stat.S_IMODE(mount.stat("f").st_mode) == 0o640
+        held = mount.open("f", os.O_RDONLY)
+        for look in (lambda: mount.stat("f"), mount.names, lambda: mount.stat("f")):
+            look()
+            assert os.pread(held, len(data), 0) == data, "it has lost its data"
+        os.close(held)
+        assert mount.read("f") == data
+
+
 def test_writing(mount: Mount, source: Path) -> None:
     data = os.urandom(2 * BLOCK + 99)
     mount.write("new", data)

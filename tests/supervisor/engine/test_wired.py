@@ -204,12 +204,14 @@ def test_descriptors(mirror: Path, place: Place, user: Any) -> None:
         os.pwrite(fd, b"abc", 10)
         shared = (mount / "f").read_bytes()[8:15]
         os.setxattr(mount / "f", "user.a", b"value")
+        os.mknod(mount / "made", 0o600)
         os.close(fd)
         return same, same_number, shared, os.statvfs(mount).f_namemax
 
     assert use(mirror, place, user, body) == (True, True, b"xxabcxx", 255)
     assert (place.source / "f").read_bytes() == b"x" * 10 + b"abc" + b"x" * 987
     assert os.getxattr(place.source / "f", "user.a") == b"value"
+    assert stat.S_ISREG((place.source / "made").stat().st_mode)
 
 
 def test_written_and_not_read(mirror: Path, place: Place, user: Any) -> None:
@@ -467,8 +469,15 @@ def test_death(mirror: Path, place: Place, user: Any) -> None:
 def test_readonly_and_types(mirror: Path, place: Place, user: Any) -> None:
     os.mkfifo(place.source / "p")
     (place.source / "s").symlink_to("/etc/passwd")
+    devices = [stat.S_IFBLK | 0o640, stat.S_IFCHR | 0o640] if not os.geteuid() else []
+    for number, mode in enumerate(devices):
+        os.mknod(place.source / f"d{number}", mode, os.makedev(1, 2))
 
     def body(mount: Path) -> tuple[bool, bytes, str]:
+        os.listdir(mount)
+        for number, mode in enumerate(devices):
+            st = os.stat(mount / f"d{number}")
+            assert (st.st_mode, st.st_rdev) == (mode, os.makedev(1, 2)), number
         fifo = stat.S_ISFIFO(os.stat(mount / "p").st_mode)
         child = os.fork()
         if not child:

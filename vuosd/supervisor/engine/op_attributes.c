@@ -126,6 +126,11 @@ static int find_held(struct vu_call *call, struct vu_place *place)
 
 #define AT_STATX_SYNC (AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
 
+static bool stands_for_device(const struct vu_place *place, mode_t mode, dev_t rdev)
+{
+	return (S_ISCHR(mode) || S_ISBLK(mode)) && !rdev && vu_is_wired(place);
+}
+
 /*
  * What a stack tells of an object, beside what its topmost tree does: the owner that is kept for it; that a file which link(2)
  * copied up is the one below; how many names it shows of a file; and a directory that several trees show is the same one whichever has its attributes: the lowest.
@@ -133,6 +138,8 @@ static int find_held(struct vu_call *call, struct vu_place *place)
 static int identify(struct vu_call *call, const struct vu_place *place, struct stat *st)
 {
 	struct stat lowest;
+	if (stands_for_device(place, st->st_mode, st->st_rdev))
+		vu_wired_device(place, st);
 	if (place->merged && place->mount->stack->has_owners)
 		vu_owner_read(place->fd, st);
 	struct vu_stack *stack = stack_with_lost_names(place);
@@ -197,6 +204,7 @@ int vu_op_statx(struct vu_call *call)
 		return -errno;
 	struct stat plain;
 	if (place.merged || stack_with_lost_names(&place) ||
+	    stands_for_device(&place, st.stx_mode, st.stx_rdev_major | st.stx_rdev_minor) ||
 	    atomic_load_explicit(&call->session->has_twins, memory_order_relaxed)) {
 		if (fstat(place.fd, &plain) < 0 || identify(call, &place, &plain) < 0)
 			return -errno;
@@ -205,6 +213,8 @@ int vu_op_statx(struct vu_call *call)
 		st.stx_ino = plain.st_ino;
 		st.stx_nlink = (uint32_t)plain.st_nlink;
 		st.stx_mode = (uint16_t)plain.st_mode;
+		st.stx_rdev_major = major(plain.st_rdev);
+		st.stx_rdev_minor = minor(plain.st_rdev);
 		st.stx_uid = plain.st_uid;
 		st.stx_gid = plain.st_gid;
 	}

@@ -76,6 +76,9 @@ void vu_wire_let_go(struct vu_wire *wire, struct vu_wire_node *node);
 /* Its path of now, with `rest` behind it. -ENOENT: it has been removed; -ENAMETOOLONG. */
 int vu_wire_below(struct vu_wire *wire, const struct vu_wire_node *node, const char *rest, char out[PATH_MAX]);
 
+/* A device whose anchor is the device 0:0: which one the server says that it is. */
+void vu_wire_device(struct vu_wire *wire, const char *path, mode_t *mode, dev_t *rdev);
+
 /*
  * See to it that what lies on `path` has its anchor, as long as there is one and up to the first that is no directory:
  * then openat2(2) below the mount says what the server would. -ENOENT and others where the server says so.

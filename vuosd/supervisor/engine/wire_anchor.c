@@ -144,11 +144,14 @@ int vu_wire_make(struct vu_wire *wire, struct vu_wire_name *name, const struct v
 	case S_IFLNK: result = IN_DIRECTORY(wire, path, symlinkat(text, wire->tree, path)); break;
 	case S_IFCHR:
 	case S_IFBLK:
-		/* What no user may make is told by a device that any may: to open it is ENXIO. */
-		result = IN_DIRECTORY(wire, path,
-				      wire->options.gives_owners && !wire->options.no_devices
-					      ? mknodat(wire->tree, path, type | 0600, attr->rdev)
-					      : mknodat(wire->tree, path, S_IFCHR | 0600, 0));
+		/* One that nobody can open (ENXIO) stands for what may not be: vu_wire_device() knows which it is. */
+		result = -1;
+		if (wire->options.gives_owners)
+			result = IN_DIRECTORY(
+				wire, path,
+				mknodat(wire->tree, path, type | 0600, wire->options.no_devices ? 0 : attr->rdev));
+		if (result < 0 && (!wire->options.gives_owners || errno == EPERM)) /* … which any user may make */
+			result = IN_DIRECTORY(wire, path, mknodat(wire->tree, path, S_IFCHR | 0600, 0));
 		break;
 	default: result = IN_DIRECTORY(wire, path, mknodat(wire->tree, path, type | 0600, 0)); break;
 	}

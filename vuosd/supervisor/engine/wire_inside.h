@@ -59,6 +59,8 @@ struct vu_wire_node { /* as the kernel's inode */
 
 enum { VU_WIRE_BUCKETS = 4096, VU_WIRE_RETRIES = 16, VU_WIRE_SPARES = 256, VU_WIRE_AHEAD = 3 };
 #define VU_WIRE_BLOCK VU_FUSE_DATA
+#define VU_WIRE_TOLD                                                                                                   \
+	1 /* as attr_until: they were true when they were told, and are asked for again; 0: they need not be */
 
 struct vu_wire {
 	struct vu_fuse *fuse;

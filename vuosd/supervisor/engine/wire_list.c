@@ -86,21 +86,21 @@ static int place(VU_WIRE_WHO, struct vu_wire_node *directory, const char *text, 
 	struct vu_wire_name *name = vu_wire_find(directory, text, strlen(text));
 	mode_t type = entry->attr.mode & S_IFMT;
 	int error = 0;
-	if (name && name->mark == wire->mark) { /* a second time: as the first, and it was a lookup */
-		if (entry->nodeid)
-			vu_wire_return_lookup(wire, entry->nodeid);
+	bool seen = name && name->mark == wire->mark; /* a second time: as the first */
+	bool asked = S_ISLNK(type) || !type;
+	/* It was a lookup, whose attributes may be none (see ask_attributes). */
+	if (entry->nodeid && (seen || asked || !entry->attr_until))
+		vu_wire_return_lookup(wire, entry->nodeid);
+	if (seen)
 		return 0;
-	}
-	if (S_ISLNK(type) || !type) {
+	if (asked) {
 		/* Its text is needed, or its type. What has an anchor already is looked at when somebody does. */
-		if (entry->nodeid)
-			vu_wire_return_lookup(wire, entry->nodeid);
 		if (!name || !name->type || (type && name->type != type)) {
 			error = vu_wire_ask(wire, caller, directory, text, &name);
 			if (error == -ENOENT)
 				return 0;
 		}
-	} else if (entry->nodeid) {
+	} else if (entry->nodeid && entry->attr_until) {
 		error = vu_wire_apply(wire, directory, text, entry, NULL, &name);
 	} else if (!name || name->type != type) {
 		if (name && name->type)

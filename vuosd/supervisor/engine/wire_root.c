@@ -18,6 +18,17 @@ static struct vu_wire_node *node_at(const struct vu_wire *wire, const char *path
 	return node;
 }
 
+void vu_wire_device(struct vu_wire *wire, const char *path, mode_t *mode, dev_t *rdev)
+{
+	pthread_mutex_lock(&wire->lock);
+	const struct vu_wire_node *node = node_at(wire, path);
+	if (node && (S_ISCHR(node->attr.mode) || S_ISBLK(node->attr.mode))) {
+		*mode = (*mode & ~(mode_t)S_IFMT) | (node->attr.mode & S_IFMT);
+		*rdev = node->attr.rdev;
+	}
+	pthread_mutex_unlock(&wire->lock);
+}
+
 int vu_wire_hold(struct vu_wire *wire, const char *path, int object, struct vu_wire_node **out)
 {
 	struct stat wanted, st;

@@ -91,6 +91,8 @@ int vu_wire_apply(struct vu_wire *wire, struct vu_wire_node *directory, const ch
 	bool shown = name->type;
 	if (name->type && (name->type != type ? !(S_ISBLK(type) && name->type == S_IFCHR) : S_ISLNK(type) && link))
 		vu_wire_drop(wire, name);
+	if (name->type && !name->node && (S_ISCHR(type) || S_ISBLK(type)))
+		vu_wire_drop(wire, name); /* a listing does not tell which device */
 	if (name->node &&
 	    (name->node->nodeid != entry->nodeid || name->node->generation != entry->generation || !name->node->hashed))
 		vu_wire_drop(wire, name);
@@ -102,10 +104,25 @@ int vu_wire_apply(struct vu_wire *wire, struct vu_wire_node *directory, const ch
 	}
 	name->node->lookups++;
 	name->until = entry->entry_until;
-	error = vu_wire_set_attr(wire, name->node, &entry->attr, entry->attr_until);
+	if (entry->attr_until || !name->node->settled)
+		error = vu_wire_set_attr(wire, name->node, &entry->attr, entry->attr_until);
+	else
+		name->node->attr_until = 0;
 	if (!shown)
 		vu_wire_retime(wire, directory);
 	*out = name;
+	return error;
+}
+
+/*
+ * A LOOKUP whose attributes are valid for no time need not tell them (libfuse's memfs_ll says the type alone): the kernel asks for them
+ * before it uses them (fuse_update_get_attr, fs/fuse/dir.c).
+ */
+static int ask_attributes(VU_WIRE_WHO, struct vu_fuse_entry *entry)
+{
+	int64_t until;
+	int error = vu_fuse_getattr(wire->fuse, caller, entry->nodeid, NULL, &entry->attr, &until);
+	entry->attr_until = until ? until : VU_WIRE_TOLD;
 	return error;
 }
 
@@ -117,7 +134,13 @@ int vu_wire_ask(VU_WIRE_WHO, struct vu_wire_node *directory, const char *text, s
 	vu_wire_pin(directory);
 	vu_wire_unlock(wire);
 	int error = vu_fuse_lookup(wire->fuse, caller, directory->nodeid, text, &entry);
+	int untold = error || entry.attr_until ? 0 : ask_attributes(wire, caller, &entry);
 	vu_wire_lock(wire);
+	if (untold < 0) {
+		vu_wire_return_lookup(wire, entry.nodeid);
+		vu_wire_unpin(wire, directory);
+		return untold;
+	}
 	bool linked = false;
 	if (!error && S_ISLNK(entry.attr.mode)) {
 		struct vu_wire_name *name = vu_wire_find(directory, text, strlen(text));

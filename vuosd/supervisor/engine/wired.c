@@ -183,6 +183,8 @@ int vu_wired_mknod(struct vu_call *call, const struct vu_place *place, mode_t mo
 	int refused = vu_wired_may_add(place);
 	if (refused < 0)
 		return refused;
+	if (!(mode & S_IFMT)) /* fs/namei.c do_mknodat: servers see none without a type */
+		mode |= S_IFREG;
 	return answer(call, ASK(call, place, vu_wire_mknod(wire, caller, path, mode, device)));
 }
 
@@ -356,6 +358,14 @@ static long flags_of(const struct vu_mount *mount)
 		text += length;
 	}
 	return flags;
+}
+
+void vu_wired_device(const struct vu_place *place, struct stat *st)
+{
+	char text[PATH_MAX];
+	const char *path = path_of(place, text);
+	if (path)
+		vu_wire_device(vu_wired_wire(place->mount->wired), path, &st->st_mode, &st->st_rdev);
 }
 
 int vu_wired_may_open_device(const struct vu_place *place)

@@ -66,6 +66,8 @@ int vu_wired_times(struct vu_call *call, const struct vu_place *place, const str
 int vu_wired_truncate(struct vu_call *call, const struct vu_place *place, off_t size);
 /* 0 or -EACCES: it is mounted nodev. */
 int vu_wired_may_open_device(const struct vu_place *place);
+/* Of an anchor that stands for a device: what the server says of it. */
+void vu_wired_device(const struct vu_place *place, struct stat *st);
 struct statfs;
 int vu_wired_statfs(struct vu_call *call, const struct vu_place *place, struct statfs *out);
 /* As the calls of these names; the result goes to `value`. */
