@@ -10,7 +10,8 @@
     runtime.py    the runtime directory: socket and lock of the daemon
     members.py    a session's processes, found by the tag that the kernel keeps on each
     request.py    what the launcher asks for, and the command it gets back
-    worker.py     the handshake, the end; watch.py is what it waits for in between, in trio
+    worker.py     a session's life: handshake.py begins it, watch.py is what it waits for then, in trio
+    running.py    what is known of it           permitted.py  what the machine permits a worker
     view.py       a profile on this machine
     prepare.py    profile → View → descriptors, or what is wrong with it; prepared.py is the result
     stacks.py     its cows and merges: what --cow adds, what is opened of them

@@ -25,7 +25,7 @@ from vuosd.supervisor.request import Request, command, pairs
 
 if TYPE_CHECKING:
     from vuosd.supervisor.nested.children import Child, Children
-    from vuosd.supervisor.worker import Running
+    from vuosd.supervisor.running import Running
 
 
 _UCRED = struct.Struct("=iII")

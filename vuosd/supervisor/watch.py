@@ -26,7 +26,7 @@ from vuosd.supervisor.values import Placed, Stacked
 from vuosd.views import Entry
 
 if TYPE_CHECKING:
-    from vuosd.supervisor.worker import Running
+    from vuosd.supervisor.running import Running
 
 _GOODBYE_SECONDS = 2.0
 _INTERRUPT_SECONDS = 0.2
@@ -230,7 +230,7 @@ class _Watch:
             await self.begun.wait()
             layers = self.running.prepared.layers
             if launcher.report is not None and not (layers and layers.announce(launcher.report)):
-                if self.running.shape.stacked:  # as in worker.py
+                if self.running.shape.stacked:  # as in handshake.py
                     wait_for_layers(launcher.report)
                 elif self.mounter is None:
                     launcher.report.close()

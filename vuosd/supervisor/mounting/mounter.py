@@ -17,7 +17,7 @@ from vuosd.supervisor.nested.children import Children
 from vuosd.views.model import EnvRules
 
 if TYPE_CHECKING:
-    from vuosd.supervisor.worker import Running
+    from vuosd.supervisor.running import Running
     from vuosd.views import View
 
 

@@ -18,7 +18,7 @@ from vuosd.supervisor.values import Placed, Stacked
 from vuosd.views.table import fold
 
 if TYPE_CHECKING:
-    from vuosd.supervisor.worker import Running
+    from vuosd.supervisor.running import Running
 
 _LINK = "a symbolic link is on the way: give the path that it leads to"
 

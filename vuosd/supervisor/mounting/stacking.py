@@ -29,7 +29,7 @@ from vuosd.views.table import is_below
 if TYPE_CHECKING:
     from vuosd.layers.record import System
     from vuosd.supervisor.held import Layers
-    from vuosd.supervisor.worker import Running
+    from vuosd.supervisor.running import Running
 
 TYPES = ("cow", "mincow", "merge")
 

@@ -22,7 +22,7 @@ from vuosd.views import Entry, View
 
 if TYPE_CHECKING:
     from vuosd.supervisor.mounting.family import Family
-    from vuosd.supervisor.worker import Running
+    from vuosd.supervisor.running import Running
 
 
 class Child:
