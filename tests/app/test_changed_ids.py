@@ -172,6 +172,53 @@ def test_the_user_is_nobody() -> None:
     assert USER not in {entry.pw_uid for entry in pwd.getpwall()}
 
 
+SOCKETS = f"""
+import os, socket, sys
+os.setgroups([]); os.setresgid({USER}, {USER}, {USER}); os.setresuid({USER}, {USER}, {USER})
+for directory in sys.argv[1:]:
+    os.chdir(directory)
+    for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+        for name in f'free/{{kind}}', directory + f'/free/{{kind}}':
+            server, client = socket.socket(socket.AF_UNIX, kind), socket.socket(socket.AF_UNIX, kind)
+            server.bind(name)
+            if kind == socket.SOCK_STREAM:
+                server.listen()
+                client.connect(name)
+                end = server.accept()[0]
+                client.send(b'hallo')
+            else:
+                end = server
+                client.sendto(b'a', name)
+                client.connect(name)
+                client.send(b'b')
+            print(end.recv(9), server.getsockname() == client.getpeername() == name)
+            os.unlink(name)
+            try:
+                client.connect(name)
+            except OSError as error:
+                print(error.strerror)
+            server.close()
+"""
+
+
+@pytest.mark.parametrize("kind", ["bind", "cow"])
+def test_sockets_below_what_only_root_may_search(box: Box, kind: str) -> None:
+    """The layer of root lies in root's home; and so may what is shown."""
+    shown = box.directory("shown")
+    (shown / "free").mkdir()
+    for path in (shown, shown / "free"):
+        path.chmod(0o777)
+    target = str(shown) if kind == "cow" else "/srv/view"
+    command = [box.installation.python, "-c", SOCKETS]
+    box.scratch.chmod(0o755)
+    native = box.native([*command, shown]).check()
+    if kind == "bind":
+        box.scratch.chmod(0o700)
+    profile = f'[[mount]]\ntype = "{kind}"\nsource = "{shown}"\ntarget = "{target}"\n'
+    view = box.view([*command, target], profile).check()
+    assert view.stdout == native.stdout
+
+
 def test_who_has_given_up_root_has_nothing_started_as_root(box: Box) -> None:
     """A plugin of its own would give the rights back to it."""
     os.chmod(box.scratch, 0o711)

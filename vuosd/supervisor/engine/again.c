@@ -231,7 +231,10 @@ int vu_again_handle(struct vu_call *call, int object, const char *host, int *ver
 	int error = begin(call, true);
 	if (error < 0)
 		return error;
-	/* By its text: no directory of the host is lent to a caller that may not see it. But a text can be exchanged. */
+	/*
+	 * By its text: no directory of the host is lent to a caller that may not see it. But a text can be exchanged, and need not
+	 * lead there for the caller.
+	 */
 	struct vu_remote request = {
 		.nr = SYS_openat,
 		.flags = VU_REMOTE_AGAIN,
@@ -241,8 +244,8 @@ int vu_again_handle(struct vu_call *call, int object, const char *host, int *ver
 		.scratch = host,
 		.scratch_len = host ? (uint32_t)strlen(host) + 1 : 0,
 	};
-	*verdict = call->session->enforce ? vu_hand_over(call, object, true, VU_REMOTE_AGAIN, &result)
-					  : vu_remote_result(call, &request, &result);
+	*verdict = call->session->enforce || !host ? vu_hand_over(call, object, true, VU_REMOTE_AGAIN, &result)
+						   : vu_remote_result(call, &request, &result);
 	if (*verdict < 0)
 		forget(call, true);
 	else

@@ -12,7 +12,7 @@
 int vu_again_descriptor(struct vu_call *call, int fd, int *verdict);
 /*
  * The number of an O_PATH descriptor in the caller that is `object` (our O_PATH descriptor of something whose path is
- * `host`; not used under enforcement). Same convention.
+ * `host`; NULL where the caller cannot follow it; not used under enforcement). Same convention.
  */
 int vu_again_handle(struct vu_call *call, int object, const char *host, int *verdict);
 

@@ -65,9 +65,10 @@ static int name_target(struct vu_call *call, const struct vu_place *place, struc
 	bool named = vu_socket_host_path(call, place->fd);
 	if (named && vu_socket_address(target, call->work->host, ""))
 		return 0;
-	if (!named)
+	struct stat st;
+	if (!named && (fstat(place->fd, &st) < 0 || !st.st_nlink))
 		return -ECONNREFUSED; /* deleted: nobody can listen there any more */
-	int number = vu_again_handle(call, place->fd, call->work->host, verdict);
+	int number = vu_again_handle(call, place->fd, named ? call->work->host : NULL, verdict);
 	if (number < 0)
 		return number;
 	vu_socket_address(target, vu_fd_path(number, path), "");
