@@ -256,7 +256,8 @@ def test_a_session_with_a_mounter_asks_about_what_a_server_must_hear_of() -> Non
     without = build(cookie=COOKIE, shape=Shape(privileged=False, entries=False))
     program = build(cookie=COOKIE, shape=Shape(privileged=False, entries=False, mounts=True))
     asked = {row.name for row in ROWS if row.mounted}
-    assert asked == {"fsync", "fdatasync", "syncfs", "fchmod", "fchown", "fsetxattr", "fremovexattr"}
+    attributes = {"fsetxattr", "fremovexattr", "fgetxattr", "flistxattr"}
+    assert asked == {"fsync", "fdatasync", "syncfs", "fchmod", "fchown", *attributes}
     assert {row.name for row in ROWS if row.mounted and run(program, row.nr) == NOTIFY} == asked
     assert not [row.name for row in ROWS if row.mounted and run(without, row.nr) == NOTIFY]
 

@@ -77,6 +77,8 @@ class Op(enum.IntEnum):
     MOUNT = enum.auto()
     UMOUNT = enum.auto()
     SYNC = enum.auto()
+    FGETXATTR = enum.auto()
+    FLISTXATTR = enum.auto()
     CREDENTIALS = enum.auto()
     IDS = enum.auto()
 
@@ -206,6 +208,8 @@ _NEEDS = {
     Op.MOUNT: {Arg.PATH},
     Op.UMOUNT: {Arg.PATH},
     Op.SYNC: {Arg.FD},
+    Op.FGETXATTR: {Arg.FD, Arg.EXTRA, Arg.BUF, Arg.SIZE},
+    Op.FLISTXATTR: {Arg.FD, Arg.BUF, Arg.SIZE},
     Op.CREDENTIALS: set(),
     Op.IDS: set(),
 }

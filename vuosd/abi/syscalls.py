@@ -178,6 +178,9 @@ _ROWS = (
     row(93, "fchown", Op.FCHOWN, Fd, Mode, Extra, entries=True, mounted=True),
     row(190, "fsetxattr", Op.FSETXATTR, Fd, entries=True, mounted=True),
     row(199, "fremovexattr", Op.FREMOVEXATTR, Fd, entries=True, mounted=True),
+    row(193, "fgetxattr", Op.FGETXATTR, Fd, Extra, Buf, Size, mounted=True,
+        note="a server's are asked for there"),
+    row(196, "flistxattr", Op.FLISTXATTR, Fd, Buf, Size, mounted=True, note="a server's are asked for there"),
     row(16, "ioctl", Op.IOCTL_SETFLAGS, Fd, when=tuple(_is(1, name) for name in (
         "FS_IOC_SETFLAGS", "FS_IOC_FSSETXATTR", "FS_IOC_SETVERSION", "FS_IOC_SET_ENCRYPTION_POLICY",
         "FS_IOC_ENABLE_VERITY", "FAT_IOCTL_SET_ATTRIBUTES",
@@ -236,7 +239,7 @@ _ROWS = (
     *native("descriptors in a process are real",
             "0 read 1 write 3 close 8 lseek 17 pread64 18 pwrite64 19 readv 20 writev 22 pipe "
             "32 dup 33 dup2 40 sendfile 72 fcntl 73 flock 77 ftruncate 138 fstatfs "
-            "187 readahead 193 fgetxattr 196 flistxattr 221 fadvise64 275 splice 276 tee "
+            "187 readahead 221 fadvise64 275 splice 276 tee "
             "277 sync_file_range 278 vmsplice 285 fallocate 292 dup3 293 pipe2 295 preadv 296 pwritev "
             "326 copy_file_range 327 preadv2 328 pwritev2 436 close_range 443 quotactl_fd "
             "451 cachestat"),

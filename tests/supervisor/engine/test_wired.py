@@ -495,12 +495,18 @@ def test_by_descriptor(mirror: Path, place: Place, user: Any) -> None:
 
     def body(mount: Path) -> tuple[bytes, int, list[str], int]:
         with open(mount / "f", "wb") as file:
+            assert errno_of(os.getxattr, file.fileno(), "user.b") == errno.ENODATA
             file.write(b"so far")
             file.flush()
             os.fsync(file.fileno())
             there = (place.source / "f").read_bytes()
             os.fchmod(file.fileno(), 0o600)
             os.setxattr(file.fileno(), "user.b", b"x")
+            assert os.getxattr(file.fileno(), "user.b") == b"x"
+            assert "user.b" in os.listxattr(file.fileno())
+            held = os.open(mount / "f", os.O_PATH)
+            assert [errno_of(os.getxattr, held, "user.b"), errno_of(os.listxattr, held)] == [errno.EBADF] * 2
+            os.close(held)
             os.chown(file.fileno(), -1, os.getgid())
             os.utime(file.fileno(), ns=(10**18, 10**18))
         mode = (place.source / "f").stat().st_mode & 0o777

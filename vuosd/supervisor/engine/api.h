@@ -74,6 +74,8 @@ enum vu_op {
 	VU_OP_MOUNT, /* asked of Python, as the next: its arguments are not looked at */
 	VU_OP_UMOUNT,
 	VU_OP_SYNC, /* fsync fdatasync syncfs: fd */
+	VU_OP_FGETXATTR, /* fd extra buf size */
+	VU_OP_FLISTXATTR, /* fd buf size */
 	VU_OP_CREDENTIALS, /* setuid … capset under a privileged supervisor: let through, and remember that it happened */
 	VU_OP_IDS, /* geteuid … getresgid: where effective ids are carried by others */
 	VU_OP_COUNT

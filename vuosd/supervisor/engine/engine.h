@@ -124,6 +124,6 @@ vu_operation vu_op_open, vu_op_openat2, vu_op_stat, vu_op_statx, vu_op_access, v
 	vu_op_fanotify, vu_op_name_to_handle, vu_op_open_by_handle, vu_op_bind, vu_op_connect, vu_op_sendto,
 	vu_op_sendmsg, vu_op_sendmmsg, vu_op_getsockopt, vu_op_sockname, vu_op_getdents64, vu_op_getdents,
 	vu_op_descriptor_write, vu_op_fstat, vu_op_getrlimit, vu_op_setrlimit, vu_op_prlimit, vu_op_dumpable,
-	vu_op_mount, vu_op_umount, vu_op_sync, vu_op_credentials, vu_op_ids;
+	vu_op_mount, vu_op_umount, vu_op_sync, vu_op_fgetxattr, vu_op_flistxattr, vu_op_credentials, vu_op_ids;
 
 #endif

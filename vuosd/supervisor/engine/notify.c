@@ -78,6 +78,8 @@ static const struct {
 	[VU_OP_MOUNT] = { "mount", vu_op_mount, false },
 	[VU_OP_UMOUNT] = { "umount", vu_op_umount, false },
 	[VU_OP_SYNC] = { "sync", vu_op_sync, true },
+	[VU_OP_FGETXATTR] = { "fgetxattr", vu_op_fgetxattr, true },
+	[VU_OP_FLISTXATTR] = { "flistxattr", vu_op_flistxattr, true },
 	[VU_OP_CREDENTIALS] = { "credentials", vu_op_credentials, false },
 	[VU_OP_IDS] = { "ids", vu_op_ids, false },
 };

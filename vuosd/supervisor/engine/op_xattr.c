@@ -96,6 +96,42 @@ static int remove_name(struct vu_call *call, struct vu_place *place, const char 
 	return removexattr(vu_fd_path(place->fd, path), name) < 0 ? -errno : vu_answer(call, 0);
 }
 
+/* By a descriptor the kernel asks the anchor alone, which has none of the server's. */
+static int find_held(struct vu_call *call, struct vu_place *place)
+{
+	char name[24];
+	int number = (int)vu_argument(call, call->row->fd);
+	if (!call->table->wired)
+		return VU_CONTINUE;
+	int error = vu_walk_descriptor(call, 0, number, place);
+	if (error < 0 || !vu_is_wired(place))
+		return error == -VU_LATER ? error : VU_CONTINUE;
+	if (place->fd < 0 && (place->fd = vu_target_open(call, vu_descriptor_name(number, name))) < 0)
+		return place->fd;
+	VU_CLOSE int own = vu_target_descriptor(call, number);
+	return own >= 0 && fcntl(own, F_GETFL) & O_PATH ? -EBADF : VU_FOUND;
+}
+
+int vu_op_fgetxattr(struct vu_call *call)
+{
+	VU_PLACE place = { .parent = -1, .fd = -1 };
+	char name[256];
+	int verdict = find_held(call, &place);
+	int error = verdict == VU_FOUND ? read_name(call, name) : 0;
+	if (error < 0 || verdict != VU_FOUND)
+		return error < 0 ? error : verdict;
+	return get_value(call, &place, name, vu_argument(call, call->row->buf), vu_argument(call, call->row->size));
+}
+
+int vu_op_flistxattr(struct vu_call *call)
+{
+	VU_PLACE place = { .parent = -1, .fd = -1 };
+	int verdict = find_held(call, &place);
+	if (verdict != VU_FOUND)
+		return verdict;
+	return list_names(call, &place, vu_argument(call, call->row->buf), vu_argument(call, call->row->size));
+}
+
 /* The arguments that setxattr checks before it looks at the path: fs/xattr.c setxattr_copy. */
 static int read_value(struct vu_call *call, char name[256], uint64_t address, size_t size, int flags)
 {
