@@ -210,7 +210,48 @@ ORDER = """
 """
 
 
-@pytest.mark.parametrize("program", [SEVERAL, READONLY, ORDER], ids=["several", "readonly", "order"])
+RENAMED = """
+    say("bind", bind, W + b"/sub", O)
+    say("bind below", bind, W + b"/sub/d", P)
+    os.chdir(O + b"/d")
+    os.rename(W + b"/sub", W + b"/moved")
+    say("place", place)
+    say("up", lambda: (os.chdir(b".."), place())[-1])
+    say("here", get, b"f")
+    os.mkdir(W + b"/sub")
+    put(W + b"/sub/f", b"another")
+    say("place", place)
+    for path in (P, W + b"/sub", W + b"/moved/d", O + b"/d", W):
+        os.chdir(path)
+        say("place", place)
+        say("names", names, b".")
+    fd = os.open(O + b"/d", os.O_RDONLY | os.O_DIRECTORY)
+    os.mkdir(W + b"/deep")
+    os.rename(W + b"/moved", W + b"/deep/er")
+    say("link of a descriptor", lambda: shown(os.readlink(b"/proc/self/fd/%d" % fd)))
+    say("busy", umount, O)
+    os.close(fd)
+    os.chdir(O + b"/d")
+    os.rename(W + b"/deep", W + b"/again")
+    say("umount the whole", umount, W)
+    say("place", place)
+    say("here", get, b"g")
+    say("up", get, b"../f")
+    say("up", lambda: (os.chdir(b".."), place())[-1])
+    say("make", put, b"new", b"new")
+    say("bind of the bind", bind, b"d", W)
+    os.chdir(W)
+    say("place", lambda: shown(os.getcwdb()))
+    say("here", get, b"g")
+    os.chdir(b"/")
+    for path in (W, P, O):
+        say("umount", umount, path)
+"""
+
+
+@pytest.mark.parametrize(
+    "program", [SEVERAL, READONLY, ORDER, RENAMED], ids=["several", "readonly", "order", "renamed"]
+)
 def test_as_natively(box: Box, program: str) -> None:
     """On a tmpfs and on a server by wire the same calls give the same results."""
     told = []

@@ -61,7 +61,8 @@ struct vu_mount *vu_mount_again(struct vu_namespace *names, struct vu_mount *fro
 		vu_wire_hold_again(vu_wired_wire(mount->wired), mount->node);
 	mount->fd = from->fd < 0 ? -1 : fcntl(from->fd, F_DUPFD_CLOEXEC, 0);
 	mount->target = strdup(target);
-	mount->source = strdup(from->source);
+	mount->source = strdup(vu_mount_source(from, &mount->source_length));
+	mount->moved = NULL;
 	mount->base = from->base ? strdup(from->base) : NULL;
 	mount->type = from->type ? strdup(from->type) : NULL;
 	mount->name = from->name ? strdup(from->name) : NULL;
@@ -204,6 +205,10 @@ void vu_namespace_free(struct vu_namespace *names)
 		free(mount->base);
 		free(mount->target);
 		free(mount->source);
+		for (struct vu_moved *moved = mount->moved, *before; moved; moved = before) {
+			before = moved->before;
+			free(moved);
+		}
 		free(mount->type);
 		free(mount->name);
 		free(mount->options);

@@ -399,9 +399,9 @@ int vu_namespace_take_wired(struct vu_namespace *names, int number, struct vu_wi
 
 static bool lies_in(const char *host, const struct vu_mount *mount)
 {
-	size_t length = mount->source_length;
-	return mount->kind != VU_HIDE && !strncmp(host, mount->source, length) &&
-	       (!host[length] || host[length] == '/');
+	size_t length;
+	const char *source = vu_mount_source(mount, &length);
+	return mount->kind != VU_HIDE && !strncmp(host, source, length) && (!host[length] || host[length] == '/');
 }
 
 const struct vu_mount *vu_namespace_lost(struct vu_namespace *names, const struct vu_table *table, const char *host,

@@ -13,12 +13,14 @@ static int remember(struct vu_call *call, const struct vu_place *place)
 	vu_table_find(call->table, *place->view ? place->view : "/", &spot);
 	if (!spot.mount->identity) {
 		char *host = call->work->host;
-		if (spot.mount->source_length + strlen(spot.rest) + 2 > VU_TEXT)
+		size_t length;
+		const char *source = vu_mount_source(spot.mount, &length);
+		if (length + strlen(spot.rest) + 2 > VU_TEXT)
 			return -ENAMETOOLONG;
-		memcpy(host, spot.mount->source, spot.mount->source_length + 1);
+		memcpy(host, source, length + 1);
 		if (*spot.rest) {
-			host[spot.mount->source_length] = '/';
-			strcpy(host + spot.mount->source_length + 1, spot.rest);
+			host[length] = '/';
+			strcpy(host + length + 1, spot.rest);
 		}
 		const struct vu_mount *plain;
 		if (!vu_table_reverse(call->table, host, NULL, call->work->scratch, &plain, NULL) &&

@@ -193,7 +193,9 @@ void vu_table_find(const struct vu_table *table, const char *view, struct vu_spo
 /* The view path that `host` has by this mount, if nothing lies over it; false: it is too long. */
 static bool path_by(const struct vu_mount *mount, const char *host, char *out)
 {
-	const char *rest = host + mount->source_length;
+	size_t head;
+	vu_mount_source(mount, &head);
+	const char *rest = host + head;
 	size_t length = strlen(rest);
 	if (mount->target_length + length + 2 > VU_TEXT)
 		return false;
@@ -228,6 +230,35 @@ static int rank_of(const struct vu_mount *mount, const struct vu_mount *prefer)
 	return mount->identity ? 2 : 1;
 }
 
+/* Is `path` the path of that length, or one below it? */
+static bool starts_with(const char *path, const char *head, size_t length)
+{
+	return !strncmp(path, head, length) && (!path[length] || path[length] == '/');
+}
+
+/* Does it lie in the source of the mount, as that lies by now? */
+static bool lies_in(const char *host, const struct vu_mount *mount)
+{
+	size_t length;
+	const char *source = vu_mount_source(mount, &length);
+	return starts_with(host, source, length);
+}
+
+/* Of those whose sources have been renamed, and are not found by the path that they had: as vu_table_reverse(). */
+static const struct vu_mount *among_moved(const struct vu_table *table, const char *host, const struct vu_mount *prefer,
+					  const struct vu_mount *found, int rank, char *out)
+{
+	for (unsigned i = 0; i < table->count; i++) {
+		const struct vu_mount *m = table->mounts[i];
+		int r = atomic_load_explicit(&m->moved, memory_order_acquire) ? rank_of(m, prefer) : 0;
+		if (r && r >= rank && lies_in(host, m) && seen_by(table, m, host, out)) {
+			found = m;
+			rank = r;
+		}
+	}
+	return found;
+}
+
 int vu_table_reverse(const struct vu_table *table, const char *host, const struct vu_mount *prefer, char *out,
 		     const struct vu_mount **mount, int *tree)
 {
@@ -244,6 +275,8 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 				continue;
 			}
 			int r = rank_of(m, prefer);
+			if (m->node && !lies_in(host, m))
+				continue;
 			if (r >= rank && seen_by(table, m, host, out)) { /* ">=": the innermost of equals */
 				found = m;
 				rank = r;
@@ -254,6 +287,8 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 		if (!length || !(node = vu_node_child(node, name, length)))
 			break;
 	}
+	if (table->shared)
+		found = among_moved(table, host, prefer, found, rank, out);
 	if (!found)
 		return withheld ? -EACCES : -ENOENT;
 	seen_by(table, found, host, out);
@@ -274,12 +309,6 @@ bool vu_table_has(const struct vu_table *table, const struct vu_mount *mount)
 			high = middle;
 	}
 	return low < table->count && table->mounts[low] == mount;
-}
-
-/* Is `path` the path of that length, or one below it? */
-static bool starts_with(const char *path, const char *head, size_t length)
-{
-	return !strncmp(path, head, length) && (!path[length] || path[length] == '/');
 }
 
 /* The mount that would cover the view path without the mounts at run time that came after number `last`. */
@@ -313,9 +342,8 @@ int vu_table_covered(const struct vu_table *table, const char *host, const struc
 {
 	for (unsigned i = table->late ? table->count : 0; i--;) {
 		const struct vu_mount *m = table->mounts[i];
-		if ((!by || by == m) && m->kind != VU_HIDE && starts_with(host, m->source, m->source_length) &&
-		    path_by(m, host, out) && mount_before(table, m->index, out) == m &&
-		    vu_table_cover(table, m, out) != SIZE_MAX) {
+		if ((!by || by == m) && m->kind != VU_HIDE && lies_in(host, m) && path_by(m, host, out) &&
+		    mount_before(table, m->index, out) == m && vu_table_cover(table, m, out) != SIZE_MAX) {
 			*mount = m;
 			return 0;
 		}

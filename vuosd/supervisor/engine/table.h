@@ -43,6 +43,13 @@ struct vu_stack;
 struct vu_wired;
 struct vu_wire_node;
 
+/* Where the source of a mount lies since what a server has there was renamed. Kept until the session ends: somebody may be reading it. */
+struct vu_moved {
+	struct vu_moved *before;
+	size_t length;
+	char path[];
+};
+
 /*
  * Lives until the session ends: states and places refer to it, whatever becomes of the table. The descriptor is closed
  * with the last version that has the mount, when no call uses that any more.
@@ -63,6 +70,7 @@ struct vu_mount {
 	char *type, *name, *options; /* as mountinfo is to tell them; NULL: what it says of the source */
 	struct vu_wired *wired; /* its anchors are made to follow what a FUSE server says: wired.h */
 	struct vu_wire_node *node; /* … and of what that serves the root here, held; NULL: all of it */
+	_Atomic(struct vu_moved *) moved; /* … and where that lies by now; NULL: where it did */
 	struct vu_stack *stack; /* of several trees; `fd` and `source` are then the lowest's */
 	char *base; /* NULL, or the path below the stack of what is shown: a bind of something in it */
 	struct vu_mount *trees; /* the others, there to be found by their paths on the host: */
@@ -146,6 +154,13 @@ struct vu_spot {
 	const struct vu_node *node; /* NULL: no entry lies at or below */
 	struct vu_seen seen; /* vu_walk_open_spot() in a stack */
 };
+
+static inline const char *vu_mount_source(const struct vu_mount *mount, size_t *length)
+{
+	const struct vu_moved *moved = atomic_load_explicit(&mount->moved, memory_order_acquire);
+	*length = moved ? moved->length : mount->source_length;
+	return moved ? moved->path : mount->source;
+}
 
 struct vu_table *vu_table_new(void);
 /* The memory of a version. The mounts are the namespace's. */

@@ -238,7 +238,12 @@ int vu_wired_rename(struct vu_call *call, const struct vu_place *old, const stru
 		return refused;
 	char text[PATH_MAX];
 	const char *from = path_of(old, text);
-	return from ? answer(call, ASK(call, new, vu_wire_rename(wire, caller, from, path, flags))) : -errno;
+	if (!from)
+		return -errno;
+	long result = ASK(call, new, vu_wire_rename(wire, caller, from, path, flags));
+	if (!result && call->table->shared)
+		vu_wired_follow(call->session, new->mount->wired);
+	return answer(call, result);
 }
 
 static int set(struct vu_call *call, const struct vu_place *place, uint32_t valid, const struct vu_fuse_attr *attr)

@@ -36,6 +36,8 @@ unsigned vu_wired_end(struct vu_wired *wired, struct vu_wire_lost *lost);
 int vu_wired_root(struct vu_namespace *names, struct vu_mount *mount);
 /* It is in no version any more, or the server ends: its root is let go. */
 void vu_wired_leave(struct vu_mount *mount);
+/* Something has been renamed: where the roots of its mounts lie by now. Takes that lock. */
+void vu_wired_follow(struct vu_session *session, const struct vu_wired *wired);
 /* Something of the place's mount is opened: descriptors of what others show as well are meant by it. */
 void vu_wired_note(struct vu_call *call, const struct vu_place *place);
 /* What mountinfo tells as the root, allocated; NULL without memory. */

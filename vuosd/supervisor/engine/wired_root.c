@@ -33,6 +33,34 @@ int vu_wired_root(struct vu_namespace *names, struct vu_mount *mount)
 	return -ENOENT;
 }
 
+/* To where the node's path says; if there is no memory it is found by another mount. */
+static void follow(struct vu_mount *mount)
+{
+	char path[PATH_MAX];
+	size_t length;
+	const char *source = vu_mount_source(mount, &length);
+	const struct vu_mount *origin = mount->origin;
+	if (vu_wire_below(vu_wired_wire(mount->wired), mount->node, "", path) < 0)
+		return; /* it has been removed: its last path is as good as any */
+	if (length == origin->source_length + 1 + strlen(path) && !strcmp(source + origin->source_length + 1, path))
+		return;
+	struct vu_moved *moved = malloc(sizeof *moved + origin->source_length + strlen(path) + 2);
+	if (!moved)
+		return;
+	moved->length = (size_t)sprintf(moved->path, "%s/%s", origin->source, path);
+	moved->before = mount->moved;
+	atomic_store_explicit(&mount->moved, moved, memory_order_release);
+}
+
+void vu_wired_follow(struct vu_session *session, const struct vu_wired *wired)
+{
+	pthread_mutex_lock(&session->names.lock);
+	for (struct vu_mount *mount = session->names.all; mount; mount = mount->next)
+		if (mount->wired == wired && mount->node)
+			follow(mount);
+	pthread_mutex_unlock(&session->names.lock);
+}
+
 void vu_wired_leave(struct vu_mount *mount)
 {
 	if (!mount->node)
