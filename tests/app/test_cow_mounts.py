@@ -374,7 +374,7 @@ def test_the_command_lines_cow_upon_a_file_system(box: Box, tree: Path) -> None:
 
 
 REFUSED = [
-    ("transport=wire", "cow", "no cow can be upon /v: what a file system has by wire only the engine reads"),
+    ("transport=wire", "cow", "no cow can be upon /v: by wire it must be an image or archive that is"),
     ("", "size", "of the cows in file systems only an ephemeral one can have a size"),
 ]
 

@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import ExitStack
 
+from vuosd.cli import within
 from vuosd.cli.layer_arguments import ONE_OF, Paths, add_store, chosen, store_argument
 from vuosd.cli.output import print_json
 from vuosd.cli.patches import print_patch, print_stat
@@ -50,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if interrupted(name, os.environ, store=store):
         _finish(name, store)
     with open_layer(name, os.environ, store=store, reading=True) as layer:
-        if busy := holder(layer.path):
+        if (busy := holder(layer.path)) and not within.is_again():
             print(f"vuctl: layer {name} is {busy}: it may be changing", file=sys.stderr)
         some = False
         with ExitStack() as stack:

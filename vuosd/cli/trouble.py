@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from vuosd.cli import within
 from vuosd.layers import Layer, LayerError
 from vuosd.layers.commit import Recovered
 from vuosd.layers.errors import name_of, reason
@@ -15,7 +16,10 @@ TROUBLE = 2
 def trouble(what: str, command: Callable[[], int]) -> int:
     """The command's status, or what went wrong with it, told. A closed pipe is main()'s matter."""
     try:
-        return command()
+        try:
+            return command()
+        except within.NeedsView as needs:
+            return within.run(needs.systems)
     except LayerError as error:
         _say(str(error))
     except BrokenPipeError:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from vuosd.cli import within
 from vuosd.layers import Layer, LayerError, Tree
 from vuosd.layers.errors import name_of
 from vuosd.layers.lock import holder
@@ -33,7 +34,9 @@ def mounted(layer: Layer, *, writes: bool = False) -> Iterator[None]:
         trees = []
         for tree in before:
             if tree.system:
-                fd = systems.root(tree) if busy is None else _of_session(layer, tree, busy.pid)
+                asked = busy if tree.mount is None or within.shown(tree.mount) is None else None
+                fd = None if asked is None else _of_session(layer, tree, asked.pid)
+                fd = systems.root(tree) if fd is None else fd
                 stack.callback(os.close, fd)
                 tree = tree._replace(lowers=(*tree.lowers, b"/proc/self/fd/%d" % fd))
             trees.append(tree)
@@ -49,14 +52,18 @@ def _trouble(layer: Layer, tree: Tree, what: str) -> LayerError:
     return LayerError(f"{upon}, which only a view has mounted, and {what}")
 
 
-def _of_session(layer: Layer, tree: Tree, pid: int | None) -> int:
-    """From the worker of the session that uses the layer. LayerError."""
+def _of_session(layer: Layer, tree: Tree, pid: int | None) -> int | None:
+    """From the worker of the session that uses the layer; None where only its processes can read it: then
+    nobody writes there, and it is mounted once more. LayerError.
+    """
     from vuosd.control.client import ControlError, connect, exchange
 
     try:
         with connect() as sock:
             target = os.fsdecode(tree.target)
             answer = exchange(sock, "mounting", view=str(pid), ask="below", target=target)
+        if answer["wired"]:
+            return None
         fd = os.open(f"/proc/{answer['process']}/fd/{answer['descriptor']}", _DIRECTORY)
     except ControlError as error:
         text = f"the view that runs cannot be asked for it ({error}): wait for its end"
@@ -83,22 +90,36 @@ class _Systems:
         if how is None:
             text = "it is not known how: run its command once more with --name, or look into the layer there"
             raise _trouble(self._layer, tree, text)
+        if (path := within.shown(how)) is not None:
+            return self._open(tree, path, None)
         key = (how.type, how.source, how.options, how.readonly)
         if key not in self._roots:
             self._roots[key] = self._mount(tree, how)
+        return self._open(tree, os.fsencode(how.directory), self._roots[key])
+
+    def _open(self, tree: Tree, path: bytes, root: int | None) -> int:
+        assert tree.mount is not None
+        if root is None:
+            path = os.path.join(path, os.fsencode(tree.mount.directory))
         try:
-            return os.open(how.directory, _DIRECTORY, dir_fd=self._roots[key])
+            return os.open(path, _DIRECTORY, dir_fd=root)
         except OSError as error:
-            text = f"{name_of(os.fsencode(how.directory))} in it cannot be opened: {error.strerror}"
+            text = f"{name_of(os.fsencode(tree.mount.directory))} in it cannot be opened: {error.strerror}"
             raise _trouble(self._layer, tree, text) from None
 
     def _mount(self, tree: Tree, how: System) -> int:
-        from vuosd.supervisor.mounting.alone import Alone
+        from vuosd.supervisor.mounting.alone import Alone, NoMounts
         from vuosd.supervisor.mounting.errors import MountError
 
         readonly = how.readonly or not self._writes
         try:
             alone = Alone(how.type, how.source, how.options, os.environ, readonly=readonly)
+        except NoMounts as error:
+            if readonly:
+                mounts = [other.mount for other in self._layer.trees if other.system and other.mount]
+                raise within.NeedsView(mounts) from None
+            text = f"it cannot be mounted now: {str(error).removeprefix('vuosd: ')}"
+            raise _trouble(self._layer, tree, text) from None
         except MountError as error:
             text = f"it cannot be mounted now: {str(error).removeprefix('vuosd: ')}"
             raise _trouble(self._layer, tree, text) from None

@@ -100,7 +100,7 @@ class Session:
         options, _kept = _stack_options(stack)
         beneath = ffi.new("char[]", below.path) if below is not None else ffi.NULL
         how = ffi.new("struct vu_mount_options *")
-        how.space, how.below = space, beneath
+        how.space, how.below, how.wire = space, beneath, stack.wire
         how.flags = (
             (lib.VU_ENTRY_SERVED if served else 0)
             | (lib.VU_ENTRY_ALL if below is not None and below.all else 0)
@@ -375,12 +375,14 @@ class Session:
         self._call(lib.vu_session_resolve, id, dirfd, path, flags, out)
         return _resolved(out)
 
-    def look(self, path: bytes, space: int = 0, *, write: bool = False) -> Resolved:
+    def look(self, path: bytes, space: int = 0, *, write: bool = False, wired: bool = False) -> Resolved:
         """What the view has at a canonical path, by the supervisor's own rights; `write` as for `resolve`.
-        Raises OSError: also ELOOP for a symbolic link on the way, EXDEV for what lies in a wire mount.
+        Raises OSError: also ELOOP for a symbolic link on the way, EXDEV for what lies in a wire mount
+        unless `wired`: then its anchor.
         """
         out = ffi.new("struct vu_resolved *")
-        self._call(lib.vu_session_look, space, path, lib.VU_RESOLVE_WRITE if write else 0, out)
+        flags = (lib.VU_RESOLVE_WRITE if write else 0) | (lib.VU_RESOLVE_WIRED if wired else 0)
+        self._call(lib.vu_session_look, space, path, flags, out)
         return _resolved(out)
 
     def stats(self) -> dict[str, int]:

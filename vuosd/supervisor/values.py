@@ -45,6 +45,7 @@ class Stacked(NamedTuple):
     handles: an empty directory of the session, -1 where the lowest tree lies at the target itself
     layer: its name; "" for one of this session alone
     size: bytes on disk that the changed tree may hold, 0: no limit
+    wire: the number of the wire mount in which the last tree lies, whose descriptor is an anchor's; 0: none
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Stacked(NamedTuple):
     attribute_whiteouts: bool = False
     layer: str = ""
     size: int = 0
+    wire: int = 0
 
 
 class Wired(NamedTuple):

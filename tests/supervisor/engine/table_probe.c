@@ -24,6 +24,12 @@ char *vu_tree_path(const struct vu_tree *tree, const char *base, size_t *length)
 	return NULL;
 }
 
+int vu_tree_wire(struct vu_tree *tree, const struct vu_mount *mount)
+{
+	(void)tree, (void)mount;
+	return -ENOTSUP;
+}
+
 struct vu_mount *vu_mount_within(struct vu_namespace *names, const struct vu_spot *spot, const char *target)
 {
 	(void)names, (void)spot, (void)target;

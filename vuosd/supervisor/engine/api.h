@@ -152,7 +152,7 @@ struct vu_mount_options {
 	/* Of VU_COW: what is at this view path of namespace `origin`, in an entry of several trees. */
 	const char *within;
 	uint32_t
-		wire; /* of VU_WIRE: the number of the wire mount that this shows, or what of it `source` is the anchor of */
+		wire; /* of VU_WIRE: the number of the wire mount that this shows, or what of it `source` is the anchor of; of a stack: its lowest tree */
 };
 
 /* A FUSE server that is spoken to directly: wire.h. */
@@ -219,6 +219,7 @@ enum {
 	VU_RESOLVE_FOLLOW = 1, /* a last symbolic link */
 	VU_RESOLVE_WRITE =
 		2, /* it is to be opened to be read and written: of a stack, the copy that open(2) would make */
+	VU_RESOLVE_WIRED = 4, /* of vu_session_look(): also in a wire mount, whose anchor `fd` is */
 };
 
 struct vu_resolved {
@@ -263,7 +264,7 @@ int vu_session_usage(vu_session *session, uint32_t number, uint64_t *bytes);
 int vu_session_mount(vu_session *session, const struct vu_mount_options *options);
 /*
  * The same of several trees, whose descriptors are the session's then, also after an error. Of `how` these count: flags, type,
- * name, options, space, below, origin.
+ * name, options, space, below, origin, wire.
  */
 int vu_session_mount_stack(vu_session *session, const struct vu_stack_options *options,
 			   const struct vu_mount_options *how);

@@ -382,6 +382,26 @@ static int resolve(struct vu_call *call, int dirfd, const char *path, unsigned f
 	return error < 0 ? error : tell(&place, out);
 }
 
+static int look(struct vu_call *call, struct vu_spot *spot, uint32_t flags, struct vu_place *place,
+		const struct vu_tree *wired)
+{
+	vu_close(&place->fd);
+	if (spot->mount->wired && !(flags & VU_RESOLVE_WIRED))
+		return -EXDEV;
+	if (spot->mount->wired) { /* with our own rights: there is no caller */
+		int error = vu_tree_prepare(wired, spot->rest, 0);
+		place->fd = error < 0     ? error
+			    : *spot->rest ? vu_walk_open_below(spot->mount->fd, spot->rest, O_NOFOLLOW)
+					  : vu_result(fcntl(spot->mount->fd, F_DUPFD_CLOEXEC, 0));
+		return place->fd < 0 ? place->fd : 0;
+	}
+	place->fd = vu_walk_open_spot(call, spot, O_NOFOLLOW);
+	place->seen = spot->seen;
+	if (place->fd < 0 || !(flags & VU_RESOLVE_WRITE))
+		return place->fd < 0 ? place->fd : 0;
+	return place->readonly ? -EROFS : vu_stack_take(call, place, 0);
+}
+
 int vu_session_look(vu_session *session, uint32_t space, const char *view, uint32_t flags, struct vu_resolved *out)
 {
 	static const uint64_t nothing[6];
@@ -403,12 +423,14 @@ int vu_session_look(vu_session *session, uint32_t space, const char *view, uint3
 		vu_table_find(call.table, view, &spot);
 		place.mount = spot.mount;
 		place.readonly = spot.mount->readonly;
-		place.fd = spot.mount->wired ? -EXDEV : vu_walk_open_spot(&call, &spot, O_NOFOLLOW);
-		place.seen = spot.seen;
-		error = place.fd < 0 ? place.fd : 0;
+		const struct vu_tree wired = { .wired = spot.mount };
+		vu_needs_of(&call);
+		do
+			error = look(&call, &spot, flags, &place, &wired);
+		while (error < 0 && call.waits && !vu_needs_meet(&call));
+		vu_needs_of(NULL);
+		vu_needs_free(&call);
 	}
-	if (!error && (flags & VU_RESOLVE_WRITE))
-		error = place.readonly ? -EROFS : vu_stack_take(&call, &place, 0);
 	if (!error)
 		error = tell(&place, out);
 	if (call.table)
@@ -447,10 +469,15 @@ int vu_session_resolve(vu_session *session, uint64_t id, int dirfd, const char *
 	call.elsewhere = true; /* a thread of Python's, which may wait for a server */
 	out->fd = -1;
 	if (!(error = vu_assume(&call))) {
+		vu_needs_of(&call);
 		do {
 			error = resolve(&call, dirfd, path, flags, out);
+			if (error < 0 && call.waits && !vu_needs_meet_acting(&call))
+				error = -EAGAIN;
 		} while (error == -EAGAIN &&
 			 !vu_notify_alive(&call)); /* a rename on the way has made the walk invalid */
+		vu_needs_of(NULL);
+		vu_needs_free(&call);
 		vu_resign(&call);
 	}
 	if ((error = end(&call, error)) < 0)

@@ -157,6 +157,7 @@ struct vu_call {
 	const char *const *passed_paths; /* about these; NULL: about the call, whatever its paths are */
 	struct vu_wired *waits; /* nothing can be done before this mount's server has been asked */
 	bool elsewhere; /* made anew by a thread that may wait for one */
+	struct vu_need *needs; /* what is missing of trees that are mounted by wire: stack_wired.c */
 	bool blind; /* its memory, or what it has open, may not be looked at: nothing can be answered but an error */
 };
 

@@ -80,7 +80,8 @@ static int copy_xattrs(struct vu_work *work, const char *from, const char *to)
 	return 0;
 }
 
-int vu_copy_attributes(struct vu_work *work, int from, const struct stat *st, int to)
+int vu_copy_attributes(struct vu_work *work, int from, const struct stat *st, int to,
+		       const struct vu_attributes *attributes)
 {
 	struct timespec times[2] = { st->st_atim, st->st_mtim };
 	char source[32], target[32];
@@ -97,7 +98,9 @@ int vu_copy_attributes(struct vu_work *work, int from, const struct stat *st, in
 		lost = true;
 	if (lost && !S_ISDIR(st->st_mode))
 		mode &= ~(mode_t)(S_ISUID | S_ISGID);
-	int error = S_ISLNK(st->st_mode) ? 0 : copy_xattrs(work, source, target);
+	int error = S_ISLNK(st->st_mode) ? 0
+		    : attributes         ? vu_attributes_set(attributes, target)
+					 : copy_xattrs(work, source, target);
 	if (error < 0)
 		return error;
 	if (!S_ISLNK(st->st_mode) && chmod(target, mode) < 0)

@@ -81,10 +81,11 @@ static int open_top(struct vu_stack *stack, const char *path)
 }
 
 /* What could not be given, the owner, is kept beside: also what a layer below has kept. */
-static int copy_attributes(struct vu_call *call, struct vu_stack *stack, int from, const struct stat *st, int to)
+static int copy_attributes(struct vu_call *call, struct vu_stack *stack, int from, const struct stat *st, int to,
+			   const struct vu_fetched *fetched)
 {
 	struct stat told = *st;
-	int lost = vu_copy_attributes(call->work, from, st, to);
+	int lost = vu_copy_attributes(call->work, from, st, to, fetched->attributes);
 	bool kept = stack->has_owners && vu_owner_read(from, &told);
 	if (lost < 0 || (!lost && !kept) || S_ISLNK(st->st_mode) || !vu_owner_may_keep(call, stack))
 		return lost < 0 ? lost : 0;
@@ -117,13 +118,17 @@ static int make_directory(struct vu_call *call, struct vu_stack *stack, const ch
 	VU_CLOSE int below = vu_stack_open(stack, path, O_DIRECTORY | O_NOFOLLOW, &seen);
 	if (below < 0)
 		return below;
+	VU_FETCHED fetched = {};
+	int missing = vu_stack_fetch(call, stack, path, &seen, false, &fetched);
+	if (missing < 0)
+		return missing;
 	if (fstat(below, &st) < 0 || fstat(parent, &before) < 0)
 		return -errno;
 	vu_stack_temporary(stack, temporary);
 	if (mkdirat(stack->work, temporary, 0700) < 0)
 		return -errno;
 	VU_CLOSE int fd = vu_walk_open(stack->work, temporary, O_DIRECTORY | O_NOFOLLOW);
-	int error = fd < 0 ? fd : copy_attributes(call, stack, below, &st, fd);
+	int error = fd < 0 ? fd : copy_attributes(call, stack, below, &st, fd, &fetched);
 	if (!error)
 		error = vu_stack_note_origin(stack, path, &st);
 	vu_stack_open_up(parent, &before);
@@ -170,7 +175,8 @@ int vu_stack_take_directory(struct vu_call *call, struct vu_stack *stack, const 
 }
 
 /* A regular file: without a name until it is complete. The lock is not held. */
-static int copy_file(struct vu_call *call, struct vu_stack *stack, int fd, const struct stat *st, unsigned how)
+static int copy_file(struct vu_call *call, struct vu_stack *stack, int fd, const struct stat *st, unsigned how,
+		     const struct vu_fetched *fetched)
 {
 	char link[32];
 	int error = vu_quota_charge(call, stack, how & VU_TAKE_EMPTY ? 0 : (uint64_t)st->st_blocks * 512);
@@ -188,7 +194,7 @@ static int copy_file(struct vu_call *call, struct vu_stack *stack, int fd, const
 	if (!error)
 		error = vu_links_mark(to, st);
 	if (!error)
-		error = copy_attributes(call, stack, fd, st, to);
+		error = copy_attributes(call, stack, fd, st, to, fetched);
 	if (!error && stack->sync && fsync(to) < 0)
 		error = -errno;
 	if (error < 0)
@@ -222,7 +228,7 @@ static int name_file(struct vu_stack *stack, const char *path, int parent, const
 }
 
 static int copy_special(struct vu_call *call, struct vu_stack *stack, const char *path, int parent, const char *name,
-			int fd, const struct stat *st)
+			int fd, const struct stat *st, const struct vu_fetched *fetched)
 {
 	char temporary[32];
 	struct stat before;
@@ -230,6 +236,8 @@ static int copy_special(struct vu_call *call, struct vu_stack *stack, const char
 	ssize_t n = 0;
 	if (fstat(parent, &before) < 0)
 		return -errno;
+	if (fetched->mount && S_ISCHR(st->st_mode) && !st->st_rdev)
+		return -EPERM; /* an anchor that stands for another device; as a copy it would be a whiteout */
 	if (S_ISLNK(st->st_mode) && (n = readlinkat(fd, "", text, PATH_MAX)) < 0)
 		return -errno;
 	text[n] = 0;
@@ -238,7 +246,7 @@ static int copy_special(struct vu_call *call, struct vu_stack *stack, const char
 				  : mknodat(stack->work, temporary, st->st_mode, st->st_rdev)) < 0)
 		return -errno;
 	VU_CLOSE int to = vu_walk_open(stack->work, temporary, O_NOFOLLOW);
-	int error = to < 0 ? to : copy_attributes(call, stack, fd, st, to);
+	int error = to < 0 ? to : copy_attributes(call, stack, fd, st, to, fetched);
 	if (!error)
 		error = vu_stack_note_origin(stack, path, st);
 	vu_stack_open_up(parent, &before);
@@ -250,12 +258,20 @@ static int copy_special(struct vu_call *call, struct vu_stack *stack, const char
 	return error == -EEXIST ? 0 : error < 0 ? error : vu_links_add(stack, st, path);
 }
 
-static int copy_up(struct vu_call *call, struct vu_stack *stack, const char *path, int fd, unsigned how)
+static int copy_up(struct vu_call *call, struct vu_stack *stack, const char *path, int fd, const struct vu_seen *seen,
+		   unsigned how)
 {
 	char above[VU_TEXT];
 	struct stat st;
 	const char *name = vu_split(path, above);
 	if (fstat(fd, &st) < 0)
+		return -errno;
+	VU_FETCHED fetched = {};
+	bool data = S_ISREG(st.st_mode) && st.st_size && !(how & VU_TAKE_EMPTY);
+	int missing = S_ISDIR(st.st_mode) ? 0 : vu_stack_fetch(call, stack, path, seen, data, &fetched);
+	if (missing < 0)
+		return missing;
+	if (fetched.mount && fstat(fd, &st) < 0) /* how many blocks it has is known now */
 		return -errno;
 	pthread_mutex_lock(&stack->lock);
 	VU_CLOSE int parent = vu_stack_take_directory(call, stack, S_ISDIR(st.st_mode) ? path : above);
@@ -267,16 +283,27 @@ static int copy_up(struct vu_call *call, struct vu_stack *stack, const char *pat
 	bool joins = vu_links_knows(stack, &st);
 	if (S_ISREG(st.st_mode) || joins) {
 		pthread_mutex_unlock(&stack->lock);
-		VU_CLOSE int file = joins ? -1 : copy_file(call, stack, fd, &st, how);
+		VU_CLOSE int file = joins ? -1 : copy_file(call, stack, fd, &st, how, &fetched);
 		if (!joins && file < 0)
 			return file;
 		pthread_mutex_lock(&stack->lock);
 		error = name_file(stack, path, parent, name, file, &st);
 	} else {
-		error = copy_special(call, stack, path, parent, name, fd, &st);
+		error = copy_special(call, stack, path, parent, name, fd, &st, &fetched);
 	}
 	vu_facts_changed(stack, path);
 	pthread_mutex_unlock(&stack->lock);
+	return error;
+}
+
+int vu_stack_take_found(struct vu_call *call, struct vu_stack *stack, const char *path, int fd,
+			const struct vu_seen *seen)
+{
+	if (seen->tree == 0)
+		return 0;
+	vu_own_rights(call, true);
+	int error = copy_up(call, stack, path, fd, seen, 0);
+	vu_own_rights(call, false);
 	return error;
 }
 
@@ -298,7 +325,8 @@ int vu_stack_take(struct vu_call *call, struct vu_place *place, unsigned how)
 	    !syscall(SYS_faccessat2, place->fd, "", W_OK, AT_EMPTY_PATH | AT_EACCESS))
 		return 0;
 	vu_own_rights(call, true);
-	int error = copy_up(call, stack, path, place->fd, how), fd = error < 0 ? error : open_top(stack, path);
+	int error = copy_up(call, stack, path, place->fd, &place->seen, how),
+	    fd = error < 0 ? error : open_top(stack, path);
 	vu_own_rights(call, false);
 	if (fd < 0)
 		return fd;
@@ -325,7 +353,7 @@ int vu_stack_open_joined(struct vu_call *call, struct vu_stack *stack, const cha
 	if (!joins)
 		return fd;
 	vu_own_rights(call, true);
-	int error = copy_up(call, stack, path, fd, 0);
+	int error = copy_up(call, stack, path, fd, seen, 0);
 	vu_own_rights(call, false);
 	close(fd);
 	return error < 0 ? error : vu_stack_open(stack, path, flags, seen);
@@ -345,14 +373,14 @@ static int take_entry(struct vu_call *call, struct vu_stack *stack, char *path)
 		return -errno;
 	if (S_ISDIR(st.st_mode))
 		return take_tree(call, stack, path);
-	return seen.tree == 0 ? 0 : copy_up(call, stack, path, fd, 0);
+	return seen.tree == 0 ? 0 : copy_up(call, stack, path, fd, &seen, 0);
 }
 
 static int take_entries(struct vu_call *call, struct vu_stack *stack, char *path, unsigned tree)
 {
 	size_t length = strlen(path);
 	struct vu_seen seen = { .lowest = (int8_t)tree };
-	int fd = vu_stack_open_lowest(stack, path, &seen), error = 0;
+	int fd = vu_stack_open_to_list(stack, path, &seen), error = 0;
 	if (fd < 0)
 		return fd == -ENOENT || fd == -ENOTDIR ? 0 : fd;
 	int readable = vu_stack_read_directory(fd);

@@ -177,6 +177,10 @@ static void drop(struct vu_table *table)
 		leave(mount);
 		if (mount->origin)
 			leave(mount->origin);
+		if (mount->upon) {
+			leave(mount->upon);
+			leave(mount->upon->origin);
+		}
 	}
 	vu_table_free(table);
 }
@@ -311,6 +315,10 @@ void vu_namespace_publish(struct vu_namespace *names, unsigned space, struct vu_
 		table->mounts[i]->versions++;
 		if (table->mounts[i]->origin)
 			table->mounts[i]->origin->versions++;
+		if (table->mounts[i]->upon) {
+			table->mounts[i]->upon->versions++;
+			table->mounts[i]->upon->origin->versions++;
+		}
 	}
 	struct vu_table *old = atomic_exchange(&names->tables[space], table);
 	if (!old)

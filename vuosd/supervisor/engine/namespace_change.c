@@ -252,6 +252,28 @@ static int show_wired(struct vu_namespace *names, struct vu_mount *mount, uint32
 	return error;
 }
 
+/* The lowest tree of a stack, as a mount that no table has. `mount` is new; the lock is held. */
+static int stand_upon(struct vu_namespace *names, struct vu_mount *mount, struct vu_mount *upon, uint32_t number)
+{
+	struct vu_tree *lowest = &mount->stack->trees[mount->stack->count - 1];
+	if ((upon->fd = fcntl(lowest->fd, F_DUPFD_CLOEXEC, 0)) < 0)
+		return -errno;
+	int error = show_wired(names, upon, number);
+	if (!error && upon->origin->options && !(upon->options = strdup(upon->origin->options)))
+		error = -ENOMEM;
+	if (!error)
+		error = vu_tree_wire(lowest, upon);
+	if (error < 0) {
+		vu_wired_leave(upon);
+		vu_close(&upon->fd);
+		return error;
+	}
+	mount->upon = upon;
+	for (unsigned i = 0; i < mount->tree_count; i++)
+		mount->trees[i].upon = upon;
+	return 0;
+}
+
 int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options *options, struct vu_wired *wired,
 		       struct vu_stack *stack)
 {
@@ -264,6 +286,11 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 					      -1, options->source_path);
 	if (!mount || set_text(&mount->type, options->type) < 0 || set_text(&mount->name, options->name) < 0 ||
 	    set_text(&mount->options, options->options) < 0)
+		return -ENOMEM;
+	struct vu_mount *upon = stack && options->wire
+					? vu_mount_new(names, VU_WIRE, true, options->target, -1, options->source_path)
+					: NULL;
+	if (stack && options->wire && !upon)
 		return -ENOMEM;
 	mount->late = !(options->flags & VU_ENTRY_FIRST);
 	mount->locked = options->flags & VU_ENTRY_LOCKED;
@@ -281,7 +308,10 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 	mount->fd = hides ? -1 : options->source;
 	bool there = atomic_load(&names->tables[options->space]) &&
 		     (!options->below || atomic_load(&names->tables[options->origin]));
-	int error = there ? options->wire ? show_wired(names, mount, options->wire) : 0 : -ESRCH;
+	int error = !there          ? -ESRCH
+		    : upon          ? stand_upon(names, mount, upon, options->wire)
+		    : options->wire ? show_wired(names, mount, options->wire)
+				    : 0;
 	struct vu_table *table =
 		error ? NULL : changed(names, options->space, &(struct change){ .add = mount, .options = options });
 	if (table) {
@@ -289,6 +319,10 @@ int vu_namespace_mount(struct vu_session *session, const struct vu_mount_options
 	} else {
 		error = error ? error : -errno;
 		vu_wired_leave(mount);
+		if (mount->upon) {
+			vu_wired_leave(mount->upon);
+			vu_close(&mount->upon->fd);
+		}
 		mount->wired = NULL;
 		mount->stack = NULL;
 		mount->fd = -1;

@@ -175,10 +175,17 @@ int vu_notify_run(struct vu_call *call)
 	int verdict = vu_assume(call);
 	if (verdict < 0)
 		return verdict;
+	if (call->table->upon)
+		vu_needs_of(call);
 	for (int i = 0; i < RETRIES; i++)
 		if ((verdict = operations[op].run(call)) != -EAGAIN)
 			break;
 	vu_resign(call);
+	if (call->table->upon) {
+		vu_needs_of(NULL);
+		if (!call->waits || call->claim || verdict == VU_SENT) /* else they go where they are met */
+			vu_needs_free(call);
+	}
 	if (call->claim && verdict != VU_SENT)
 		return vu_ask(call, "module", 0);
 	if (call->waits && verdict != VU_SENT)

@@ -257,8 +257,11 @@ int vu_op_statfs(struct vu_call *call)
 	int verdict = vu_find(call, 0, 0, false, &place);
 	if (verdict != VU_FOUND)
 		return verdict;
+	struct vu_place below;
 	if (vu_is_wired(&place))
 		verdict = vu_wired_statfs(call, &place, &fs);
+	else if (vu_stack_below(&place, &below))
+		verdict = vu_wired_statfs(call, &below, &fs);
 	else
 		verdict = vu_result(fstatfs(place.fd, &fs));
 	if (verdict < 0)

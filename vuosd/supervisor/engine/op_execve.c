@@ -85,13 +85,15 @@ static int take(struct exec *exec, struct vu_place *place)
 	if (error < 0)
 		return error;
 	struct vu_wire_node *held = NULL;
-	if (vu_is_wired(place) && (error = vu_wired_open(call, place, O_RDONLY, &held)) < 0)
+	struct vu_place below;
+	const struct vu_place *wired = vu_is_wired(place) ? place : vu_stack_below(place, &below) ? &below : NULL;
+	if (wired && (error = vu_wired_open(call, wired, O_RDONLY, &held)) < 0)
 		return error;
 	vu_close(&exec->fd);
 	vu_close(&exec->parent);
 	exec->fd = vu_reopen(call->session, place->fd, O_RDONLY);
 	if (held)
-		vu_wired_opened(place, held);
+		vu_wired_opened(wired, held);
 	if (exec->fd != -EACCES)
 		return exec->fd < 0 ? exec->fd : 0;
 	exec->fd = -1;

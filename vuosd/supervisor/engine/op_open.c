@@ -128,6 +128,13 @@ static int open_wired(struct vu_call *call, struct vu_place *place, int flags, b
 	return give(call, &fd, flags);
 }
 
+/* Of a stack, for reading: its data comes from the server. */
+static int open_below(struct vu_call *call, const struct vu_place *below, int flags, struct vu_wire_node **held)
+{
+	int error = vu_wired_may_access(below, R_OK);
+	return error < 0 ? error : vu_wired_open(call, below, (unsigned)flags, held);
+}
+
 static int open_existing(struct vu_call *call, struct vu_place *place, int flags)
 {
 	struct stat st;
@@ -176,8 +183,19 @@ static int open_existing(struct vu_call *call, struct vu_place *place, int flags
 		return give(call, &place->fd, flags);
 	if (S_ISFIFO(st.st_mode) && !(flags & O_NONBLOCK))
 		return vu_slow_open(call, place->fd, flags);
+	struct vu_place below;
+	struct vu_wire_node *held = NULL;
+	bool wired = stack && vu_stack_below(place, &below);
+	if (wired && device && (error = vu_wired_may_open_device(&below)) < 0)
+		return error;
+	if (wired && S_ISREG(st.st_mode) && (error = open_below(call, &below, flags, &held)) < 0)
+		return error;
 	VU_CLOSE int fd = flags & O_NOFOLLOW ? vu_open_by_name(call, place, flags)
 					     : vu_reopen(call->session, place->fd, flags & ~(O_CREAT | O_EXCL));
+	if (wired) {
+		vu_wired_opened(&below, held);
+		vu_wired_note(call, place);
+	}
 	return give(call, &fd, flags);
 }
 

@@ -41,8 +41,11 @@ static int get_value(struct vu_call *call, struct vu_place *place, const char *n
 	if (size > XATTR_SIZE_MAX)
 		size = XATTR_SIZE_MAX;
 	ssize_t n;
+	struct vu_place below;
 	if (vu_is_wired(place))
 		n = vu_wired_getxattr(call, place, name, call->work->data, size);
+	else if (vu_stack_below(place, &below))
+		n = vu_wired_getxattr(call, &below, name, call->work->data, size);
 	else if ((n = getxattr(vu_fd_path(place->fd, path), name, size ? call->work->data : NULL, size)) < 0)
 		n = -errno;
 	if (n < 0)
@@ -74,8 +77,11 @@ static int list_names(struct vu_call *call, struct vu_place *place, uint64_t buf
 	bool stacked = place->mount->stack && !place->magic;
 	size_t room = stacked ? XATTR_LIST_MAX : size;
 	ssize_t n;
+	struct vu_place below;
 	if (vu_is_wired(place))
 		n = vu_wired_listxattr(call, place, call->work->data, room);
+	else if (vu_stack_below(place, &below))
+		n = vu_wired_listxattr(call, &below, call->work->data, room);
 	else if ((n = listxattr(vu_fd_path(place->fd, path), room ? call->work->data : NULL, room)) < 0)
 		n = -errno;
 	if (n < 0)
@@ -101,11 +107,19 @@ static int find_held(struct vu_call *call, struct vu_place *place)
 {
 	char name[24];
 	int number = (int)vu_argument(call, call->row->fd);
-	if (!call->table->wired)
+	if (!call->table->wired && !call->table->upon)
 		return VU_CONTINUE;
 	int error = vu_walk_descriptor(call, 0, number, place);
-	if (error < 0 || !vu_is_wired(place))
+	bool upon = !error && place->mount->upon && !place->nameless && place->seen.tree >= place->mount->tree;
+	if (error < 0 || !(vu_is_wired(place) || upon))
 		return error == -VU_LATER ? error : VU_CONTINUE;
+	if (upon && place->seen.tree > place->mount->tree) { /* a handle: the directory that it stands for is asked */
+		vu_close(&place->fd);
+		place->fd =
+			vu_stack_open_joined(call, place->mount->stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen);
+		if (place->fd < 0)
+			return place->fd;
+	}
 	if (place->fd < 0 && (place->fd = vu_target_open(call, vu_descriptor_name(number, name))) < 0)
 		return place->fd;
 	VU_CLOSE int own = vu_target_descriptor(call, number);

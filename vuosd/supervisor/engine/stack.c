@@ -8,8 +8,9 @@
 
 #include "paths.h"
 #include "walk.h"
+#include "wired.h"
 
-enum { COVERED = -1000 }; /* a whiteout: nothing is there, whatever the trees below have */
+enum { COVERED = -2000 }; /* a whiteout: nothing is there, whatever the trees below have */
 
 static const char *join(const struct vu_mount *mount, const char *rest, char buffer[VU_TEXT])
 {
@@ -141,6 +142,9 @@ static int open_in(struct vu_stack *stack, unsigned index, const char *path, uin
 		if (fd != -EAGAIN)
 			return fd;
 	}
+	int error = vu_tree_prepare(tree, path, 0);
+	if (error < 0)
+		return error;
 	if (!*path) {
 		*directory = true;
 		return open_directory(tree, path);
@@ -182,6 +186,9 @@ static int open_from(struct vu_stack *stack, unsigned from, const char *path, ui
 			if (fd >= 0) {
 				close(fd);
 				seen->lowest = (int8_t)i;
+			} else if (fd == -VU_LATER) {
+				close(found);
+				return fd;
 			} else if (fd != -ENOENT) {
 				break; /* of another kind, or not to be reached: it does not show */
 			}
@@ -245,23 +252,41 @@ int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path,
 	return open_from(stack, from, path, O_NOFOLLOW, false, seen);
 }
 
-int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct vu_seen *seen)
+const char *vu_stack_path_in(struct vu_stack *stack, const char *path, int tree, char texts[2][VU_TEXT])
 {
-	char texts[2][VU_TEXT];
 	unsigned turn = 0;
-	for (int i = 0; i < seen->lowest; i++) {
+	for (int i = 0; i < tree; i++) {
 		struct vu_way way;
 		if (!stack->trees[i].dirs)
 			continue;
-		int error = find_way(stack, &stack->trees[i], path, &way, NULL, texts[turn]);
-		if (error < 0)
-			return error;
+		if (find_way(stack, &stack->trees[i], path, &way, NULL, texts[turn]) < 0)
+			return NULL;
 		if (way.redirected) {
 			path = texts[turn];
 			turn = !turn;
 		}
 	}
-	return open_directory(&stack->trees[seen->lowest], path);
+	return path;
+}
+
+static int open_lowest(struct vu_stack *stack, const char *path, const struct vu_seen *seen, unsigned want)
+{
+	char texts[2][VU_TEXT];
+	const struct vu_tree *tree = &stack->trees[seen->lowest];
+	if (!(path = vu_stack_path_in(stack, path, seen->lowest, texts)))
+		return -ENAMETOOLONG;
+	int error = vu_tree_prepare(tree, path, want);
+	return error < 0 ? error : open_directory(tree, path);
+}
+
+int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct vu_seen *seen)
+{
+	return open_lowest(stack, path, seen, 0);
+}
+
+int vu_stack_open_to_list(struct vu_stack *stack, const char *path, const struct vu_seen *seen)
+{
+	return open_lowest(stack, path, seen, VU_WIRE_LIST);
 }
 
 bool vu_stack_judge(struct vu_stack *stack, const char *path, const struct vu_seen *seen, const char *host)

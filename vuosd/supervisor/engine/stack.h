@@ -15,6 +15,7 @@
  *	stack_remove.c	take names away
  *	stack_rename.c	and move them
  *	stack_list.c	list a directory that several trees show
+ *	stack_wired.c	a tree whose file system is mounted by wire
  *
  * On disk a layer is what the kernel's overlayfs makes with -o userxattr: Documentation/filesystems/overlayfs.rst. A
  * directory that several trees show is given to programs as the *lowest* tree's, whatever happens above: so its
@@ -58,6 +59,9 @@ struct vu_tree {
 	char *path;
 	size_t length;
 	struct vu_dir *dirs; /* of a layer; NULL for an ordinary tree, which may change at any time */
+	struct vu_recent *recent;
+	const struct vu_mount
+		*wired; /* NULL, or its file system is mounted by wire: what has anchors is what was asked for */
 };
 
 struct vu_link { /* a file with several names in a tree below, of which one or more have been copied up, or covered */
@@ -166,6 +170,10 @@ int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path,
 int vu_stack_open_given(struct vu_stack *stack, const struct vu_place *place);
 /* Of a directory that `seen` says several trees show: the lowest tree's, O_PATH. */
 int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct vu_seen *seen);
+/* The same, with all its names. */
+int vu_stack_open_to_list(struct vu_stack *stack, const char *path, const struct vu_seen *seen);
+/* The path by which tree number `tree` has what the stack shows at `path`; NULL: it is too long. */
+const char *vu_stack_path_in(struct vu_stack *stack, const char *path, int tree, char texts[2][VU_TEXT]);
 /* `attributes`: the directory may have those that are files. */
 bool vu_stack_is_whiteout(int fd, const struct stat *st, bool attributes);
 /* The directory `path` of one tree. *covers: those below show nothing of it; `below`: "", or its path there. */
@@ -204,8 +212,13 @@ struct vu_work;
 int vu_copy_data(struct vu_work *work, int from, int to, off_t size);
 /* Those by which a layer keeps its own accounts: no program sees them. */
 bool vu_is_private_attribute(const char *name);
-/* Owner, mode, extended attributes, times; `to` is O_PATH or not. 1: the owner could not be given. */
-int vu_copy_attributes(struct vu_work *work, int from, const struct stat *st, int to);
+struct vu_attributes;
+/*
+ * Owner, mode, extended attributes (those of `from`, if `attributes` is NULL), times; `to` is O_PATH or not. 1: the owner could
+ * not be given.
+ */
+int vu_copy_attributes(struct vu_work *work, int from, const struct stat *st, int to,
+		       const struct vu_attributes *attributes);
 
 /* Of a directory of tree `tree`: no other tree has anything to do with it. Without a look at the disk; false if not known. */
 bool vu_stack_untouched(struct vu_stack *stack, const char *path, unsigned tree);
@@ -214,6 +227,9 @@ bool vu_stack_untouched(struct vu_stack *stack, const char *path, unsigned tree)
 enum { VU_TAKE_EMPTY = 1 /* without its data */ };
 /* Make place->fd the object in the topmost tree, copied if need be. -EROFS where the stack is not to be written. */
 int vu_stack_take(struct vu_call *call, struct vu_place *place, unsigned how);
+/* The object at `path`, which was found where `seen` says, in the topmost tree. The lock is not held. */
+int vu_stack_take_found(struct vu_call *call, struct vu_stack *stack, const char *path, int fd,
+			const struct vu_seen *seen);
 /* The directory `path` in the topmost tree, O_PATH, made with all that lead to it. The lock is held. */
 int vu_stack_take_directory(struct vu_call *call, struct vu_stack *stack, const char *path);
 /* Note what lies below at `path`, before it is covered. */
@@ -269,6 +285,43 @@ int vu_owner_mode(struct vu_stack *stack, int fd, mode_t mode);
 int vu_owner_mode_changed(struct vu_stack *stack, int fd);
 /* chown(2); `stack` may be NULL. */
 int vu_owner_change(struct vu_call *call, struct vu_stack *stack, int fd, uid_t uid, gid_t gid);
+
+/*
+ * stack_wired.c: trees that are mounted by wire. Whatever needs what only the server knows is -VU_LATER, with call->waits and a note
+ * of what is needed in call->needs: so it may be under the lock, where nobody waits for a server. Whoever may wait has that
+ * met, and begins anew; so nothing may have happened until then that must not happen twice.
+ */
+/* The tree is what `mount` shows; and is no more. */
+int vu_tree_wire(struct vu_tree *tree, const struct vu_mount *mount);
+void vu_tree_unwire(struct vu_tree *tree);
+/* The call that this thread makes, NULL: none; to be said wherever there is such a tree. */
+void vu_needs_of(struct vu_call *call);
+/* Asks the server for what is missing, with our own rights. No lock is held. -EIO: nothing is missing. */
+int vu_needs_meet(struct vu_call *call);
+/* The same for who acts as the caller. */
+int vu_needs_meet_acting(struct vu_call *call);
+void vu_needs_free(struct vu_call *call);
+/* See to it that the anchors on the way to `path` are there; `want`: VU_WIRE_LIST. */
+int vu_tree_ask(const struct vu_tree *tree, const char *path, unsigned want);
+static inline int vu_tree_prepare(const struct vu_tree *tree, const char *path, unsigned want)
+{
+	return tree->wired ? vu_tree_ask(tree, path, want) : 0;
+}
+/* Of what is to be copied from where `seen` says: attributes, and with `data` that, which is to be held until it is open. */
+struct vu_fetched {
+	const struct vu_mount *mount; /* NULL: not by wire, and nothing of what follows */
+	const struct vu_attributes *attributes; /* good as long as the call */
+	struct vu_wire_node *held;
+};
+int vu_stack_fetch(struct vu_call *call, struct vu_stack *stack, const char *path, const struct vu_seen *seen,
+		   bool data, struct vu_fetched *fetched);
+void vu_stack_fetched(struct vu_fetched *fetched);
+#define VU_FETCHED __attribute__((cleanup(vu_stack_fetched))) struct vu_fetched
+int vu_attributes_set(const struct vu_attributes *attributes, const char *path);
+/* Whether the object of the place lies in such a tree: *below is its place there, for what wired.h has. One at a time in each thread. */
+bool vu_stack_below(const struct vu_place *place, struct vu_place *below);
+/* All that lies in such a tree below a directory, into the topmost, before the lock is taken. */
+int vu_stack_take_ahead(struct vu_call *call, struct vu_stack *stack, const struct vu_place *place);
 
 /* quota.c: a layer without a limit has room for everything. */
 void vu_quota_set(vu_session *session, struct vu_stack *stack, uint64_t size);

@@ -8,6 +8,7 @@
 
 #include "paths.h"
 #include "walk.h"
+#include "wired.h"
 
 enum { SPREAD = 0x1fffffff }; /* positions: 29 bits, see op_getdents.c */
 
@@ -138,9 +139,15 @@ static int gather(struct vu_stack *stack, const char *path, unsigned tree, int f
 	for (unsigned i = 0; !error && !covers && i < stack->count; i++) {
 		bool attributes;
 		int dir = vu_stack_open_tree(stack, i, path, &covers, &attributes, texts[turn]);
+		if (dir == -VU_LATER)
+			return dir;
 		if (dir < 0 && dir != -ENOENT)
 			break; /* something else covers it */
-		if (dir >= 0) {
+		if (dir >= 0)
+			error = vu_tree_prepare(&stack->trees[i], path, VU_WIRE_LIST);
+		if (error < 0)
+			close(dir);
+		else if (dir >= 0) {
 			last = i;
 			found = true;
 			if (i == tree) {

@@ -25,6 +25,7 @@ void vu_stack_free(struct vu_stack *stack)
 	for (unsigned i = 0; i < stack->count; i++) {
 		free(stack->trees[i].path);
 		vu_dirs_free(stack->trees[i].dirs);
+		vu_tree_unwire(&stack->trees[i]);
 	}
 	for (unsigned i = 0; i < VU_LISTINGS; i++)
 		vu_names_put(stack, stack->listings[i]);

@@ -13,6 +13,7 @@
 #include "paths.h"
 #include "stack_names.h"
 #include "walk.h"
+#include "wired.h"
 
 /* One whiteout has all the names, as in ovl_whiteout() (fs/overlayfs/dir.c): an inode for each costs many times as much. */
 static int link_whiteout(struct vu_stack *stack, int dir, const char *name)
@@ -71,8 +72,10 @@ int vu_check_empty(struct vu_stack *stack, const char *path, const struct vu_see
 	int error = 0;
 	for (int8_t tree = seen->tree; !error && tree <= seen->lowest; tree++) {
 		struct vu_seen at = { .lowest = tree }, found;
-		VU_CLOSE int fd = vu_stack_open_lowest(stack, path, &at);
+		VU_CLOSE int fd = vu_stack_open_to_list(stack, path, &at);
 		struct stat before;
+		if (fd == -VU_LATER)
+			return fd;
 		if (fd < 0 || fstat(fd, &before) < 0)
 			continue;
 		bool opened = !tree && stack->layered && (before.st_mode & S_IRWXU) != S_IRWXU;

@@ -229,6 +229,10 @@ int vu_stack_rename(struct vu_call *call, struct vu_place *old, struct vu_place 
 	int error = m.stack->minimal ? check_kinds(&m) : check_rights(&m);
 	if (error < 0)
 		return error;
+	if (m.from_directory && (error = vu_stack_take_ahead(call, m.stack, old)) < 0)
+		return error;
+	if (m.to_directory && (flags & RENAME_EXCHANGE_) && (error = vu_stack_take_ahead(call, m.stack, new)) < 0)
+		return error;
 	vu_plain_name(old, m.old_name);
 	vu_plain_name(new, m.new_name);
 	pthread_mutex_lock(&m.stack->lock);

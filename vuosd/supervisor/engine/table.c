@@ -148,7 +148,8 @@ int vu_table_add(struct vu_table *table, struct vu_mount *mount)
 		error = show(table, &mount->trees[i]);
 	table->stacked |= mount->stack != NULL;
 	table->wired |= mount->wired != NULL;
-	table->shared |= mount->wired && mount->origin;
+	table->shared |= (mount->wired && mount->origin) || mount->upon;
+	table->upon |= mount->upon != NULL;
 	table->late |= mount->late;
 	return error;
 }
@@ -223,8 +224,10 @@ static bool seen_by(const struct vu_table *table, const struct vu_mount *mount, 
 static int rank_of(const struct vu_mount *mount, const struct vu_mount *prefer)
 {
 	bool preferred = mount == prefer || (prefer && mount->whole == prefer);
-	if (mount->wired || (mount->whole && (mount->stack->layered || mount->tree == (int)mount->stack->count)))
-		return preferred ? 6 : mount->base || mount->node ? 4 : 5; /* a bind of it comes after the whole */
+	if (mount->wired || mount->upon ||
+	    (mount->whole && (mount->stack->layered || mount->tree == (int)mount->stack->count)))
+		/* A bind of it comes after the whole, and so does what stands upon it. */
+		return preferred ? 6 : mount->base || mount->node || (mount->upon && !mount->whole) ? 4 : 5;
 	if (preferred)
 		return 3;
 	return mount->identity ? 2 : 1;

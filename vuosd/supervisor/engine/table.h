@@ -73,6 +73,7 @@ struct vu_mount {
 	_Atomic(struct vu_moved *) moved; /* … and where that lies by now; NULL: where it did */
 	struct vu_stack *stack; /* of several trees; `fd` and `source` are then the lowest's */
 	char *base; /* NULL, or the path below the stack of what is shown: a bind of something in it */
+	struct vu_mount *upon; /* NULL, or what the lowest tree is, which is mounted by wire: in no table itself */
 	struct vu_mount *trees; /* the others, there to be found by their paths on the host: */
 	unsigned tree_count;
 	struct vu_mount *whole; /* of such a one: the entry; it is none itself */
@@ -115,6 +116,7 @@ struct vu_table {
 	bool stacked; /* some entry is of several trees */
 	bool wired; /* … or its anchors are made when they are looked for */
 	bool shared; /* … of a server that others show as well */
+	bool upon; /* a stack stands upon such a one */
 	bool late; /* something has been mounted at run time */
 	bool reduced; /* something has been unmounted, and processes may still be in it */
 	bool detached; /* … and it was mounted in another mount namespace */

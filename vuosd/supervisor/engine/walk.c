@@ -90,7 +90,7 @@ bool vu_walk_agrees(const struct vu_walk *walk, const struct vu_mount *mount)
 {
 	if (mount->stack && !vu_stack_is_bottom(mount->stack, &walk->seen))
 		return false;
-	if (mount->wired)
+	if (mount->wired || mount->upon)
 		return false; /* the kernel would ask nobody */
 	if (walk->absolute)
 		return mount->identity;

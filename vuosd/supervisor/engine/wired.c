@@ -52,8 +52,7 @@ static int later(struct vu_call *call, struct vu_wired *wired)
 		result_;                                                                                               \
 	})
 
-/* Where `rest` below the root of `mount` is for the server: in `text`, or as it stands. NULL with errno. */
-static const char *path_in(const struct vu_mount *mount, const char *rest, char text[PATH_MAX])
+const char *vu_wired_path_in(const struct vu_mount *mount, const char *rest, char text[PATH_MAX])
 {
 	if (!mount->node)
 		return rest;
@@ -65,14 +64,14 @@ static const char *path_in(const struct vu_mount *mount, const char *rest, char 
 static const char *path_of(const struct vu_place *place, char text[PATH_MAX])
 {
 	const char *rest = place->view + place->mount->target_length;
-	return path_in(place->mount, rest + strspn(rest, "/"), text);
+	return vu_wired_path_in(place->mount, rest + strspn(rest, "/"), text);
 }
 
 /* Is the root of a mount elsewhere than it was when `path` below it was made? Then that nothing was found there says nothing. */
 static bool has_moved(const struct vu_mount *mount, const char *path)
 {
 	char text[PATH_MAX];
-	const char *root = mount->node ? path_in(mount, "", text) : NULL;
+	const char *root = mount->node ? vu_wired_path_in(mount, "", text) : NULL;
 	size_t length = root ? strlen(root) : 0;
 	return root && (strncmp(path, root, length) || (path[length] && path[length] != '/'));
 }
@@ -97,7 +96,7 @@ static int prepare(struct vu_call *call, const struct vu_mount *mount, const cha
 	static const struct vu_fuse_caller nobody;
 	struct vu_wire *known = vu_wired_wire(mount->wired);
 	char text[PATH_MAX];
-	const char *path = path_in(mount, rest, text);
+	const char *path = vu_wired_path_in(mount, rest, text);
 	/* A root that has been removed is there for whom it is mounted, and nothing below it: the anchor says that. */
 	if (!path && errno == ENOENT)
 		return vu_fuse_is_dead(vu_wire_fuse(known)) ? -ENOTCONN : 0;

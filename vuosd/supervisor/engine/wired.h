@@ -82,6 +82,9 @@ int vu_wired_removexattr(struct vu_call *call, const struct vu_place *place, con
 int vu_wired_sync(struct vu_call *call, const struct vu_place *place, bool data_only);
 int vu_wired_sync_all(struct vu_call *call, const struct vu_place *place);
 
+/* Where `rest` below the root of `mount` is for the server: in `text`, or as it stands. NULL with errno. */
+const char *vu_wired_path_in(const struct vu_mount *mount, const char *rest, char text[PATH_MAX]);
+
 /* wired_rights.c: 0 or -errno. The call acts as its caller (vu_assume). `mask`: R_OK, W_OK, X_OK */
 int vu_wired_may_access(const struct vu_place *place, int mask);
 /* place->name in place->parent */

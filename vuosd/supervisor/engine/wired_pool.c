@@ -3,6 +3,7 @@
  * started when there is a call and none is free, up to a bound; what comes on top of that waits its turn. Whose caller has
  * been killed leaves by itself: fuse_exchange.c looks.
  */
+#include "stack.h"
 #include "wired.h"
 
 #include <pthread.h>
@@ -40,7 +41,11 @@ static void serve(struct vu_wired *wired, struct deferred *deferred, struct vu_w
 	struct vu_namespace *names = &wired->session->names;
 	call->work = work;
 	/* A dead caller's call is not made: its server would be asked for nobody. */
-	int verdict = vu_notify_alive(call) < 0 ? -ESRCH : vu_notify_run(call);
+	bool alive = !vu_notify_alive(call);
+	if (alive && call->needs)
+		vu_needs_meet(call);
+	int verdict = alive ? vu_notify_run(call) : -ESRCH;
+	vu_needs_free(call);
 	/* What is replied to may be the last thing that the session does: the table is given back before. */
 	vu_table_release(names, call->table);
 	vu_notify_reply(call, verdict);
@@ -96,8 +101,10 @@ int vu_wired_defer(struct vu_call *call)
 {
 	struct vu_wired *wired = call->waits;
 	struct deferred *deferred = calloc(1, sizeof *deferred);
-	if (!deferred)
+	if (!deferred) {
+		vu_needs_free(call);
 		return -ENOMEM;
+	}
 	deferred->call = *call;
 	memcpy(deferred->args, call->args, sizeof deferred->args);
 	deferred->call.args = deferred->args;
@@ -120,6 +127,9 @@ int vu_wired_defer(struct vu_call *call)
 		pthread_cond_signal(&wired->come);
 	}
 	pthread_mutex_unlock(&wired->lock);
+	if (error < 0)
+		vu_needs_free(call);
+	call->needs = NULL;
 	if (!error)
 		return VU_SENT;
 	vu_table_release(&call->session->names, call->table);

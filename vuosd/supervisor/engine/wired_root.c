@@ -73,7 +73,7 @@ void vu_wired_leave(struct vu_mount *mount)
 void vu_wired_note(struct vu_call *call, const struct vu_place *place)
 {
 	struct vu_state wanted = *vu_state_of(call);
-	bool told = wanted.opened_by || wanted.cwd_mount || place->mount->node;
+	bool told = wanted.opened_by || wanted.cwd_mount || place->mount->node || place->mount->upon;
 	if (!call->table->shared || wanted.opened_by == place->mount || !told)
 		return;
 	wanted.opened_by = place->mount;

@@ -123,6 +123,10 @@ class Alone:
         return root.fd
 
 
-def _no_mounts(why: str) -> MountError:
+class NoMounts(MountError):
+    """Of no type anything can be mounted."""
+
+
+def _no_mounts(why: str) -> NoMounts:
     text = f"this machine lets us mount no FUSE file system ({why}); see `vuctl doctor`"
-    return MountError(errno.ENODEV, text)
+    return NoMounts(errno.ENODEV, text)

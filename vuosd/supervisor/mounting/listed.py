@@ -89,6 +89,11 @@ class Listed:
         """The one that is seen at a place."""
         return next((mount for mount in reversed(self._mounts) if mount.target == target), None)
 
+    def covering(self, path: bytes) -> Mount | None:
+        """The one that shows what is at a path, unless an entry of the view does."""
+        above = [mount for mount in self._mounts if sharing.lies_at(path, mount.target)]
+        return max(reversed(above), key=lambda mount: len(mount.target), default=None)
+
     async def namespace(self) -> Namespace:
         """The helper, started when it is first wanted; MountError (ENODEV) where there can be none."""
         return await self.family.namespace()

@@ -91,6 +91,8 @@ class Mount:
         """A process answers for it."""
         self.exclusive = False
         """Nobody changes what it shows but this mount."""
+        self.fixed = False
+        """… by wire, and this does not either."""
         self.number = 0
         self.wire = 0
         """Of a wire mount: the number by which the engine knows it wherever it is shown."""

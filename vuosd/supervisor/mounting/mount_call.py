@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from vuosd.supervisor.mounting import options, rights, stacking, unreal
+from vuosd.supervisor.mounting import options, rights, sharing, stacking, unreal
 from vuosd.supervisor.mounting.callers import Callers, Request
 from vuosd.supervisor.mounting.confined import STARTS
 from vuosd.supervisor.mounting.errors import MountError
@@ -152,10 +152,11 @@ class MountCall:
         except OSError as error:
             raise MountError(error.errno or errno.EIO, f"{source}: {error.strerror}") from None
         try:
-            if found.special or not found.view:
-                text = "lies in an entry of several trees, or by wire: a cow can be of neither"
+            wired = self._wired(found.view, kind) if found.special else None
+            if not found.view or (found.special and wired is None):
+                text = "lies in an entry of several trees: a cow can be of none"
                 raise MountError(errno.EINVAL, f"{source} {text}")
-            given = stacking.Given(source, found.fd, found.view, found.served, found.readonly)
+            given = stacking.Given(source, found.fd, found.view, found.served, found.readonly, wired)
             how = stacking.parse(words, target)
             real = await self._real(asked, source, how)
             try:
@@ -165,6 +166,16 @@ class MountCall:
                     os.close(one.fd)
         finally:
             os.close(found.fd)
+
+    def _wired(self, path: bytes, kind: str) -> Mount | None:
+        """The mount by wire that shows what is at a path; None: it is no such. MountError where no cow can be
+        upon it.
+        """
+        top = self.mounts.covering(path)
+        if top is None or not top.wire:
+            return None
+        sharing.stands(top, kind)
+        return top
 
     async def _real(self, asked: Asked, source: str, how: stacking.Words) -> list[stacking.Given]:
         """What of a cow's source stays as it is. MountError."""

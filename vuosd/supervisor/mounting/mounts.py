@@ -90,13 +90,14 @@ class Mounts(Unmounting):
         """
         cache = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         readonly = bool(mount.flags & options.MS_RDONLY)
+        mount.fixed = readonly and mount.exclusive
         wired = Wired(
             mount.target,
             sock,
             cache,
             readonly,
             _REQUEST_SECONDS,
-            fixed=readonly and mount.exclusive,
+            fixed=mount.fixed,
             file=not directory,
             no_devices=bool(mount.flags & options.MS_NODEV),
             type=os.fsencode(mount.shown_type),
@@ -176,6 +177,8 @@ class Mounts(Unmounting):
             os.close(fd)
             raise
         origin = sharing.origin(self.family.each(), os.readlink(b"/proc/self/fd/%d" % fd))
+        if origin is not None and (top := self.covering(found.view)) is not None and not top.wire:
+            origin = None  # a cow shows it, that stands upon it
         holds = sharing.carried(self, below)
         if origin is not None:
             mount = sharing.bound(origin, fd, target, flags, below, holds, found)
@@ -199,18 +202,27 @@ class Mounts(Unmounting):
 
     def _stack_at(self, path: bytes) -> Mount | None:
         """The cow of run time that shows what is at a path."""
-        above = [mount for mount in self._mounts if sharing.lies_at(path, mount.target)]
-        top = max(reversed(above), key=lambda mount: len(mount.target), default=None)
+        top = self.covering(path)
         return top if top is None or top.stack is not None else top.upon
 
-    def show_stack(self, stack: Stacked, below: Below | None = None, *, served: bool = False) -> Mount:
+    def show_stack(
+        self,
+        stack: Stacked,
+        below: Below | None = None,
+        *,
+        served: bool = False,
+        upon: Mount | None = None,
+    ) -> Mount:
         """Several trees as one; the descriptors are taken. `served`: one of them is a file system that a
-        process serves. OSError.
+        process serves. `upon`: the mount by wire that the last one lies in. OSError.
         """
         flags = 0 if stack.writable else options.MS_RDONLY
         source = os.fsdecode(stack.sources[0])
         mount = Mount(stack.kind, source, stack.target, flags, "", transport=NONE, path=b"")
-        mount.stack, mount.served = stack, served
+        if upon is not None:
+            stack = stack._replace(wire=upon.wire)
+            mount.holds = [upon]
+        mount.stack, mount.served = stack, served or upon is not None
         mount.number = self.table.mount_stack(stack, below, served=served)
         self._mounts.append(mount)
         log.info("mount %d: %s on %s", mount.number, stack.kind, mount.place)

@@ -67,14 +67,17 @@ class Outside:
         waiting, oldest = self.mounts.waiting(mount)
         return {**mount.about(), "waiting": waiting, "oldest": oldest}
 
-    def below(self, target: bytes) -> dict[str, int]:
-        """Where the lowest tree of a cow is to be had, for `vuctl diff`: a descriptor of this process."""
+    def below(self, target: bytes) -> dict[str, int | bool]:
+        """Where the lowest tree of a cow is to be had, for `vuctl diff`: a descriptor of this process;
+        `wired`: it leads to anchors, which have no data.
+        """
         mount = next(
             (mount for mount in reversed(self.mounts.all()) if mount.stack and mount.target == target), None
         )
         if mount is None or mount.stack is None:
             raise MountError(errno.EINVAL, f"{os.fsdecode(target)} is not a cow any more")
-        return {"process": os.getpid(), "descriptor": mount.stack.descriptors[-1]}
+        stack = mount.stack
+        return {"process": os.getpid(), "descriptor": stack.descriptors[-1], "wired": bool(stack.wire)}
 
     async def mount(self, question: dict[str, Any]) -> Mount:
         flags, words = options.parse(options.split(question["options"]), question["flags"])

@@ -6,6 +6,7 @@ there again, in it, after it.
 """
 
 import errno
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from vuosd.supervisor import stacks
-from vuosd.supervisor.mounting import options, types
+from vuosd.supervisor.mounting import options, sharing, types
 from vuosd.supervisor.mounting.errors import MountError, from_os
-from vuosd.supervisor.mounting.mount import KERNEL, UNREAL, Wanted
+from vuosd.supervisor.mounting.mount import UNREAL, WIRE, Wanted
 from vuosd.supervisor.prepared import Refused
 from vuosd.supervisor.values import Placed, Resolved, Stacked
 from vuosd.views import Entry, Kind, ProfileError, View, about
@@ -130,20 +131,24 @@ async def _mount_cow(mounter: "Mounter", entry: Entry, layers: "Layers") -> None
     mounts = mounter.mounts
     below = mounts.at(entry.upon.target)
     assert below is not None
-    if below.transport != KERNEL:
-        text = "what a file system has by wire only the engine reads"
-        raise MountError(errno.EOPNOTSUPP, f"no cow can be upon {below.place}: {text}; see `vuctl doctor`")
-    root = await mounts.root(below)
-    try:
-        path = os.path.relpath(entry.target, entry.upon.target)
-        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
-    finally:
-        os.close(root)
+    wired = below.transport == WIRE
+    if wired:
+        minimal = entry.layering is not None and entry.layering.minimal
+        sharing.stands(below, "mincow" if minimal else "cow")
+        look = functools.partial(mounts.family.engine.look, entry.target, mounts.space, wired=True)
+        fd = (await trio.to_thread.run_sync(look)).fd
+    else:
+        root = await mounts.root(below)
+        try:
+            path = os.path.relpath(entry.target, entry.upon.target)
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+        finally:
+            os.close(root)
     try:
         upon = b"/proc/self/fd/%d" % fd
         layers.stand(entry.target, upon)
         stack = stacks.with_handles(stacks.stacked(entry, layers, (upon,)), mounts.scratch)
-        mounts.show_stack(stack, served=True)
+        mounts.show_stack(stack, served=not wired, upon=below if wired else None)
     finally:
         os.close(fd)
 

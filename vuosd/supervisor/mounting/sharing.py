@@ -7,6 +7,7 @@ it has opened something the last time; that mount counts as used, as its path is
 shows. Else it is the first one.
 """
 
+import errno
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vuosd.supervisor import members
 from vuosd.supervisor.mounting import options, users
+from vuosd.supervisor.mounting.errors import MountError
 from vuosd.supervisor.mounting.mount import Mount
 from vuosd.supervisor.values import Below, Placed, Resolved
 
@@ -31,6 +33,17 @@ def lies_at(path: bytes, place: bytes) -> bool:
 def origin(mounts: Iterable[Mount], path: bytes) -> Mount | None:
     """A mount of the server in whose cache a path of the kernel's lies."""
     return next((mount for mount in mounts if mount.wire and lies_at(path, mount.path)), None)
+
+
+def stands(mount: Mount, kind: str) -> None:
+    """MountError unless a cow can be upon a mount by wire."""
+    if kind == "mincow":
+        text = "by wire a mincow cannot write there: a cow can"
+    elif not mount.fixed:
+        text = 'by wire it must be an image or archive that is mounted read-only: "ro" among its options'
+    else:
+        return
+    raise MountError(errno.EOPNOTSUPP, f"no cow can be upon {mount.place}: {text}; see `vuctl doctor`")
 
 
 def shown(mount: Mount, placed: Placed) -> Placed:

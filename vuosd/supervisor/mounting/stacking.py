@@ -42,6 +42,7 @@ class Given(NamedTuple):
     view: its canonical path in the view, None where it is only the machine's
     served: a process serves its file system
     readonly: the view forbids to change it
+    wired: the mount by wire that it lies in
     """
 
     source: str
@@ -49,6 +50,7 @@ class Given(NamedTuple):
     view: bytes | None = None
     served: bool = False
     readonly: bool = False
+    wired: Mount | None = None
 
 
 class Words(NamedTuple):
@@ -154,7 +156,7 @@ class Stacking:
         readonly = bool(flags & options.MS_RDONLY)
         layering = Layering(kind == "mincow", how.ephemeral, how.sync, how.store)
         entry = Entry(Kind.COW, target, readonly=readonly, size=how.size, layering=layering)
-        system = next(
+        system = given.wired or next(
             (
                 mount
                 for mount in mounts.family.each()
@@ -206,7 +208,7 @@ class Stacking:
             for path in upon:
                 layers.stand(entry.target, path)
             stack = stacks.with_handles(stacks.stacked(entry, layers, upon), mounts.scratch)
-            mount = mounts.show_stack(stack, below, served=given.served)
+            mount = mounts.show_stack(stack, below, served=given.served, upon=given.wired)
             numbers += [mounts.table.mount(_hidden(path), locked=True) for path in within]
             numbers += [_show(mounts, entry.target, *pair) for pair in zip(how.real, real, strict=True)]
         except BaseException as error:
@@ -274,7 +276,8 @@ def _how(mount: Mount, real: bytes) -> "System | None":
     if wanted is None or mount.module or mount.within:
         return None
     path = next((os.readlink(f"/proc/self/fd/{fd}") for fd in wanted.fds.values()), wanted.path)
-    directory = os.fsdecode(os.path.relpath(real, mount.path))
+    root = mount.path + b"/tree" if mount.wire else mount.path
+    directory = os.fsdecode(os.path.relpath(real, root))
     return System(wanted.type, path, wanted.data, directory, bool(wanted.flags & options.MS_RDONLY))
 
 

@@ -63,6 +63,9 @@ class Unmounting(Listed):
             bound = [other for other in self.family.each() if mount.stack is not None and other.upon is mount]
             if bound:
                 raise MountError(errno.EBUSY, f"{name} is in use: {bound[0].place} is bound from it")
+            stands = [one for one in self._mounts if one.stack is not None and mount in one.holds]
+            if stands and not lazy:
+                raise MountError(errno.EBUSY, f"{name} is in use: {stands[0].place} stands upon it")
             if not lazy and not flags & MNT_FORCE:
                 await self._check_held(mount)
             if shared:
