@@ -3,10 +3,12 @@
 import ast
 import os
 import subprocess
+from typing import Any
 
 import pytest
 from harness import places
 from harness.box import Box
+from supervisor.engine import fuse_shell
 
 pytestmark = [pytest.mark.app, pytest.mark.places(places.FUSE)]
 
@@ -69,7 +71,8 @@ HEAD = """if True:
             said.append((label, function(*arguments)))
         except OSError as error:
             said.append((label, errno.errorcode[error.errno]))
-
+"""
+TREE = """
     os.makedirs(W + b"/sub/d")
     put(W + b"/sub/f", b"one")
     put(W + b"/sub/d/g", b"two")
@@ -249,39 +252,74 @@ RENAMED = """
 """
 
 
+def told(box: Box, where: str, program: str, kind: str) -> Any:
+    """What a program says natively over a tmpfs, or in a view over a server by wire."""
+    top = box.directory(where)
+    for name in ("W", "O", "P", "source"):
+        box.directory(f"{where}/{name}")
+    (top / "P" / "file").write_text("beneath")
+    box.give(top)
+    text = HEAD + program + "    print(said)"
+    arguments = ["/usr/bin/python3", "-c", text, *(top / name for name in "WOP")]
+    if where == "native":
+        alone = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+        script = 'mount -t tmpfs -o mode=755 tmpfs "$4"; exec "$@"'
+        words = [*alone, "sh", "-ec", script, "sh", *arguments]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        out = done.stdout
+    else:
+        script = f'vumount -t {kind} -o transport=wire $0 "$4"; exec "$@"'
+        out = box.view(["sh", "-ec", script, top / "source", *arguments], timeout=30).check().stdout
+    return ast.literal_eval(out)
+
+
 @pytest.mark.parametrize(
     "program", [SEVERAL, READONLY, ORDER, RENAMED], ids=["several", "readonly", "order", "renamed"]
 )
 def test_as_natively(box: Box, program: str) -> None:
     """On a tmpfs and on a server by wire the same calls give the same results."""
-    told = []
-    for where in ("native", "view"):
-        top = box.directory(where)
-        for name in ("W", "O", "P", "source"):
-            box.directory(f"{where}/{name}")
-        (top / "P" / "file").write_text("beneath")
-        box.give(top)
-        text = HEAD + program + "    print(said)"
-        arguments = ["/usr/bin/python3", "-c", text, *(top / name for name in "WOP")]
-        if where == "native":
-            alone = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-            script = 'mount -t tmpfs -o mode=755 tmpfs "$4"; exec "$@"'
-            words = [*alone, "sh", "-ec", script, "sh", *arguments]
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            out = done.stdout
-        else:
-            script = 'vumount -t real -o transport=wire $0 "$4"; exec "$@"'
-            out = box.view(["sh", "-ec", script, top / "source", *arguments], timeout=30).check().stdout
-        told.append(ast.literal_eval(out))
-    assert told[1] == told[0]
-    assert len(told[0]) > 20
+    native, view = (told(box, where, TREE + program, "real") for where in ("native", "view"))
+    assert view == native
+    assert len(native) > 20
 
 
 def shell(box: Box, script: str, *arguments: object) -> list[str]:
     """The lines that a script prints in a view; it must succeed."""
     words = ["sh", "-ec", script, "sh", *map(str, arguments)]
     return box.view(words, timeout=30).check().stdout.splitlines()
+
+
+REMOVED = """
+    put(W + b"/f", b"data", os.O_WRONLY | os.O_CREAT)
+    for number in range(2):
+        put(O + b"/%d" % number, b"beneath")
+        say("bind", bind, W + b"/f", O + b"/%d" % number)
+    say("remove", os.unlink, W + b"/f")
+    say("gone", get, W + b"/f")
+    say("names", names, W)
+    say("stat", lambda: (os.stat(O + b"/0").st_size, os.stat(O + b"/0").st_nlink))
+    say("read", get, O + b"/0")
+    say("write", put, O + b"/0", b"other and longer", os.O_WRONLY | os.O_TRUNC)
+    say("read", get, O + b"/1")
+    say("stat", lambda: os.stat(O + b"/1").st_size)
+    say("append", put, O + b"/1", b"!", os.O_WRONLY | os.O_APPEND)
+    say("truncate", os.truncate, O + b"/0", 3)
+    say("time", os.utime, O + b"/0", (10**9, 10**9))
+    say("stat", lambda: (os.stat(O + b"/0").st_size, os.stat(O + b"/0").st_mtime))
+    say("umount", umount, O + b"/0")
+    say("read", get, O + b"/1")
+    say("umount", umount, O + b"/1")
+    say("nothing", get, O + b"/1")
+"""
+
+
+def test_a_file_that_has_been_removed(box: Box) -> None:
+    """It can be opened by its binds, over a server that knows it by more than its path: as on a tmpfs."""
+    shy = fuse_shell.build_server(box.scratch / "shy", fuse_shell.HERE / "fuse_shy.c")
+    native, view = (told(box, where, REMOVED, f"fuse.{shy}") for where in ("native", "view"))
+    assert view == native
+    assert len(native) > 15
 
 
 def test_it_serves_until_the_last_has_gone(box: Box) -> None:

@@ -1,10 +1,11 @@
 /*
  * A libfuse 3 server of one file, "f", whose LOOKUP and listing tell its type and nothing else, valid for no time, as libfuse's memfs_ll
- * does: the attributes are GETATTR's. fuse_shy MOUNTPOINT
+ * does: the attributes are GETATTR's. Who knows it still has it when it has been removed. fuse_shy [SOURCE] MOUNTPOINT [OPTION…]
  */
 #define FUSE_USE_VERSION 31
 #include <errno.h>
 #include <fuse_lowlevel.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -13,14 +14,17 @@ enum { FILE_NODE = 2, ROOM = 1 << 20 };
 static char data[ROOM];
 static size_t size;
 static time_t changed = 1000000000;
+static bool removed;
 
 static struct stat told(fuse_ino_t node)
 {
 	if (node == FUSE_ROOT_ID)
 		return (struct stat){ .st_ino = node, .st_mode = S_IFDIR | 0755, .st_nlink = 2 };
-	return (struct stat){
-		.st_ino = node, .st_mode = S_IFREG | 0640, .st_nlink = 1, .st_size = (off_t)size, .st_mtime = changed
-	};
+	return (struct stat){ .st_ino = node,
+			      .st_mode = S_IFREG | 0640,
+			      .st_nlink = !removed,
+			      .st_size = (off_t)size,
+			      .st_mtime = changed };
 }
 
 static void s_getattr(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
@@ -38,7 +42,7 @@ static struct fuse_entry_param entry(void)
 static void s_lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
 {
 	struct fuse_entry_param found = entry();
-	if (parent != FUSE_ROOT_ID || strcmp(name, "f"))
+	if (parent != FUSE_ROOT_ID || removed || strcmp(name, "f"))
 		fuse_reply_err(request, ENOENT);
 	else
 		fuse_reply_entry(request, &found);
@@ -81,11 +85,19 @@ static void s_readdirplus(fuse_req_t request, fuse_ino_t node, size_t room, off_
 	(void)node, (void)file;
 	char names[1024];
 	struct fuse_entry_param found = entry();
-	size_t used = offset ? 0 : fuse_add_direntry_plus(request, names, sizeof names, "f", &found, 1);
+	size_t used = offset || removed ? 0 : fuse_add_direntry_plus(request, names, sizeof names, "f", &found, 1);
 	fuse_reply_buf(request, names, used < room ? used : 0);
 }
 
+static void s_unlink(fuse_req_t request, fuse_ino_t parent, const char *name)
+{
+	(void)parent, (void)name;
+	removed = true;
+	fuse_reply_err(request, 0);
+}
+
 static const struct fuse_lowlevel_ops calls = {
+	.unlink = s_unlink,
 	.lookup = s_lookup,
 	.getattr = s_getattr,
 	.setattr = s_setattr,
@@ -97,8 +109,8 @@ static const struct fuse_lowlevel_ops calls = {
 int main(int argc, char **argv)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
-	struct fuse_session *session = argc == 2 ? fuse_session_new(&args, &calls, sizeof calls, NULL) : NULL;
-	if (!session || fuse_session_mount(session, argv[1]))
+	struct fuse_session *session = argc > 1 ? fuse_session_new(&args, &calls, sizeof calls, NULL) : NULL;
+	if (!session || fuse_session_mount(session, argv[argc > 2 && *argv[2] != '-' ? 2 : 1]))
 		return 1;
 	int status = fuse_session_loop(session);
 	fuse_session_unmount(session);

@@ -73,7 +73,12 @@ struct vu_wire_node;
 int vu_wire_hold(struct vu_wire *wire, const char *path, int object, struct vu_wire_node **node);
 void vu_wire_hold_again(struct vu_wire *wire, struct vu_wire_node *node);
 void vu_wire_let_go(struct vu_wire *wire, struct vu_wire_node *node);
-/* Its path of now, with `rest` behind it. -ENOENT: it has been removed; -ENAMETOOLONG. */
+/*
+ * What stands for its path of now in the calls below, with `rest` behind it: of a file that has been removed what no path is, its number.
+ * -ENOENT: it is a directory that has been removed; -ENAMETOOLONG.
+ */
+int vu_wire_name(struct vu_wire *wire, const struct vu_wire_node *node, const char *rest, char out[PATH_MAX]);
+/* The path itself. -ENOENT: it has been removed; -ENAMETOOLONG. */
 int vu_wire_below(struct vu_wire *wire, const struct vu_wire_node *node, const char *rest, char out[PATH_MAX]);
 
 /* A device whose anchor is the device 0:0: which one the server says that it is. */

@@ -18,7 +18,7 @@
 static int open_up(struct vu_wire *wire, const char *path, mode_t wanted)
 {
 	struct stat st;
-	if (fstatat(BASE(wire, path), &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISLNK(st.st_mode) ||
+	if (fstatat(BASE(wire, path), &st, vu_wire_nofollow(path, AT_SYMLINK_NOFOLLOW)) < 0 || S_ISLNK(st.st_mode) ||
 	    (st.st_mode & wanted) == wanted || fchmodat(BASE(wire, path), (st.st_mode & 07777) | wanted, 0) < 0)
 		return -1;
 	return (int)(st.st_mode & 07777);
@@ -46,6 +46,8 @@ static void open_way(struct vu_wire *wire, const char *path, struct way *way)
 	char above[PATH_MAX];
 	const char *slash = path;
 	way->count = 0;
+	if (*path == '/')
+		return;
 	int mode = open_up(wire, ".", 0700);
 	if (mode >= 0) {
 		way->at[way->count].length = 0;
@@ -88,7 +90,7 @@ static void close_way(struct vu_wire *wire, const char *path, struct way *way)
 
 int vu_wire_open_anchor(struct vu_wire *wire, const char *path, int flags)
 {
-	flags |= O_CLOEXEC | O_NOFOLLOW | O_NOCTTY;
+	flags |= O_CLOEXEC | vu_wire_nofollow(path, O_NOFOLLOW) | O_NOCTTY;
 	int fd = openat(BASE(wire, path), flags);
 	if (fd < 0 && errno == EACCES) {
 		struct way way;
@@ -238,7 +240,7 @@ static void match_links(struct vu_wire *wire, struct vu_wire_node *node, const c
 {
 	char spare[64];
 	unsigned names = 0, wanted = 0;
-	if (S_ISDIR(node->attr.mode) || node == wire->root)
+	if (S_ISDIR(node->attr.mode) || node == wire->root || *path == '/')
 		return;
 	for (const struct vu_wire_name *name = node->names; name; name = name->other)
 		names += name->type != 0;
@@ -267,7 +269,7 @@ int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const stru
 	bool fresh = !node->settled, ours = node->data && node->data->writing;
 	if ((node->settled || node == wire->root) && ((attr->mode ^ old.mode) & S_IFMT))
 		return -EIO; /* fuse_change_attributes: an inode never becomes another type */
-	int error = vu_wire_node_path(wire, node, path);
+	int error = vu_wire_anchor_path(wire, node, path);
 	node->attr = *attr;
 	node->attr_until = until;
 	if (ours) { /* what has been written and is not back yet counts */
@@ -282,7 +284,7 @@ int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const stru
 	    !(node->data->size == attr->size && same_time(&node->data->mtime, &attr->mtime)))
 		node->data->filled = false;
 	if (wire->options.gives_owners && (fresh || attr->uid != old.uid || attr->gid != old.gid) &&
-	    fchownat(BASE(wire, path), attr->uid, attr->gid, AT_SYMLINK_NOFOLLOW) < 0)
+	    fchownat(BASE(wire, path), attr->uid, attr->gid, vu_wire_nofollow(path, AT_SYMLINK_NOFOLLOW)) < 0)
 		return -errno;
 	if (resized && (attr->size || !fresh)) {
 		int fd = vu_wire_open_anchor(wire, path, O_WRONLY);
@@ -304,7 +306,8 @@ int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const stru
 		struct timespec times[] = { attr->atime, attr->mtime };
 		if (ours)
 			times[1].tv_nsec = UTIME_OMIT;
-		IN_DIRECTORY(wire, path, utimensat(BASE(wire, path), times, AT_SYMLINK_NOFOLLOW));
+		IN_DIRECTORY(wire, path,
+			     utimensat(BASE(wire, path), times, vu_wire_nofollow(path, AT_SYMLINK_NOFOLLOW)));
 	}
 	return 0;
 }

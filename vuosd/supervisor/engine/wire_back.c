@@ -61,7 +61,7 @@ int vu_wire_begin_writing(VU_WIRE_WHO, struct vu_wire_node *node, const struct v
 		return 0;
 	}
 	int error = start(wire);
-	if (error < 0 || (error = vu_wire_node_path(wire, node, path)) < 0 ||
+	if (error < 0 || (error = vu_wire_anchor_path(wire, node, path)) < 0 ||
 	    (error = vu_wire_open_anchor(wire, path, O_RDONLY)) < 0)
 		return error;
 	data->fd = error;

@@ -309,7 +309,7 @@ int vu_wire_rename(VU_WIRE_WHO, const char *from, const char *to, unsigned flags
 static int resize(VU_WIRE_WHO, struct vu_wire_node *node, uint64_t size)
 {
 	char path[PATH_MAX];
-	int error = vu_wire_node_path(wire, node, path);
+	int error = vu_wire_anchor_path(wire, node, path);
 	if (error < 0 || !node->data->writing)
 		return error == -ENOENT ? 0 : error;
 	int fd = vu_wire_open_anchor(wire, path, O_WRONLY);
@@ -345,8 +345,8 @@ int vu_wire_setattr(VU_WIRE_WHO, const char *path, uint32_t valid, const struct 
 			error = resize(wire, caller, node, set->size);
 		char own[PATH_MAX];
 		struct timespec times[] = { attr.atime, attr.mtime };
-		if (!error && !vu_wire_node_path(wire, node, own))
-			utimensat(wire->tree, own, times, AT_SYMLINK_NOFOLLOW);
+		if (!error && !vu_wire_anchor_path(wire, node, own))
+			utimensat(wire->tree, own, times, vu_wire_nofollow(own, AT_SYMLINK_NOFOLLOW));
 		node->data->mtime = node->attr.mtime = attr.mtime;
 	}
 	if (!error)

@@ -110,7 +110,7 @@ static int fill(VU_WIRE_WHO, struct vu_wire_node *node, const struct vu_fuse_fil
 	char path[PATH_MAX];
 	if (wire->options.largest && attr.size > wire->options.largest)
 		return -EFBIG;
-	int error = vu_wire_node_path(wire, node, path);
+	int error = vu_wire_anchor_path(wire, node, path);
 	int fd = error < 0 ? error : vu_wire_open_anchor(wire, path, O_WRONLY);
 	uint64_t *sums = calloc(count + 1, sizeof *sums), got = 0;
 	struct stat st;

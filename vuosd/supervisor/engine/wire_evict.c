@@ -35,7 +35,7 @@ static uint64_t let_go(struct vu_wire *wire, struct vu_wire_node *node)
 	char path[PATH_MAX];
 	struct stat st;
 	uint64_t freed = 0;
-	int fd = vu_wire_node_path(wire, node, path) < 0 ? -1 : vu_wire_open_anchor(wire, path, O_RDWR | O_NONBLOCK);
+	int fd = vu_wire_anchor_path(wire, node, path) < 0 ? -1 : vu_wire_open_anchor(wire, path, O_RDWR | O_NONBLOCK);
 	if (fd < 0)
 		return 0;
 	if (!fstat(fd, &st) && st.st_blocks && alone(fd)) {

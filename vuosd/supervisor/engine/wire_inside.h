@@ -46,6 +46,10 @@ struct vu_wire_node { /* as the kernel's inode */
 	struct vu_wire_node *next; /* by nodeid */
 	bool hashed, settled; /* settled: the anchor has got attributes */
 	unsigned pins; /* somebody holds it while the lock is not held */
+	unsigned holders; /* mounts whose root it is: */
+	uint64_t number; /* by which it is called when it has lost its names */
+	int object; /* … and its anchor, an O_PATH descriptor */
+	struct vu_wire_node *next_held;
 	struct vu_wire_name *names;
 	struct vu_wire_name **buckets; /* of a directory */
 	unsigned bucket_count, child_count;
@@ -70,6 +74,8 @@ struct vu_wire {
 	pthread_cond_t changed; /* of some node's `busy` */
 	struct vu_wire_node *root;
 	struct vu_wire_node *nodes[VU_WIRE_BUCKETS];
+	struct vu_wire_node *held; /* those with holders */
+	uint64_t numbers;
 	struct vu_fuse_forgotten *forgotten;
 	unsigned forgotten_count, forgotten_room;
 	unsigned mark;
@@ -108,6 +114,15 @@ bool vu_wire_is_above(const struct vu_wire_node *above, const struct vu_wire_nod
 /* Below the root's anchor; -ENOENT for a node that has lost its name, -ENAMETOOLONG. */
 int vu_wire_path(const struct vu_wire_name *name, char out[PATH_MAX]);
 int vu_wire_node_path(const struct vu_wire *wire, const struct vu_wire_node *node, char out[PATH_MAX]);
+/* wire_root.c: of a node without a name that a mount has for its root. */
+struct vu_wire_node *vu_wire_nameless(const struct vu_wire *wire, const char *path);
+/* The anchor: of such a one by its descriptor, where links are to be followed. */
+int vu_wire_anchor_path(const struct vu_wire *wire, const struct vu_wire_node *node, char out[PATH_MAX]);
+static inline int vu_wire_nofollow(const char *anchor_path, int flag)
+{
+	return *anchor_path == '/' ? 0 : flag;
+}
+
 void vu_wire_lock(struct vu_wire *wire);
 /* … and tell the server which nodes are forgotten. */
 void vu_wire_unlock(struct vu_wire *wire);

@@ -205,6 +205,11 @@ static int walk(VU_WIRE_WHO, const char *path, bool cached, struct vu_wire_node 
 	int64_t now = vu_fuse_now();
 	struct vu_wire_node *at = wire->root;
 	bool fresh = false;
+	if (*path == '/') {
+		if (!(at = vu_wire_nameless(wire, path)))
+			return -ENOENT;
+		path = "";
+	}
 	while (*path) {
 		const char *rest = next_name(path, text);
 		if (!rest)
@@ -233,7 +238,9 @@ static int walk(VU_WIRE_WHO, const char *path, bool cached, struct vu_wire_node 
 			return -EWOULDBLOCK;
 		vu_wire_pin(at);
 		int error = vu_wire_refresh(wire, caller, at);
-		bool gone = at != wire->root && !at->names;
+		bool gone = at != wire->root && !at->names && !at->holders;
+		if (!at->names && at->holders && (error == -ENOENT || error == -ESTALE))
+			error = 0; /* the server knows it by its path alone: what is known of it stays, and open(2) says so */
 		vu_wire_unpin(wire, at);
 		if (error == -ENOENT || error == -ESTALE || gone)
 			return -ESTALE; /* the node has gone: its name leads elsewhere by now, or nowhere */
@@ -294,8 +301,8 @@ int vu_wire_reach_parent(VU_WIRE_WHO, const char *path, struct vu_wire_node **di
 	char above[PATH_MAX];
 	const char *slash = strrchr(path, '/');
 	size_t length = slash ? (size_t)(slash - path) : 0;
-	if (!*path)
-		return -EEXIST;
+	if (!*path || *path == '/')
+		return *path ? -ENOENT : -EEXIST;
 	if (length >= sizeof above)
 		return -ENAMETOOLONG;
 	memcpy(above, path, length);

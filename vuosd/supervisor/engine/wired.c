@@ -56,7 +56,7 @@ const char *vu_wired_path_in(const struct vu_mount *mount, const char *rest, cha
 {
 	if (!mount->node)
 		return rest;
-	int error = vu_wire_below(vu_wired_wire(mount->wired), mount->node, rest, text);
+	int error = vu_wire_name(vu_wired_wire(mount->wired), mount->node, rest, text);
 	errno = -error;
 	return error < 0 ? NULL : text;
 }
@@ -97,7 +97,7 @@ static int prepare(struct vu_call *call, const struct vu_mount *mount, const cha
 	struct vu_wire *known = vu_wired_wire(mount->wired);
 	char text[PATH_MAX];
 	const char *path = vu_wired_path_in(mount, rest, text);
-	/* A root that has been removed is there for whom it is mounted, and nothing below it: the anchor says that. */
+	/* A directory that has been removed is there for whom it is mounted, and nothing below it: the anchor says that. */
 	if (!path && errno == ENOENT)
 		return vu_fuse_is_dead(vu_wire_fuse(known)) ? -ENOTCONN : 0;
 	if (!path)
