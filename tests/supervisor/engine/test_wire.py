@@ -94,6 +94,9 @@ def test_listing(mount: Mount, source: Path) -> None:
         told = {entry.name: (entry.inode(), entry.is_dir(follow_symlinks=False)) for entry in entries}
     for name, (inode, directory) in told.items():
         assert (mount.stat(name).st_ino, stat.S_ISDIR(mount.stat(name).st_mode)) == (inode, directory)
+    changed = mount.stat("/").st_ctime_ns
+    assert mount.names() == set(os.listdir(source))
+    assert mount.stat("/").st_ctime_ns == changed, "to list it is no change"
     same(mount, source, "f77")
     (source / "f3").unlink()
     (source / "d" / "deep" / "new").touch()

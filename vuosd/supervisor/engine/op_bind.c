@@ -78,19 +78,40 @@ static int bind_at(struct vu_call *call, const struct vu_place *place, const cha
 	return vu_remote(call, &request);
 }
 
+/* A duplicate of the caller's socket, with our own rights over the cache: who may make it there has been judged. */
+static int bind_anchor(struct vu_call *call, const struct vu_place *place, int fd, const char *given)
+{
+	struct vu_socket_target target;
+	if ((!vu_socket_host_path(call, place->parent) || !vu_socket_address(&target, call->work->host, place->name)) &&
+	    set_own_address(call, place, place->parent, &target) < 0)
+		return -EINVAL;
+	int error = vu_socket_names_add(call->session, target.address.sun_path, given, place->view);
+	if (error < 0)
+		return error;
+	vu_resign(call);
+	int result = vu_result(bind(fd, (const struct sockaddr *)&target.address, target.length));
+	error = vu_assume(call);
+	return error < 0 ? error : result;
+}
+
 /*
- * The server makes it, as any special file; then the caller binds its socket where the anchor would be, which has nothing but
- * its name and attributes in common with the server's.
+ * The server makes it, as any special file; then the socket is bound where the anchor would be, which has nothing but its name
+ * and attributes in common with the server's. If that is refused the server's has gone before the caller hears of it.
  */
 static int bind_wired(struct vu_call *call, struct vu_place *place, const char *given)
 {
-	mode_t mode = S_IFSOCK | vu_create_mode(call, place->parent, 0777);
-	int error = vu_wired_begin_socket(call, place, mode);
+	int verdict = -1, error = vu_wired_wait(call, place);
+	if (error < 0)
+		return error;
+	VU_CLOSE int fd = vu_again_descriptor(call, (int)vu_argument(call, call->row->fd), &verdict);
+	if (fd < 0)
+		return verdict >= 0 ? verdict : fd;
+	error = vu_wired_begin_socket(call, place, S_IFSOCK | vu_create_mode(call, place->parent, 0777));
 	if (error < 0)
 		return error == -EEXIST ? -EADDRINUSE : error;
-	int verdict = bind_at(call, place, given);
+	error = bind_anchor(call, place, fd, given);
 	vu_wired_end_socket(call, place);
-	return verdict;
+	return error < 0 ? error : vu_answer(call, 0);
 }
 
 /* With the permission bits that the caller would give it: the kernel takes them from the socket, unix_bind_bsd(). */

@@ -125,11 +125,21 @@ int vu_wire_descriptor(struct vu_wire *wire, const char *path, int flags)
 	return fd;
 }
 
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
 void vu_wire_retime(struct vu_wire *wire, struct vu_wire_node *node)
 {
 	char path[PATH_MAX];
+	struct stat st;
 	struct timespec times[] = { node->attr.atime, node->attr.mtime };
-	if (node->settled && !vu_wire_node_path(wire, node, path))
+	if (!node->settled || vu_wire_node_path(wire, node, path) < 0)
+		return;
+	bool known = IN_DIRECTORY(wire, path, fstatat(BASE(wire, path), &st, AT_SYMLINK_NOFOLLOW)) == 0;
+	/* Its time of change is for what has changed. */
+	if (!known || !same_time(&st.st_atim, &times[0]) || !same_time(&st.st_mtim, &times[1]))
 		IN_DIRECTORY(wire, path, utimensat(BASE(wire, path), times, AT_SYMLINK_NOFOLLOW));
 }
 
@@ -255,11 +265,6 @@ static void match_links(struct vu_wire *wire, struct vu_wire_node *node, const c
 		if (IN_DIRECTORY(wire, path, linkat(wire->tree, path, wire->cache, spare, 0)) < 0)
 			break;
 	}
-}
-
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
 int vu_wire_set_attr(struct vu_wire *wire, struct vu_wire_node *node, const struct vu_fuse_attr *attr, int64_t until)

@@ -187,6 +187,11 @@ int vu_wired_mknod(struct vu_call *call, const struct vu_place *place, mode_t mo
 	return answer(call, ASK(call, place, vu_wire_mknod(wire, caller, path, mode, device)));
 }
 
+int vu_wired_wait(struct vu_call *call, const struct vu_place *place)
+{
+	return call->elsewhere ? 0 : later(call, place->mount->wired);
+}
+
 int vu_wired_begin_socket(struct vu_call *call, const struct vu_place *place, mode_t mode)
 {
 	int refused = vu_wired_may_add(place);

@@ -54,6 +54,8 @@ void vu_wired_opened(const struct vu_place *place, struct vu_wire_node *held);
 /* A new file: a descriptor of its anchor. */
 int vu_wired_create(struct vu_call *call, const struct vu_place *place, unsigned flags, mode_t mode);
 int vu_wired_mkdir(struct vu_call *call, const struct vu_place *place, mode_t mode);
+/* 0, or -VU_LATER where the server cannot be asked: for who cannot do twice what comes before. */
+int vu_wired_wait(struct vu_call *call, const struct vu_place *place);
 /* A socket, whose anchor is made by bind(2) between the two. */
 int vu_wired_begin_socket(struct vu_call *call, const struct vu_place *place, mode_t mode);
 void vu_wired_end_socket(struct vu_call *call, const struct vu_place *place);
