@@ -27,6 +27,9 @@ ALIASES = {
 }
 """VUOS's names (and what people call the same thing) of types of ours."""
 
+READS = ("archive",)
+"""Classes of ours that only read their source, a file."""
+
 
 BUILT_IN = ("fuse", "vufuse", "unreal")
 """Modules of VUOS's names that have no code of their own here."""
@@ -134,7 +137,8 @@ def _of(point: EntryPoint) -> FileSystemType:
     if point.attr[:1].isupper():
         ours = point.value.startswith("vuosd.plugins.")
         needs = OURS.get(point.name) if ours else None
-        return PythonType(point.name, point.name, aliases, needs=needs)
+        reads = ours and point.name in READS
+        return PythonType(point.name, point.name, aliases, needs=needs, reads=reads)
     try:
         loaded = point.load()
     except Exception as error:

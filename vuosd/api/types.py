@@ -119,9 +119,12 @@ class PythonType(FileSystemType):
         aliases: tuple[str, ...] = (),
         summary: str = "",
         needs: Callable[[str, str], Needs] | None = None,
+        *,
+        reads: bool = False,
     ) -> None:
         """`spec` is what `vuosd.fuse.host` takes: a type's name, module:Class, or a file's path. `needs`
-        tells what FileSystemType.needs does."""
+        tells what FileSystemType.needs does. `reads`: its source is an image, which it never writes to."""
+        self.exclusive = self._reads = reads
         self.name, self.spec, self.aliases, self.summary = name, spec, aliases, summary
         self._needs = needs or super().needs
 
@@ -142,7 +145,7 @@ class PythonType(FileSystemType):
             argv=argv,
             pass_fds=(fd,),
             kernel=KERNEL,
-            readonly="ro" in text.split(","),
+            readonly=self._reads or "ro" in text.split(","),
             name=self.name,
             source=source or self.name,
         )

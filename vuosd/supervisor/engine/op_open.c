@@ -100,6 +100,12 @@ static int open_given(struct vu_call *call, struct vu_place *place, int flags)
 		error = may_open(call, place, flags);
 	if (error < 0)
 		return error;
+	if (place->mount->upon && !(flags & O_PATH) && place->seen.lowest == (int)stack->count - 1) {
+		/* The names get their anchors now, so that the directory does not change while it is read. */
+		VU_CLOSE int listed = vu_stack_open_to_list(stack, vu_stack_rest(place), &place->seen);
+		if (listed < 0)
+			return listed;
+	}
 	int given = vu_stack_open_given(stack, place);
 	if (given == -ENOENT)
 		return 0;
