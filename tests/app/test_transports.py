@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -349,3 +351,47 @@ def test_a_mount_is_for_all_whom_its_modes_let(box: Box, mnt: Path, transport: s
     expected = ["open", "open"] if not box.identity.uid else ["open", "closed"] * 2
     assert result.stdout.splitlines() == expected
     assert result.stderr.count("closed: Permission denied") == (2 if not box.identity.uid else 0)
+
+
+def test_a_readonly_server_that_hangs(box: Box, mnt: Path, transport: str) -> None:
+    """It has nothing to write, so nobody waits for its end."""
+    source = box.directory("source")
+    mirror = fuse_shell.build_server(box.scratch / "mirror", fuse_shell.HERE / "fuse_mirror.c")
+    box.give(box.scratch)
+    script = f"""
+        vumount -t fuse.$1 -o ro,transport={transport} $2 $3
+        ls $3; echo there; read x
+        vuumount $3; echo gone; read x
+    """
+    process = box.popen(
+        [*box.vuos_run(None), "sh", "-ec", script, "sh", mirror, source, mnt],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin
+    assert process.stdout
+    assert process.stdout.readline() == b"there\n"
+    server = server_of(mirror)
+    os.kill(server, signal.SIGSTOP)
+    goes_on = threading.Timer(12, os.kill, (server, signal.SIGCONT))  # so that a wait ends, and is seen
+    goes_on.start()
+    try:
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"gone\n"
+        assert goes_on.is_alive()
+    finally:
+        goes_on.cancel()
+        os.kill(server, signal.SIGCONT)
+    process.stdin.close()
+    process.wait(20)
+
+
+def server_of(program: Path) -> int:
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if Path("/proc", entry, "exe").readlink() == program:
+                return int(entry)
+        except OSError:
+            continue
+    raise AssertionError("there is no server")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foreign import pjdfstest
-from foreign.mounted import IN_MEMORY, SERVERS
+from foreign.mounted import IN_MEMORY, SERVERS, program_of
 from foreign.settings import Ended
 from foreign.suite import Outcomes, Suite, Test
 
@@ -18,8 +18,10 @@ from foreign.suite import Outcomes, Suite, Test
 LINE = re.compile(r"^(?:\+ *[\d.]+s)? *(\d+) \[(.*?)\] (?!START)(.*)$", re.MULTILINE)
 CHANCE = re.compile(r"recycled \d+/| *\+ +[\d.]+s +")  # natively, too, it is another each time
 FSX_SEEDS = 6
-# By all of them it would take hours. One that keeps to inodes, as a kernel does; one that has paths.
-WITH_PJDFSTEST = ("passthrough_ll", "passthrough", "memfs_ll")
+# By all of them it would take hours. One that keeps to inodes, as a kernel does; one that has paths; and one
+# whose LOOKUP tells no owners, by which the kernel refuses what it should not, so that it is not to be asked.
+WITH_PJDFSTEST = ("passthrough_ll", "passthrough", "memfs_ll-no_timeout")
+WITH_OTHERS = tuple(server for server in SERVERS if server != "memfs_ll-no_timeout")
 
 
 def read(ended: Ended) -> Outcomes:
@@ -39,13 +41,13 @@ def read_status(ended: Ended) -> Outcomes:
 
 def servers(directory: Path) -> list[str]:
     """Those that this libfuse has; of the others it is told on stderr that they are left out."""
-    there = [server for server in SERVERS if (directory / "example" / server).exists()]
+    there = [server for server in SERVERS if program_of(server, directory).exists()]
     for server in SERVERS.keys() - set(there):
-        print(f"{directory}/example/{server} is not there, and left out", file=sys.stderr)
+        print(f"{program_of(server, directory)} is not there, and left out", file=sys.stderr)
     return there
 
 
-def of_server(server: str, directory: Path) -> list[Test]:
+def of_calls(server: str, directory: Path) -> list[Test]:
     source = server not in IN_MEMORY
     program = str(directory / "test/test_syscalls")
     behind = (":{src}",) if source else ()  # where it looks at what the server has
@@ -57,11 +59,21 @@ def of_server(server: str, directory: Path) -> list[Test]:
             words = (fsx, "-q", "-c", "20", "-N", "3000", "-S", str(seed), "f")
             argv = (server, "sh", "-c", script, "sh", *words)
             tests.append(Test(f"{server}/fsx {seed}", argv, read_status, timeout=300))
+    return tests
+
+
+def of_pjdfstest(server: str, pjd: Path) -> list[Test]:
+    return [
+        Test(f"{server}/{test.name}", (server, *test.argv), test.read, timeout=test.timeout)
+        for test in pjdfstest.suite(pjd, re.compile("")).tests
+    ]
+
+
+def of_server(server: str, directory: Path) -> list[Test]:
+    tests = of_calls(server, directory) if server in WITH_OTHERS else []
     if (pjd := os.environ.get("PJD")) and server in WITH_PJDFSTEST and not os.geteuid():
-        for test in pjdfstest.suite(Path(pjd).absolute(), re.compile("")).tests:
-            argv = (server, *test.argv)
-            tests.append(Test(f"{server}/{test.name}", argv, test.read, timeout=test.timeout))
-    return [replace(test, root=not source) for test in tests]
+        tests += of_pjdfstest(server, Path(pjd).absolute())
+    return [replace(test, root=server in IN_MEMORY) for test in tests]
 
 
 def suite(directory: Path, wanted: re.Pattern[str]) -> Suite:

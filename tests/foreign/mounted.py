@@ -22,9 +22,10 @@ SERVERS = {
     "passthrough_ll": "-f MNT -o source=SRC,OPTIONS",
     "passthrough_hp": "--foreground --nocache SRC MNT",
     "memfs_ll": "-f MNT -o OPTIONS",
+    "memfs_ll-no_timeout": "-f MNT -o no_timeout,OPTIONS",
 }
-"""libfuse's examples, by their command lines."""
-IN_MEMORY = frozenset({"memfs_ll"})
+"""libfuse's examples, by their command lines; what follows "-" is none of the program's name."""
+IN_MEMORY = frozenset({"memfs_ll", "memfs_ll-no_timeout"})
 """Those that show no directory of the machine's. Of all files they say that they are root's."""
 
 # SCRIPT SERVER-SCRIPT MNT SRC COMMAND...
@@ -41,6 +42,10 @@ vumount -t "fuse.$server" "$src" "$mnt" || exit 125
 (cd "$mnt" && exec "$@"); status=$?
 cd /; vuumount "$mnt" || exit 125; exit $status
 """
+
+
+def program_of(server: str, libfuse: Path) -> Path:
+    return libfuse / "example" / server.partition("-")[0]
 
 
 class MountedSettings(Settings):
@@ -92,7 +97,7 @@ class MountedSetting(Setting):
             # Whoever mounts it looks whether libfuse3.so stands in the program, and names the source, as that
             # is what a server may change.
             skip = "[ $# = 1 ] || shift"
-            start = f"{skip}\nexec {settings.libfuse}/example/{name} {line}\n"
+            start = f"{skip}\nexec {program_of(name, settings.libfuse)} {line}\n"
             script.write_text(f"#!/bin/sh\n# of libfuse3.so\n{start}")
             script.chmod(0o755)
 

@@ -9,7 +9,7 @@ import trio
 
 from vuosd.supervisor import members
 from vuosd.supervisor.log import log
-from vuosd.supervisor.mounting import sharing, users
+from vuosd.supervisor.mounting import options, sharing, users
 from vuosd.supervisor.mounting.ending import Ending, end_wire
 from vuosd.supervisor.mounting.errors import MountError, from_os
 from vuosd.supervisor.mounting.listed import Listed
@@ -20,6 +20,8 @@ from vuosd.supervisor.values import Stacked
 MNT_FORCE, MNT_DETACH = 1, 2
 
 _FLUSH_SECONDS = 15.0
+_NOTHING_SECONDS = 1.0
+"""… and where it has nothing to write."""
 _BUSY_PATIENCE = 0.2
 """Seconds for calls in flight to let go of a mount that has left the table."""
 
@@ -91,12 +93,31 @@ class Unmounting(Listed):
                 self._left.append((target, process))
             log.info("mount %d: %s unmounted", mount.number, name)
         lost = [(one.error, text) for one in ends if one.heard and (text := await one.outcome())]
-        if mount.mark and not lazy and not shared:
-            await self._flushed(mount)
-        if mount.started and not lazy and not shared:
-            await self._ended(mount)
+        if not lazy and not shared and not await self._is_over(mount):
+            text = f"{name} is unmounted, but its server did not end in {_FLUSH_SECONDS:.0f} s and was killed"
+            lost.append((errno.ETIMEDOUT, f"{text}: what it had yet to write is lost"))
         if lost:
             raise MountError(lost[0][0], "; ".join(text for _, text in lost))
+
+    async def _is_over(self, mount: Mount) -> bool:
+        """False: its server, which is one of ours, had to be killed. One that could change nothing ends when
+        it likes, for which nobody waits long.
+        """
+        wait = self._flushed if mount.mark else self._ended if mount.started else None
+        if wait is None:
+            return True
+        if not mount.flags & options.MS_RDONLY:
+            return await wait(mount)
+        over = trio.Event()
+
+        async def background() -> None:
+            await wait(mount)
+            over.set()
+
+        self.nursery.start_soon(background)
+        with trio.move_on_after(_NOTHING_SECONDS):
+            await over.wait()
+        return True
 
     def _let_go(self, mounts: Sequence[Mount]) -> list[Mount]:
         """Those by wire that nobody has mounted any more, one of each."""
@@ -172,26 +193,28 @@ class Unmounting(Listed):
         pids = self.family.pids(self.space) if own else members.of_session(self.session)
         return await trio.to_thread.run_sync(users.users, pids, mount.mount_id, mount.device)
 
-    async def _flushed(self, mount: Mount) -> None:
-        """A server of ours ends when it has written what there is to write."""
+    async def _flushed(self, mount: Mount) -> bool:
+        """A server of ours ends when it has written what there is to write. False: it was killed."""
         with trio.move_on_after(_FLUSH_SECONDS) as scope:
             await mount.gone.wait()
         if scope.cancelled_caught:
             log.warning("the server of %s does not end: killed", os.fsdecode(mount.target))
             await self._end(mount)
+        return not scope.cancelled_caught
 
-    async def _ended(self, mount: Mount) -> None:
+    async def _ended(self, mount: Mount) -> bool:
         """The same, of one that is a process of the view."""
         try:
             fd = os.pidfd_open(mount.pid or 0)
         except OSError:
-            return
+            return True
         try:
             with trio.move_on_after(_FLUSH_SECONDS) as scope:
                 await trio.lowlevel.wait_readable(fd)
             if scope.cancelled_caught:
                 log.warning("the server of %s does not end: killed", mount.place)
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
+            return not scope.cancelled_caught
         finally:
             os.close(fd)
 
