@@ -15,7 +15,9 @@ def hung(flags: int) -> Mount:
 
 
 @pytest.mark.parametrize("flags", [0, options.MS_RDONLY], ids=["writable", "readonly"])
-async def test_a_server_that_does_not_end(monkeypatch: pytest.MonkeyPatch, nursery: object, flags: int) -> None:
+async def test_a_server_that_does_not_end(
+    monkeypatch: pytest.MonkeyPatch, nursery: object, flags: int
+) -> None:
     """Where it may have had something to write, that it was killed is told."""
     killed: list[Mount] = []
 
