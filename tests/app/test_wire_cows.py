@@ -317,6 +317,27 @@ def test_at_run_time(box: Box, tree: Path) -> None:
     assert found[12:] == ["this is d/x", "bound", "this is f"]
 
 
+@pytest.mark.only("user")
+def test_an_image_that_could_be_written(box: Box, tree: Path) -> None:
+    """Covered as a whole it is mounted read-only; the layer can be committed where the kernel mounts it."""
+    target, image = box.directory("target"), box.scratch / "ext4"
+    subprocess.run(["truncate", "-s", "4M", image], check=True)
+    made = ["mke2fs", "-q", "-t", "ext4", "-d", box.scratch / "in", image]
+    subprocess.run(made, check=True, capture_output=True)
+    box.give(image)
+    before = image.read_bytes()
+    text = profile(image, target, options="").replace('"squashfs"', '"ext4"')
+    script = """
+        cd $1; echo more >>f; mv d e; cat e/s/deep; cd ..
+        vuumount $1; touch $1/f 2>/dev/null || cat $1/f
+    """
+    assert shell(box, text, script, target) == ["this is d/s/deep", "this is f"]
+    done = vuctl(box, "commit", "it")
+    assert done.returncode == 2
+    assert "it cannot be mounted now: this machine lets us mount no FUSE file system" in done.stderr
+    assert image.read_bytes() == before
+
+
 REFUSED = [
     ("memory", "cow", "by wire it must be an image or archive that is mounted read-only"),
     ("squashfs", "mincow", "by wire a mincow cannot write there: a cow can"),

@@ -29,6 +29,7 @@ class Wanted(NamedTuple):
     target: canonical path in the view; directory: whether one is there
     flags, data: of mount(2)
     inside: a process of the view has asked for it
+    covered: a cow will cover all of it, so that nobody writes there: by wire an image is mounted read-only
     """
 
     type: str
@@ -40,6 +41,7 @@ class Wanted(NamedTuple):
     data: str
     fds: Mapping[int, int] = {}
     inside: bool = False
+    covered: bool = False
 
 
 class _Kept:

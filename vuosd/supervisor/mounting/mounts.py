@@ -39,6 +39,8 @@ class Mounts(Unmounting):
             namespace = await self.namespace()
             words = options.split(wanted.data)
             transport = self._transport(namespace, words)
+            if wanted.covered and kind.exclusive and transport == WIRE:
+                wanted = wanted._replace(flags=wanted.flags | options.MS_RDONLY)
             _check_flags(transport, wanted.flags, wanted.target)
             data = ",".join(word for word in words if not word.startswith("transport="))
             wanted = wanted._replace(data=data)

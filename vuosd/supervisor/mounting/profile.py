@@ -98,7 +98,8 @@ async def mount_all(
                 assert layers is not None
                 await _mount_cow(mounter, one, layers)
             else:
-                await _mount(mounter, table, wanted(one))
+                covered = any(_covers(other, one) for other in late)
+                await _mount(mounter, table, wanted(one)._replace(covered=covered))
                 done.append(one)
         except MountError as error:
             assert isinstance(one, Entry)
@@ -106,6 +107,13 @@ async def mount_all(
             raise Refused(str(_told(view, blamed, error))) from None
         except OSError as error:
             raise Refused(f"vuosd: {quote(one.target)}: {from_os(error)}") from None
+
+
+def _covers(cow: Entry | Placed | Stacked, entry: Entry) -> bool:
+    """Whether it is a cow upon all of a file system. Of a mincow that is still written to."""
+    if not isinstance(cow, Entry) or cow.upon is None or cow.target != entry.target:
+        return False
+    return cow.layering is None or not cow.layering.minimal
 
 
 async def _mount(mounter: "Mounter", table: Mapping[bytes, Entry], wanted: Wanted) -> None:
