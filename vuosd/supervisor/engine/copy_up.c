@@ -313,7 +313,7 @@ int vu_stack_take(struct vu_call *call, struct vu_place *place, unsigned how)
 	if (!stack || place->magic)
 		return 0;
 	const char *path = vu_stack_rest(place);
-	if (place->fd < 0 && (place->fd = vu_stack_open_joined(call, stack, path, O_NOFOLLOW, &place->seen)) < 0)
+	if (place->fd < 0 && (place->fd = vu_stack_object_of(call, place)) < 0)
 		return place->fd;
 	if (!stack->writable)
 		return -EROFS;

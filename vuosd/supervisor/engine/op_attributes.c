@@ -35,8 +35,7 @@ static int find_in_stack(struct vu_call *call, struct vu_place *place, bool chan
 		return 0;
 	if (place->held && place->merged) /* the caller's own is that of a tree below, or a handle */
 		vu_close(&place->fd);
-	if (place->fd < 0 &&
-	    (place->fd = vu_stack_open_joined(call, stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen)) < 0)
+	if (place->fd < 0 && (place->fd = vu_stack_object_of(call, place)) < 0)
 		return place->fd;
 	if (!changes || (vu_stack_on_top(place) && !stack->has_owners))
 		return 0;
@@ -147,7 +146,7 @@ static int identify(struct vu_call *call, const struct vu_place *place, struct s
 		st->st_nlink -= vu_links_lost(stack, st);
 	if (vu_twins_identify(call->session, place->fd, st) || !place->merged || !vu_seen_merged(&place->seen))
 		return 0;
-	VU_CLOSE int fd = vu_stack_open_lowest(place->mount->stack, vu_stack_rest(place), &place->seen);
+	VU_CLOSE int fd = vu_stack_lowest_of(call, place);
 	if (fd < 0 || fstat(fd, &lowest) < 0)
 		return -1;
 	st->st_dev = lowest.st_dev;

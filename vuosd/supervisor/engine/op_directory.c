@@ -47,7 +47,7 @@ int vu_op_chdir(struct vu_call *call)
 	if (vu_may_continue(call, &place, false))
 		return VU_CONTINUE;
 	if (place.mount->stack && !place.magic) {
-		int given = vu_stack_open_given(place.mount->stack, &place);
+		int given = vu_stack_open_given(call, &place);
 		if (given < 0 && given != -ENOENT)
 			return given;
 		if (given >= 0) {

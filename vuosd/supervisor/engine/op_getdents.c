@@ -273,7 +273,10 @@ static int getdents(struct vu_call *call, bool old)
 		return fcntl(copy, F_GETFL) & O_PATH ? -EBADF : -ENOTDIR;
 	if (stack) {
 		bool fresh = lseek(copy, 0, SEEK_CUR) == 0;
-		error = vu_names_get(stack, vu_stack_rest(&place), (unsigned)place.seen.tree, copy, fresh, &names);
+		const char *path = vu_stack_rest(&place);
+		vu_own_rights(call, true); /* the caller was asked when he opened it */
+		error = vu_names_get(stack, path, (unsigned)place.seen.tree, copy, fresh, &names);
+		vu_own_rights(call, false);
 		if (error < 0)
 			return error;
 		if (names->plain && !names->whiteouts && !call->session->enforce &&

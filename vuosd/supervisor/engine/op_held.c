@@ -89,7 +89,7 @@ static int change_above(struct vu_call *call, struct vu_place *place)
 {
 	struct vu_stack *stack = place->mount->stack;
 	vu_close(&place->fd);
-	place->fd = vu_stack_open_joined(call, stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen);
+	place->fd = vu_stack_object_of(call, place);
 	if (place->fd < 0)
 		return place->fd;
 	int error = vu_rights_change(call, stack, place->fd, vu_stack_on_top(place));

@@ -106,7 +106,7 @@ static int open_given(struct vu_call *call, struct vu_place *place, int flags)
 		if (listed < 0)
 			return listed;
 	}
-	int given = vu_stack_open_given(stack, place);
+	int given = vu_stack_open_given(call, place);
 	if (given == -ENOENT)
 		return 0;
 	if (given < 0)

@@ -115,8 +115,7 @@ static int find_held(struct vu_call *call, struct vu_place *place)
 		return error == -VU_LATER ? error : VU_CONTINUE;
 	if (upon && place->seen.tree > place->mount->tree) { /* a handle: the directory that it stands for is asked */
 		vu_close(&place->fd);
-		place->fd =
-			vu_stack_open_joined(call, place->mount->stack, vu_stack_rest(place), O_NOFOLLOW, &place->seen);
+		place->fd = vu_stack_object_of(call, place);
 		if (place->fd < 0)
 			return place->fd;
 	}

@@ -177,7 +177,8 @@ int vu_walk(struct vu_call *call, int slot, int dirfd, const char *path, unsigne
 			      climbs(walk.view + vu_table_cover(call->table, walk.start, walk.view), path);
 		if (result > 0 && !leaves)
 			return only_kernel(call, dirfd, place);
-		walk.scope = walk.length;
+		walk.scope = walk.begun = walk.length;
+		walk.dirfd = dirfd;
 		walk.trailing = *path == '/'; /* the start itself, which must be a directory then */
 	}
 	struct vu_spot origin;

@@ -166,10 +166,13 @@ int vu_stack_open(struct vu_stack *stack, const char *path, uint64_t flags, stru
 int vu_stack_open_first(struct vu_stack *stack, const char *path, uint64_t flags, struct vu_seen *seen);
 /* The same from tree `from` on: what a name would show without the trees above. */
 int vu_stack_open_below(struct vu_stack *stack, unsigned from, const char *path, struct vu_seen *seen);
+/* The object of a place that has been come to, opened again. */
+int vu_stack_object_of(struct vu_call *call, struct vu_place *place);
 /* What a program gets for the directory of a place, O_PATH; -ENOENT: place->fd itself. */
-int vu_stack_open_given(struct vu_stack *stack, const struct vu_place *place);
+int vu_stack_open_given(struct vu_call *call, const struct vu_place *place);
 /* Of a directory that `seen` says several trees show: the lowest tree's, O_PATH. */
 int vu_stack_open_lowest(struct vu_stack *stack, const char *path, const struct vu_seen *seen);
+int vu_stack_lowest_of(struct vu_call *call, const struct vu_place *place);
 /* The same, with all its names. */
 int vu_stack_open_to_list(struct vu_stack *stack, const char *path, const struct vu_seen *seen);
 /* The path by which tree number `tree` has what the stack shows at `path`; NULL: it is too long. */

@@ -155,10 +155,10 @@ static void move_handles(const struct move *m)
 	above.view = text;
 	if (faccessat(fd, old, F_OK, 0) < 0 && !(m->flags & RENAME_EXCHANGE_))
 		return; /* nobody has had one */
-	VU_CLOSE int parent = vu_stack_open_given(m->stack, &above);
+	VU_CLOSE int parent = vu_stack_open_given(m->call, &above);
 	if (m->flags & RENAME_EXCHANGE_) {
-		VU_CLOSE int one = vu_stack_open_given(m->stack, m->old);
-		VU_CLOSE int other = vu_stack_open_given(m->stack, m->new);
+		VU_CLOSE int one = vu_stack_open_given(m->call, m->old);
+		VU_CLOSE int other = vu_stack_open_given(m->call, m->new);
 	}
 	syscall(SYS_renameat2, fd, old, fd, new, m->flags & RENAME_EXCHANGE_);
 }

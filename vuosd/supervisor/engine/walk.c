@@ -85,6 +85,12 @@ int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags
 	return fd < 0 ? -errno : fd;
 }
 
+int vu_walk_open_on(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags)
+{
+	int fd = vu_walk_open_spot(walk->call, spot, flags);
+	return fd == -EACCES && walk->begun ? vu_walk_from_start(walk, spot, flags) : fd;
+}
+
 /* Whether the caller's kernel, having come the same way, stands on the object that `mount` shows. */
 bool vu_walk_agrees(const struct vu_walk *walk, const struct vu_mount *mount)
 {
@@ -115,6 +121,7 @@ void vu_walk_go_root(struct vu_walk *walk)
 {
 	size_t length = strlen(walk->state->root);
 	if (!(walk->flags & VU_IN_ROOT)) {
+		walk->begun = 0;
 		memcpy(walk->view, walk->state->root, length + 1);
 		walk->length = length;
 		walk->absolute = true;
@@ -158,6 +165,10 @@ static int go_up(struct vu_walk *walk)
 	if (walk->length)
 		walk->length--;
 	walk->view[walk->length] = 0;
+	if (walk->length < walk->begun) {
+		walk->begun = walk->length;
+		walk->ups++;
+	}
 	return 0;
 }
 
@@ -202,7 +213,7 @@ static int may_follow(struct vu_walk *walk, int link, size_t before)
 		return -errno;
 	walk->view[before] = 0;
 	vu_walk_find(walk, &spot);
-	VU_CLOSE int directory = vu_walk_open_spot(walk->call, &spot, O_DIRECTORY | O_NOFOLLOW);
+	VU_CLOSE int directory = vu_walk_open_on(walk, &spot, O_DIRECTORY | O_NOFOLLOW);
 	walk->view[before] = '/';
 	return vu_walk_may_follow(walk, &st, spot.mount->stack, directory);
 }
@@ -221,7 +232,7 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 		/* Only a link on the way is refused; what is not even a directory to start in, is not. */
 		struct vu_spot spot;
 		vu_walk_find(walk, &spot);
-		VU_CLOSE int here = vu_walk_open_spot(walk->call, &spot, O_DIRECTORY | O_NOFOLLOW);
+		VU_CLOSE int here = vu_walk_open_on(walk, &spot, O_DIRECTORY | O_NOFOLLOW);
 		return here == -ENOTDIR ? here : -ELOOP;
 	}
 	const char *end;
@@ -237,7 +248,7 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 		vu_walk_find(walk, &spot);
 		if (!*spot.rest)
 			continue; /* an entry's own target is no link */
-		VU_CLOSE int link = vu_walk_open_spot(walk->call, &spot, O_NOFOLLOW);
+		VU_CLOSE int link = vu_walk_open_on(walk, &spot, O_NOFOLLOW);
 		if (link == -ENOENT && spot.node)
 			continue; /* there for the sake of an entry below it, and for nothing else */
 		if (link == -ELOOP)
@@ -276,12 +287,13 @@ static int expand(struct vu_walk *walk, const char *run, struct vu_place *place)
 }
 
 /* Where the walk ends. */
-static int open_end(const struct vu_walk *walk, struct vu_spot *spot, uint64_t flags)
+static int open_end(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags)
 {
 	char text[VU_TEXT];
-	return walk->shallow && spot->mount->stack
-		       ? vu_stack_open_first(spot->mount->stack, vu_stack_path(spot, text), flags, &spot->seen)
-		       : vu_walk_open_spot(walk->call, spot, flags);
+	if (!walk->shallow || !spot->mount->stack)
+		return vu_walk_open_on(walk, spot, flags);
+	int fd = vu_stack_open_first(spot->mount->stack, vu_stack_path(spot, text), flags, &spot->seen);
+	return fd == -EACCES && walk->begun ? vu_walk_from_start(walk, spot, flags) : fd;
 }
 
 /*
@@ -301,6 +313,10 @@ static int open_last(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags,
 		fd = open_linkless(spot->mount->fd, spot->rest, listing);
 	else
 		fd = open_end(walk, spot, flags);
+	if (place->listing && fd == -EACCES && walk->begun) { /* it may be the way there that is closed */
+		place->listing = false;
+		fd = vu_walk_from_start(walk, spot, flags);
+	}
 	place->listing &= fd >= 0;
 	return fd;
 }
@@ -357,7 +373,7 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 			walk->rest = end;
 			if (fd < 0) { /* the start: it may be a descriptor of a file */
 				vu_walk_find(walk, &spot);
-				if ((fd = vu_walk_open_spot(walk->call, &spot, O_DIRECTORY | O_NOFOLLOW)) < 0)
+				if ((fd = vu_walk_open_on(walk, &spot, O_DIRECTORY | O_NOFOLLOW)) < 0)
 					return fd;
 				walk->seen = spot.seen;
 			}
@@ -391,7 +407,7 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 		if (last)
 			fd = open_last(walk, &spot, flags | (follow || walk->trailing ? 0 : O_NOFOLLOW), place);
 		else
-			fd = vu_walk_open_spot(walk->call, &spot, flags);
+			fd = vu_walk_open_on(walk, &spot, flags);
 		if (fd == -ELOOP) {
 			walk->view[walk->length] = 0;
 			int result = expand(walk, walk->rest, place);
@@ -402,7 +418,7 @@ int vu_walk_resolve(struct vu_walk *walk, bool follow, bool directory, struct vu
 			if (result == VU_NO_LINK) {
 				/* It has gone; or the start is itself a link, held by a descriptor: not a directory. */
 				vu_walk_find(walk, &spot);
-				VU_CLOSE int here = vu_walk_open_spot(walk->call, &spot, O_DIRECTORY | O_NOFOLLOW);
+				VU_CLOSE int here = vu_walk_open_on(walk, &spot, O_DIRECTORY | O_NOFOLLOW);
 				if (here < 0)
 					return here;
 			}

@@ -21,6 +21,9 @@ struct vu_walk {
 	struct vu_seen seen; /* where in a stack the last object was found */
 	bool shallow; /* of the last directory it need not be known which tree is the lowest that shows it */
 	const struct vu_mount *start; /* mount of the directory that a relative path started in */
+	size_t begun; /* view[0..begun), and what lies below, has been come to from that directory; 0: nothing has */
+	unsigned ups; /* by so many ".." from it */
+	int dirfd; /* the caller's, of that directory */
 };
 
 /* The spot of the canonical path so far. */
@@ -37,6 +40,9 @@ int vu_walk_open(int base, const char *path, uint64_t flags);
 int vu_walk_open_below(int base, const char *path, uint64_t flags);
 /* The object at a spot; -ENOENT for what the view hides. Fills in spot->seen. */
 int vu_walk_open_spot(struct vu_call *call, struct vu_spot *spot, uint64_t flags);
+/* The same for the canonical path of a walk, from where it began if the way there is closed to the caller (walk_start.c). */
+int vu_walk_open_on(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags);
+int vu_walk_from_start(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags);
 /* Whether the caller's kernel, having come the same way, stands on the object that `mount` shows (in a stack: walk->seen). */
 bool vu_walk_agrees(const struct vu_walk *walk, const struct vu_mount *mount);
 /*

@@ -111,6 +111,22 @@ static bool is_plain(const char *name)
 	return strcmp(name, "/") && strcmp(name, ".") && strcmp(name, "..");
 }
 
+/* A name in the directory that has been come to. */
+static int from_start(struct vu_walk *walk, const char *name)
+{
+	size_t length = walk->length, more = strlen(name);
+	struct vu_spot spot;
+	if (length + more + 2 > VU_TEXT)
+		return -ENAMETOOLONG;
+	walk->view[length] = '/';
+	memcpy(walk->view + length + 1, name, more + 1);
+	vu_walk_find(walk, &spot);
+	int fd = vu_walk_from_start(walk, &spot, O_NOFOLLOW);
+	walk->view[length] = 0;
+	walk->seen = spot.seen;
+	return fd;
+}
+
 /* What has the last name in a stack, in place->fd; and if it is a link, its text in work->link. As readlinkat(2). */
 static ssize_t read_link(struct vu_walk *walk, struct vu_place *place)
 {
@@ -126,6 +142,8 @@ static ssize_t read_link(struct vu_walk *walk, struct vu_place *place)
 	snprintf(work->scratch + length, sizeof work->scratch - length, "%s%s", length ? "/" : "", place->name);
 	struct vu_seen parent = walk->seen;
 	place->fd = vu_stack_open_joined(walk->call, stack, work->scratch, O_NOFOLLOW, &walk->seen);
+	if (place->fd == -EACCES && walk->begun)
+		place->fd = from_start(walk, place->name);
 	ssize_t n = place->fd < 0 ? -1 : readlinkat(place->fd, "", work->link, PATH_MAX);
 	if (n > 0)
 		vu_close(&place->fd);
@@ -240,7 +258,7 @@ int vu_walk_parent(struct vu_walk *walk, const char *path, struct vu_place *plac
 			struct vu_spot spot;
 			vu_walk_find(walk, &spot);
 			int fd = stacked || (child && child->mount)
-					 ? vu_walk_open_spot(walk->call, &spot, stacked ? O_NOFOLLOW : 0)
+					 ? vu_walk_open_on(walk, &spot, stacked ? O_NOFOLLOW : 0)
 					 : vu_walk_open(place->parent, place->name, O_NOFOLLOW);
 			if (fd < 0 && fd != -ENOENT)
 				return fd;

@@ -129,6 +129,7 @@ static int jump(struct vu_walk *walk, const struct vu_spot *spot, int link, bool
 	/* An O_PATH descriptor of a link: the magic link leads to the link itself, and no further. */
 	if (error < 0 || S_ISLNK(st.st_mode))
 		return take_object(walk, &object, st.st_mode, rest, place);
+	walk->begun = 0;
 	walk->length = strcmp(work->scratch, "/") ? strlen(work->scratch) : 0;
 	memcpy(walk->view, work->scratch, walk->length);
 	walk->view[walk->length] = 0;

@@ -63,6 +63,64 @@ static bool is_beneath(struct vu_walk *walk, int dirfd, int error)
 }
 
 /*
+ * The same in a stack, which is opened by paths from its root: with our own rights, once the caller has been asked about each
+ * directory from the start on. `below`: how much of the path that is. Of an ordinary user we have no other rights.
+ */
+static int search_stack(struct vu_call *call, struct vu_spot *spot, const char *path, size_t below, uint64_t flags)
+{
+	struct vu_stack *stack = spot->mount->stack;
+	size_t length = strlen(path), at = length - below;
+	char directory[VU_TEXT];
+	int error = 0;
+	if (!call->assumed)
+		return -EACCES;
+	while (at && path[at - 1] == '/')
+		at--;
+	while (!error && at < length) {
+		memcpy(directory, path, at);
+		directory[at] = 0;
+		vu_own_rights(call, true);
+		VU_CLOSE int fd = vu_stack_open(stack, directory, O_DIRECTORY | O_NOFOLLOW, &spot->seen);
+		vu_own_rights(call, false);
+		error = fd < 0 ? fd : vu_rights_ask(stack, fd, X_OK);
+		at += strspn(path + at, "/");
+		at += strcspn(path + at, "/");
+	}
+	if (error < 0)
+		return error;
+	vu_own_rights(call, true);
+	int fd = vu_stack_open_joined(call, stack, path, flags, &spot->seen);
+	vu_own_rights(call, false);
+	return fd;
+}
+
+/*
+ * What is above the directory in which a relative path begins may be closed to the caller, who got there before it was, or by
+ * a descriptor: nobody asks about that natively.
+ */
+int vu_walk_from_start(struct vu_walk *walk, struct vu_spot *spot, uint64_t flags)
+{
+	char name[24], text[VU_TEXT];
+	const char *below = walk->view + walk->begun;
+	below += strspn(below, "/");
+	if (spot->mount != walk->start || spot->mount->kind == VU_HIDE || spot->mount->wired)
+		return -EACCES;
+	if (spot->mount->stack)
+		return search_stack(walk->call, spot, vu_stack_path(spot, text), strlen(below), flags);
+	if (3 * walk->ups + strlen(below) >= sizeof text)
+		return -EACCES;
+	for (unsigned i = 0; i < walk->ups; i++)
+		memcpy(text + 3 * i, "../", 3);
+	strcpy(text + 3 * walk->ups, below);
+	int start = vu_target_open(walk->call, vu_descriptor_name(walk->dirfd, name));
+	if (start < 0 || !*text)
+		return start < 0 ? -EACCES : start;
+	int fd = vu_walk_open_below(start, text, flags);
+	close(start);
+	return fd;
+}
+
+/*
  * With `object` that is opened first (or is already), so that it is what was judged, whatever the number means to the caller by
  * then.
  */
