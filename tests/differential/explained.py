@@ -7,6 +7,7 @@ call. Each names the views it is for, so that the others must agree in that as w
 import re
 from dataclasses import dataclass
 
+EVERY = ("pass-through", "unrelated", "bind", "bind-absent", "enforce", "unreal", "cow")
 ACTING = ("bind", "bind-absent", "enforce", "unreal", "cow")
 """Views in which our answer, and not the kernel's, is what the probe sees."""
 
@@ -33,6 +34,7 @@ MASKS = (
     Mask(("unreal",), r"(exe\) = |exe=)/\S*(/[^/\s]+)", r"\1\2", SEVERAL),
     Mask(("unreal",), r"(size 4 readlink\(/proc/self/exe\) = )/\w+", r"\1?", SEVERAL),
     Mask(("unreal",), r"-> \S*/tmp/(#\d+ \(deleted\))", r"-> /tmp/\1", SEVERAL),
+    Mask(EVERY, r"/#\d+ \(deleted\)", "/#N (deleted)", "the probe's output: another file in each run"),
     Mask(("unreal",), r"ino=i\d+", "ino=iN", "numbered as they are seen first: / is another, see there"),
     Mask(
         ("cow",),
