@@ -7,9 +7,7 @@ from foreign.settings import Ended
 from foreign.suite import Outcomes, Suite, Test
 
 LINE = re.compile(r"^(ok|not ok) (\d+)(?: - tried '.*'(, expected \S+, got \S+))?", re.MULTILINE)
-
-NUMBER = re.compile(r"\b[1-9]\d{3,}\b")
-NUMBER = re.compile(r"\b[1-9]\d{3,}\b")
+NUMBER = re.compile(r"\b[1-9]\d+\b|(?<=[a-z],)\d+(?=,0)")
 
 
 def read(ended: Ended) -> Outcomes:
