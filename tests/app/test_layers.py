@@ -549,3 +549,31 @@ target = "/mnt"
     assert 'other" as well, and would show from there' in refused.stderr
     assert "could not show 1 change together" in refused.stderr
     assert (top / "f").exists()
+
+
+NUMBERS = """
+import os, shutil, sys
+os.chdir(sys.argv[1])
+def look(when):
+    for directory, _, _ in os.walk('.'):
+        for entry in os.scandir(directory):
+            if entry.inode() != os.lstat(entry.path).st_ino:
+                print(when, entry.path, entry.inode(), os.lstat(entry.path).st_ino)
+look('before')
+shutil.rmtree('d'); os.mkdir('d'); open('d/n', 'w'); open('g', 'a').write('x')
+os.rename('h', 'moved'); os.mkdir('h')
+look('after')
+os.rename('moved', 'd/moved'); os.link('d/n', 'd/o'); os.chmod('d', 0o700)
+os.mkdir('d/e'); os.rename('h', 'i')
+look('later')
+"""
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_listing_tells_the_numbers_that_stat_does(box: Box, elsewhere: bool) -> None:
+    """Also of a directory in place of one below, of which nothing shows."""
+    top = tree(box)
+    target = box.directory("target") if elsewhere else top
+    entry = f'[[mount]]\ntype = "cow"\nephemeral = true\nsource = "{top}"\ntarget = "{target}"\n'
+    done = box.view([box.installation.python, "-c", NUMBERS, target], entry).check()
+    assert done.stdout == ""

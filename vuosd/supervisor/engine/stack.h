@@ -387,6 +387,7 @@ struct vu_name { /* a name that other trees say something about than the one tha
 	bool hidden; /* a whiteout: the tree's own name does not show */
 	bool extra; /* the tree that is read does not have it */
 	bool below; /* of a tree below the one that is read: what that one has itself comes first */
+	bool alone; /* a directory that shows nothing of those below */
 	uint8_t type;
 	uint64_t ino;
 	char *name;

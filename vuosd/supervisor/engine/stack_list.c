@@ -5,6 +5,7 @@
 #include "stack.h"
 
 #include <dirent.h>
+#include <stdio.h>
 
 #include "paths.h"
 #include "walk.h"
@@ -50,19 +51,36 @@ static bool is_whiteout(int dir, const struct dirent *entry, bool attributes)
 	return fd >= 0 && !fstat(fd, &st) && vu_stack_is_whiteout(fd, &st, attributes);
 }
 
-static int add(struct vu_names *names, const struct dirent *entry, bool whiteout, bool below)
+/* Does the directory of that name in a layer show nothing of those below? `path`: of the directory that is listed, in the tree. */
+static bool covers(struct vu_stack *stack, const struct vu_tree *tree, const char *path, const char *name)
+{
+	char text[VU_TEXT];
+	struct vu_way way = {};
+	int length = snprintf(text, sizeof text, "%s%s%s", path, *path ? "/" : "", name);
+	if (length >= (int)sizeof text)
+		return false;
+	pthread_mutex_lock(&stack->lock);
+	bool known = vu_dirs_find(tree->dirs, text, &way);
+	pthread_mutex_unlock(&stack->lock);
+	return known && way.opaque;
+}
+
+static int add(struct vu_names *names, const struct dirent *entry, bool whiteout, bool alone, bool below)
 {
 	if (2 * (names->count + 1) > names->room && grow(names) < 0)
 		return -ENOMEM;
 	struct vu_name *name = slot(names, entry->d_name);
 	if (name->name) { /* a tree further up has it; directories are one, and the lowest's */
-		if (name->type == DT_DIR && entry->d_type == DT_DIR && !name->hidden && !whiteout)
+		if (name->type == DT_DIR && entry->d_type == DT_DIR && !name->hidden && !name->alone && !whiteout) {
 			name->ino = entry->d_ino;
+			name->alone = alone;
+		}
 		return 0;
 	}
 	if (!(name->name = strdup(entry->d_name)))
 		return -ENOMEM;
 	name->hidden = whiteout;
+	name->alone = alone;
 	name->below = below;
 	name->type = entry->d_type;
 	name->ino = entry->d_ino;
@@ -70,7 +88,9 @@ static int add(struct vu_names *names, const struct dirent *entry, bool whiteout
 	return 0;
 }
 
-static int read_tree(int dir, bool layer, bool attributes, bool below, struct vu_names *names)
+/* `layer`: what the tree is; NULL for one that is none. */
+static int read_tree(struct vu_stack *stack, int dir, const struct vu_tree *layer, const char *path, bool attributes,
+		     bool below, struct vu_names *names)
 {
 	int own = vu_stack_read_directory(dir), error = 0;
 	DIR *stream = own < 0 ? NULL : fdopendir(own);
@@ -78,7 +98,9 @@ static int read_tree(int dir, bool layer, bool attributes, bool below, struct vu
 		return -errno;
 	for (struct dirent *entry; !error && (entry = readdir(stream));)
 		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-			error = add(names, entry, layer && is_whiteout(own, entry, attributes), below);
+			error = add(names, entry, layer && is_whiteout(own, entry, attributes),
+				    layer && entry->d_type == DT_DIR && covers(stack, layer, path, entry->d_name),
+				    below);
 	closedir(stream);
 	return error;
 }
@@ -108,7 +130,7 @@ static void settle(struct vu_names *names, int fd, bool lowest)
 			free(name.name);
 			continue;
 		}
-		if (found && lowest && S_ISDIR(st.st_mode) && name.type == DT_DIR && !name.hidden)
+		if (found && lowest && S_ISDIR(st.st_mode) && name.type == DT_DIR && !name.hidden && !name.alone)
 			name.ino = st.st_ino;
 		names->names[kept++] = name;
 	}
@@ -156,7 +178,8 @@ static int gather(struct vu_stack *stack, const char *path, unsigned tree, int f
 				names->attribute_whiteouts = attributes;
 			} else {
 				names->plain = false;
-				error = read_tree(dir, stack->trees[i].dirs, attributes, i > tree, names);
+				const struct vu_tree *layer = stack->trees[i].dirs ? &stack->trees[i] : NULL;
+				error = read_tree(stack, dir, layer, path, attributes, i > tree, names);
 			}
 			close(dir);
 		}
