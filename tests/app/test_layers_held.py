@@ -249,3 +249,66 @@ def test_what_a_socket_is_called(box: Box, enforce: str) -> None:
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     done = box.native(argv, cwd=top)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+HELD = """
+import ctypes, os, sys
+top = sys.argv[1]
+os.chdir(top)
+def put(name, text):
+    with open(name, "w") as file:
+        file.write(text)
+def look(what, fd):
+    found = []
+    for ask in (
+        lambda: sorted(os.listdir(fd)),
+        lambda: open(os.open("f", os.O_RDONLY, dir_fd=fd)).read(),
+        lambda: os.readlink(f"/proc/self/fd/{fd}").removeprefix(top),
+        lambda: sorted(os.listdir(f"/proc/self/fd/{fd}/.")),
+        lambda: os.stat("f", dir_fd=fd).st_size,
+        lambda: os.fstat(fd).st_mode,
+    ):
+        try:
+            found.append(ask())
+        except OSError as error:
+            found.append(error.strerror)
+    print(what, *found)
+def here():
+    print(os.getcwd().removeprefix(top), *(sorted(os.listdir(n)) for n in (".", "..")), open("../f").read())
+held = {name: os.open(name, os.O_RDONLY) for name in ("d", "d/s", "d/s/t", "k", "k/l")}
+def all(what):
+    for name, fd in held.items():
+        look(f"{what}: {name}", fd)
+all("first")
+os.rename("d/s", "d/r"); all("inner")
+os.rename("d", "e"); all("outer")
+put("e/new", "x"); os.mkdir("d"); put("d/f", "another"); all("another in its place")
+held["d2"] = os.open("d", os.O_RDONLY)
+os.rename("d", "m"); os.rename("e", "d"); all("back")
+exchanged = ctypes.CDLL(None, use_errno=True).renameat2(-100, b"d", -100, b"k", 2)
+print("exchange", exchanged); all("exchanged")
+os.chdir("k/r"); here(); os.rename("../../k", "../../z"); here()
+put("own", "1"); here(); all("under us")
+os.rename("../r/t", "../t"); all("out of it"); os.chdir("../t"); here()
+for directory, names, files in sorted(os.walk(top)):
+    print(directory.removeprefix(top), sorted(names), sorted(files))
+"""
+
+
+@pytest.mark.parametrize("how", ["own place", "elsewhere", "enforce"])
+def test_a_directory_that_is_held_is_renamed(box: Box, how: str) -> None:
+    """Who stands in it, or has it open, stays with it, whatever is made in its place."""
+    tops = [box.scratch / "tree", box.scratch / "natively"]
+    for top in tops:
+        for name in ("d/s/t", "k/l"):
+            (top / name).mkdir(parents=True)
+        for path in sorted(top.rglob("*")):
+            (path / "f").write_text(path.name)
+        box.give(top)
+    target = box.directory("target") if how == "elsewhere" else tops[0]
+    profile = "[view]\nenforce = true\n" if how == "enforce" else ""
+    profile += f'[[mount]]\ntype = "cow"\nephemeral = true\nsource = "{tops[0]}"\ntarget = "{target}"\n'
+    command = [box.installation.python, "-c", HELD]
+    inside = box.view([*command, target], profile).check()
+    assert inside.stdout == box.native([*command, tops[1]]).check().stdout
+    assert "exchange 0" in inside.stdout

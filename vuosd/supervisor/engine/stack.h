@@ -14,6 +14,7 @@
  *	room.c		make a new name: in its place, or, where a whiteout is, in the work directory and then moved over it
  *	stack_remove.c	take names away
  *	stack_rename.c	and move them
+ *	stack_moved.c	what is held of a directory that has been renamed
  *	stack_list.c	list a directory that several trees show
  *	stack_wired.c	a tree whose file system is mounted by wire
  *
@@ -109,6 +110,9 @@ struct vu_stack {
 	struct vu_fact *facts;
 	struct vu_hashes noted; /* paths that the book has from this session */
 	struct vu_quota quota;
+	struct vu_renamed *moved; /* stack_moved.c */
+	pthread_mutex_t moved_lock;
+	atomic_bool has_moved;
 	bool has_owners; /* objects of the topmost tree may have an owner that is kept in an attribute */
 };
 
@@ -158,6 +162,14 @@ void vu_facts_free(struct vu_stack *stack);
 void vu_stack_free(struct vu_stack *stack);
 /* Its descriptors: no version of the table has it any more. States refer to it until the session ends. */
 void vu_stack_close(struct vu_stack *stack);
+
+/* stack_moved.c */
+/* A directory has got another name, or two have exchanged theirs. `old_shows`, `new_shows`: till now it was the lowest tree's, too. */
+void vu_moved_note(struct vu_stack *stack, const char *old, bool old_shows, const char *new, bool new_shows,
+		   bool exchange);
+/* What the directory that the lowest tree has at `path`, or one that it is in, is called now. False: as ever. */
+bool vu_moved_to(struct vu_stack *stack, char *path, size_t room);
+void vu_moved_free(struct vu_stack *stack);
 
 /* stack.c */
 /* O_PATH of what `path` (plain names) shows below the stack; *seen says where it was found. */

@@ -30,10 +30,12 @@ void vu_stack_free(struct vu_stack *stack)
 	for (unsigned i = 0; i < VU_LISTINGS; i++)
 		vu_names_put(stack, stack->listings[i]);
 	vu_links_free(stack);
+	vu_moved_free(stack);
 	vu_facts_free(stack);
 	free(stack->handles.path);
 	pthread_mutex_destroy(&stack->lock);
 	pthread_mutex_destroy(&stack->quota.lock);
+	pthread_mutex_destroy(&stack->moved_lock);
 	free(stack);
 }
 
@@ -91,6 +93,7 @@ static int make(vu_session *session, const struct vu_stack_options *options, str
 	stack->origins = options->origins;
 	stack->handles.fd = options->handles;
 	pthread_mutex_init(&stack->quota.lock, NULL);
+	pthread_mutex_init(&stack->moved_lock, NULL);
 	pthread_mutexattr_t recursive;
 	pthread_mutexattr_init(&recursive);
 	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);

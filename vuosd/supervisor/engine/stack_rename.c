@@ -121,6 +121,8 @@ static int rename_locked(struct move *m)
 		return vu_result(
 			syscall(SYS_renameat2, m->old->parent, m->old_name, m->new->parent, m->new_name, m->flags));
 	}
+	bool old_held = m->from_directory && vu_stack_is_bottom(stack, &m->old->seen);
+	bool new_held = m->to_directory && vu_stack_is_bottom(stack, &m->new->seen);
 	int old_shows = vu_shows_below(stack, old, &below_old), new_shows = vu_shows_below(stack, new, &below_new);
 	if (old_shows < 0 || new_shows < 0)
 		return old_shows < 0 ? old_shows : new_shows;
@@ -138,9 +140,12 @@ static int rename_locked(struct move *m)
 	VU_CLOSE int to = vu_stack_take_directory(m->call, stack, above);
 	if (from < 0 || to < 0)
 		return from < 0 ? from : to;
-	if (m->flags & RENAME_EXCHANGE_)
-		return exchange(m, from, to, old_shows, new_shows);
-	error = move(m, from, to, old_shows, new_shows);
+	bool exchanges = m->flags & RENAME_EXCHANGE_;
+	error = exchanges ? exchange(m, from, to, old_shows, new_shows) : move(m, from, to, old_shows, new_shows);
+	if (!error && (m->from_directory || (exchanges && m->to_directory)))
+		vu_moved_note(stack, old, old_held, new, exchanges && new_held, exchanges);
+	if (exchanges)
+		return error;
 	return !error && m->new->fd >= 0 && m->new->seen.tree ? vu_links_lose(stack, &m->to) : error;
 }
 

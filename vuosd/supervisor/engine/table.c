@@ -296,8 +296,12 @@ int vu_table_reverse(const struct vu_table *table, const char *host, const struc
 		return withheld ? -EACCES : -ENOENT;
 	seen_by(table, found, host, out);
 	*mount = found->whole ? found->whole : found;
+	int by = found->tree;
+	if (found->stack && !found->base && by == (int)found->stack->count - 1 && out[found->target_length] == '/' &&
+	    vu_moved_to(found->stack, out + found->target_length + 1, VU_TEXT - found->target_length - 1))
+		by = (int)found->stack->count; /* it stands for that, as a handle does */
 	if (tree)
-		*tree = found->tree;
+		*tree = by;
 	return 0;
 }
 
