@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vuosd.supervisor import members
 
+_PF_EXITING = 4  # include/linux/sched.h
 _ROUNDS = 64
 """Of looking for those who have come meanwhile."""
 
@@ -34,6 +35,14 @@ def parent(pid: int) -> int:
     """Of a process; 0 if there is none."""
     found = _stat(pid)
     return int(found[1]) if found else 0
+
+
+def _is_ending(pid: int) -> bool:
+    """Or has ended. What a process uses is let go of one after the other, before it is a zombie (do_exit in
+    kernel/exit.c).
+    """
+    found = _stat(pid)
+    return not found or bool(int(found[6]) & _PF_EXITING)
 
 
 def _stat(pid: int) -> list[bytes]:
@@ -75,7 +84,7 @@ def of_members(session: int, uses: Callable[[int, members.Tag], bool]) -> list[U
                 continue
             if uses(pid, tag):
                 found.append(User(pid, name(pid)))
-            elif members.dead(pid):
+            elif _is_ending(pid):
                 again = True
                 unknown = [User(pid, "one that has just ended")]
         if found or not again:
