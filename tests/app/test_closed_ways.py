@@ -16,7 +16,7 @@ SCRIPT = """
     cd a && cat f && cat ../f; stat -c %a . ../f; ls -l ../..; ls ..//; cat $PWD/f
     ln -s f l; cat l; mv l l2; ln f f2; cat f2 l2; rm f2 l2; ln -s ../f up; cat up; rm up
     touch -d @1 f; stat -c %Y f; chmod 600 f; mkdir -p q/r; echo z > q/r/t; find . | sort; mv q w; rm -r w
-    tar cf t.tar f; tar tf t.tar; rm t.tar; mkfifo p; (cat p &); echo via > p; rm p
+    tar cf t.tar f; tar tf t.tar; rm t.tar; mkfifo p; cat p & echo via > p; wait; rm p
 """
 ENTRY = '[[mount]]\ntype = "{}"\nsource = "{}"\ntarget = "{}"\n'
 
